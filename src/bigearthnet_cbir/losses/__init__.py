@@ -1,0 +1,1 @@
+"""Losses on pairs of views and on label vectors."""

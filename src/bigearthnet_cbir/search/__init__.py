@@ -1,0 +1,1 @@
+"""Exact nearest-neighbour search: codes, distances, kernels and Ray."""

@@ -1,0 +1,1 @@
+"""Optimisation: from a model, a loss and batches to checkpoints."""

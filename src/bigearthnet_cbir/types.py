@@ -1,0 +1,45 @@
+"""Values that cross layers: patches, pairs and neighbours."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+DoubleArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int32]
+ByteArray: TypeAlias = npt.NDArray[np.uint8]
+
+
+class PatchPair(NamedTuple):
+    """The two names of one place: in split files the Sentinel-2 name stands first."""
+
+    s2: str
+    s1: str
+
+
+class Patch(NamedTuple):
+    """One patch as stored.
+
+    Attributes:
+        bands: band name -> (H, W) array at its native size; Sentinel-2 uint16 reflectance x 10 000
+            (float32 in archives of the original scripts), Sentinel-1 float32 dB.
+        labels: names of the 19-class nomenclature, or None where the source carries none.
+    """
+
+    bands: dict[str, npt.NDArray[np.generic]]
+    labels: tuple[str, ...] | None
+
+
+class Neighbours(NamedTuple):
+    """Result of a search, nearest first, ties by archive index.
+
+    Attributes:
+        indices: (Q, k) int32 positions in the archive.
+        distances: (Q, k) float32.
+    """
+
+    indices: IntArray
+    distances: FloatArray
