@@ -1,0 +1,64 @@
+"""The command line: argument parsing, logging set-up, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bigearthnet_cbir.errors import CbirError, ConfigError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+logger = logging.getLogger(__name__)
+
+
+def configure_logging(verbose: bool = False) -> None:
+    """Send the library's messages to stderr; tests and notebooks that set up their own are left alone."""
+    root = logging.getLogger("bigearthnet_cbir")
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not root.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S"))
+        root.addHandler(handler)
+
+
+def run(command: Callable[[], int | None], *, verbose: bool = False) -> int:
+    """Run one command and return its exit code.
+
+    A CbirError is the user's to mend: one line on stderr, exit code 2. Ctrl-C gives 130. Anything else is a
+    defect of ours and keeps its traceback.
+    """
+    configure_logging(verbose)
+    try:
+        code = command() or 0
+        sys.stdout.flush()
+    except CbirError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) went away; point stdout elsewhere so that the interpreter's exit stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def find_file(given: str, root: Path) -> Path:
+    """Return the file or folder that --filepath means: from the current folder, else from project/.
+
+    Raises:
+        ConfigError: it is in neither place; the message names both.
+    """
+    path = Path(given).expanduser()
+    candidates = [path] if path.is_absolute() else [Path.cwd() / path, root / "project" / path]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    tried = " nor at ".join(str(candidate) for candidate in dict.fromkeys(candidates))
+    raise ConfigError(f"--filepath {given}: nothing at {tried}; give a path that exists")

@@ -1,0 +1,115 @@
+"""Every configuration key: its rule, its default and what it means. The README's table is held against this."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from bigearthnet_cbir.config.rules import Choice, Flag, Integer, Number, PathText, Rule, Text
+
+BACKBONE_WIDTHS: Final = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}
+"""Length of the pooled feature vector of each torchvision ResNet."""
+
+_SPLITS: Final = Choice(("train", "val", "test"))
+
+
+def key(rule: Rule, meaning: str, default: Any = MISSING, *, optional: bool = False) -> Any:
+    """Declare one configuration key; `optional` keys may also be null."""
+    metadata = {"rule": rule, "meaning": meaning, "optional": optional}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class LoggingParams:
+    """Where the run folder is: save_dir/<Config.name>/name."""
+
+    name: str = key(Text(plain_name=True), "the run's own folder")
+    save_dir: str = key(PathText(), "folder of all results", "logs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment. Paths are absolute once read; `source` names the file in messages and is not compared."""
+
+    name: str = key(Text(plain_name=True), "sub-folder of save_dir that holds a group of experiments")
+    logging_params: LoggingParams
+
+    train_csv: str = key(PathText(), "training pairs: CSV without header (S2 name, S1 name)")
+    val_csv: str = key(PathText(), "validation pairs")
+    test_csv: str = key(PathText(), "test pairs")
+    bigEarthPthLMDB_S2: str = key(PathText(), "LMDB folder with the Sentinel-2 patches")
+    bigEarthPthLMDB_S1: str = key(PathText(), "LMDB folder with the Sentinel-1 patches; may be the same")
+
+    type: str = key(Choice(("joint", "separate")), "joint: one trunk, a stem each; separate: a trunk each", "joint")
+    backbone: str = key(Choice(tuple(BACKBONE_WIDTHS)), "torchvision ResNet used as trunk", "resnet50")
+    n_features: int | None = key(Integer(1), "must match the backbone: resnet50 has 2048", None, optional=True)
+    projection_dim: int = key(Integer(1), "length of a projected vector z1 or z2", 128)
+    projection_head: str = key(
+        Choice(("mlp", "original")), "mlp: two layers as in SimCLR; original: Linear + ReLU", "mlp"
+    )
+    out_channels: int = key(Integer(1), "channels to which the joint type's 1x1 stems map both sensors", 32)
+    sensor_norm: str = key(
+        Choice(("shared", "per_sensor")), "batch-norm statistics of the joint type's trunk", "per_sensor"
+    )
+    fusion: str = key(Choice(("concat", "avg", "max", "sum")), "how z1 and z2 become one vector", "concat")
+
+    loss_func: str = key(
+        Choice(("contrastive", "classification")), "NT-Xent between the sensors, or labels on the fused vector",
+        "contrastive",
+    )
+    temperature: float = key(Number(0, exclusive=True), "temperature of the contrastive loss", 0.1)
+
+    batch_size: int = key(Integer(1), "pairs per training step", 256)
+    epochs: int = key(Integer(1), "passes over the training pairs", 100)
+    start_epoch: int = key(Integer(0), "> 0 resumes from the run's last checkpoint, which must be at this epoch", 0)
+    optimizer: str = key(Choice(("sgd", "adam", "adamw")), "optimisation method", "adamw")
+    learning_rate: float = key(Number(0, exclusive=True), "learning rate; the peak with the one-cycle schedule", 1e-3)
+    weight_decay: float = key(Number(0), "weight decay", 1e-4)
+    scheduler: bool = key(Flag(), "true: one-cycle learning rate over the whole run", True)
+    augment: bool = key(Flag(), "true: the same random flips and quarter turns for both sensors", False)
+    seed: int = key(Integer(0), "seed of weights, order and augmentation", 42)
+
+    device: str = key(Text(), "auto, cpu, cuda or cuda:N", "auto")
+    precision: str = key(Choice(("auto", "fp32", "bf16")), "auto: bf16 where the hardware has it", "auto")
+    num_workers: int = key(Integer(0), "processes that read patches; 0 reads in the training process", 2)
+
+    state_dict: str | None = key(
+        PathText(), "checkpoint to retrieve with; if absent the run's best", None, optional=True
+    )
+    query_split: str = key(_SPLITS, "split whose patches are the queries", "val")
+    archive_split: str = key(_SPLITS, "split that is searched", "test")
+    feature: str = key(
+        Choice(("projection", "backbone")), "search with the projections z or the features h", "projection"
+    )
+    distance: str = key(Choice(("cosine", "hamming", "euclidean", "chi2")), "distance between two vectors", "cosine")
+    top_k: int = key(Integer(1), "ranks kept and scored per query", 1000)
+    num_cpu: int = key(Integer(0), "Ray workers for retrieval; 0 searches in this process, without Ray", 0)
+    ray_address: str | None = key(Text(), "auto or host:port joins a running Ray cluster", None, optional=True)
+
+    source: str = field(default="configuration", compare=False)
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that everything of this run is written to."""
+        return Path(self.logging_params.save_dir) / self.name / self.logging_params.name
+
+    @property
+    def feature_width(self) -> int:
+        """Length of the trunk's feature vector."""
+        return BACKBONE_WIDTHS[self.backbone]
+
+    def split_csv(self, split: str) -> str:
+        """Return the path of the list of pairs of train, val or test."""
+        return {"train": self.train_csv, "val": self.val_csv, "test": self.test_csv}[split]
+
+
+KEYS: Final = {item.name: item for item in fields(Config) if "rule" in item.metadata}
+LOGGING_KEYS: Final = {item.name: item for item in fields(LoggingParams)}
+
+PATH_KEYS: Final = tuple(name for name, item in KEYS.items() if isinstance(item.metadata["rule"], PathText))
+
+OBSOLETE_KEYS: Final = ("pretrain", "reload", "epoch_num", "scheduler_gamma")
+"""Keys of the original scripts that had no effect there; accepted with a warning."""
+
+OBSOLETE_LOGGING_KEYS: Final = ("summaries", "suffix")
