@@ -1,0 +1,97 @@
+"""The dual-branch encoder: one view per sensor of the same place, mapped into one vector space."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from bigearthnet_cbir.models.heads import HEADS
+from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.models.sensor_norm import give_each_sensor_its_norm, select_sensor
+
+S1_CHANNELS = 2
+S2_CHANNELS = 10
+
+
+class DualOutput(NamedTuple):
+    """Features h (B, n_features) and projections z (B, projection_dim) of Sentinel-1 and Sentinel-2."""
+
+    h1: Tensor
+    h2: Tensor
+    z1: Tensor
+    z2: Tensor
+
+
+class DualEncoder(nn.Module):
+    """Two sensors in, four vectors out.
+
+    Args:
+        type: "separate" has a trunk per sensor; "joint" maps each sensor by its own 1x1 convolution to
+            `out_channels` channels and sends both through one trunk.
+        backbone: name of a torchvision ResNet.
+        projection_dim: length of z.
+        projection_head: "mlp" or "original".
+        out_channels: channels after the joint type's stems; unused by "separate".
+        sensor_norm: "per_sensor" gives each sensor its own batch norms on the joint trunk; "shared" is
+            what the original scripts did.
+
+    Raises:
+        ValueError: a choice is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        type: str = "joint",
+        backbone: str = "resnet50",
+        projection_dim: int = 128,
+        projection_head: str = "mlp",
+        out_channels: int = 32,
+        sensor_norm: str = "per_sensor",
+    ) -> None:
+        super().__init__()
+        if type not in {"joint", "separate"}:
+            raise ValueError(f"type is {type!r}; choose joint or separate")
+        if projection_head not in HEADS:
+            raise ValueError(f"projection_head is {projection_head!r}; choose one of {', '.join(HEADS)}")
+        self.type = type
+        if type == "joint":
+            self.stem_s1 = nn.Conv2d(S1_CHANNELS, out_channels, 1)
+            self.stem_s2 = nn.Conv2d(S2_CHANNELS, out_channels, 1)
+            self.trunk = Trunk(backbone, out_channels)
+            if sensor_norm == "per_sensor":
+                give_each_sensor_its_norm(self.trunk)
+            width = self.trunk.width
+        else:
+            self.trunk_s1 = Trunk(backbone, S1_CHANNELS)
+            self.trunk_s2 = Trunk(backbone, S2_CHANNELS)
+            width = self.trunk_s1.width
+        self.n_features = width
+        self.projection_dim = projection_dim
+        self.head_s1 = HEADS[projection_head](width, projection_dim)
+        self.head_s2 = HEADS[projection_head](width, projection_dim)
+
+    def encode_s1(self, s1: Tensor) -> Tensor:
+        """Return h1 (B, n_features) of normalised Sentinel-1 images (B, 2, H, W), channels VV, VH."""
+        return self._joint(s1, "s1") if self.type == "joint" else self.trunk_s1(s1)
+
+    def encode_s2(self, s2: Tensor) -> Tensor:
+        """Return h2 (B, n_features) of normalised Sentinel-2 images (B, 10, H, W)."""
+        return self._joint(s2, "s2") if self.type == "joint" else self.trunk_s2(s2)
+
+    def _joint(self, images: Tensor, sensor: str) -> Tensor:
+        stem = self.stem_s1 if sensor == "s1" else self.stem_s2
+        select_sensor(self.trunk, sensor)
+        features: Tensor = self.trunk(stem(images))
+        return features
+
+    def forward(self, s1: Tensor, s2: Tensor) -> DualOutput:
+        """Encode a batch of pairs.
+
+        Args:
+            s1: (B, 2, 120, 120) float32, normalised, channels VV, VH.
+            s2: (B, 10, 120, 120) float32, normalised, channels B02 B03 B04 B08 B05 B06 B07 B8A B11 B12.
+        """
+        h1, h2 = self.encode_s1(s1), self.encode_s2(s2)
+        return DualOutput(h1, h2, self.head_s1(h1), self.head_s2(h2))

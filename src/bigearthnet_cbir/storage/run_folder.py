@@ -1,0 +1,51 @@
+"""The folder of one run: what lies where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PARAMETERS = "parameters.yaml"
+RETRIEVAL = "retrieval.h5"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside logs/<name>/<run>/."""
+
+    root: Path
+
+    @property
+    def parameters(self) -> Path:
+        """The resolved configuration."""
+        return self.root / PARAMETERS
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the lowest validation loss."""
+        return self.root / "checkpoints_model_best.pth.tar"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint after the latest epoch."""
+        return self.root / "checkpoints_model_last.pth.tar"
+
+    @property
+    def curves(self) -> Path:
+        """TensorBoard's folder."""
+        return self.root / "training"
+
+    @property
+    def query(self) -> Path:
+        """Features of the query split."""
+        return self.root / "query.h5"
+
+    @property
+    def archive(self) -> Path:
+        """Features of the archive split."""
+        return self.root / "archive.h5"
+
+    @property
+    def retrieval(self) -> Path:
+        """Neighbours and metrics."""
+        return self.root / RETRIEVAL

@@ -1,0 +1,71 @@
+"""Checkpoints: everything that a run needs to go on exactly where it stopped, written in one step."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bigearthnet_cbir.errors import CheckpointError, shown
+from bigearthnet_cbir.provenance import replace_file, stamp
+
+KIND = "bigearthnet-cbir checkpoint"
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that a kill at any moment leaves either the old or the new file, whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save({"kind": KIND, **stamp(), **content}, temporary)
+    replace_file(temporary, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running code from it (weights_only), onto the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or holds no state_dict.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no checkpoint here; train first, or name one with state_dict") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, it is no checkpoint or holds more than tensors and plain values; give one that does not"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint (truncated?); use another or train again") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise CheckpointError(f"{path}: holds no state_dict; give a checkpoint written by project/train.py")
+    return content
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
+    """Load a module's weights and say in one line what does not fit.
+
+    Raises:
+        CheckpointError: names are missing or left over, or shapes differ.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights]
+    unknown = [name for name in weights if name not in own]
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and getattr(weights[name], "shape", None) != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what} ({shown(names, 3)})"
+        for names, what in ((missing, "weights missing"), (unknown, "weights unknown"), (shapes, "shapes differ"))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path}: belongs to another model: {'; '.join(problems)}; check type, backbone, projection_dim, "
+            "projection_head, out_channels and sensor_norm"
+        )
+    module.load_state_dict(weights)

@@ -1,0 +1,242 @@
+"""The training loop: epochs of steps, a validation after each, best and last checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from bigearthnet_cbir.data.dataset import PairBatch
+from bigearthnet_cbir.data.loaders import EpochSampler, mixed_seed
+from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.errors import CheckpointError, TrainingError
+from bigearthnet_cbir.evaluation.classification import classification_scores
+from bigearthnet_cbir.models.dual_encoder import DualEncoder, DualOutput
+from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
+from bigearthnet_cbir.training.objectives import Objective
+
+logger = logging.getLogger(__name__)
+
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+FINITE_CHECK_STEPS = 50
+"""Steps between looks at the losses: each look waits for the device."""
+
+
+@dataclass
+class TrainingState:
+    """How far a run has come: completed epochs and the lowest validation loss so far."""
+
+    epoch: int = 0
+    best_loss: float = float("inf")
+
+
+@dataclass
+class Trainer:
+    """One model in training, with all that a step needs.
+
+    Attributes:
+        model: the encoder.
+        objective: what is minimised.
+        optimizer: over the parameters of both.
+        scheduler: stepped after every optimiser step, or None.
+        transform: from stored values to network input.
+        augment: applied to training batches, or None.
+        precision: autocast dtype; float32 means no autocast.
+        seed: of the augmentation; its draws depend on seed, epoch and step alone.
+        identity: plain values that a checkpoint must share with the run that goes on from it.
+    """
+
+    model: DualEncoder
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    transform: BatchTransform
+    augment: Augmentation | None
+    precision: torch.dtype
+    seed: int
+    identity: dict[str, Any]
+    state: TrainingState = field(default_factory=TrainingState)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are computed."""
+        return self.transform.device
+
+    def train_epoch(self, loader: DataLoader[PairBatch]) -> float:
+        """Run one epoch and return its mean loss.
+
+        Raises:
+            TrainingError: a loss is not finite; epoch and step are named, no checkpoint is written.
+        """
+        self.model.train()
+        self.objective.train()
+        epoch = self.state.epoch
+        if isinstance(loader.sampler, EpochSampler):
+            loader.sampler.epoch = epoch
+        losses: list[Tensor] = []
+        for step, batch in enumerate(tqdm(loader, f"epoch {epoch + 1}", unit="batch", leave=False, disable=None)):
+            losses.append(self._step(batch, epoch, step))
+            if (step + 1) % FINITE_CHECK_STEPS == 0:
+                self._check_finite(losses, step + 1 - FINITE_CHECK_STEPS)
+        self._check_finite(losses, 0)
+        return float(torch.stack(losses).mean())
+
+    def _step(self, batch: PairBatch, epoch: int, step: int) -> Tensor:
+        s1, s2 = self.transform(batch)
+        if self.augment is not None:
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, step))
+            s1, s2 = self.augment(s1, s2, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            loss: Tensor = self.objective(self._encode(s1, s2), batch.label.to(self.device, non_blocking=True))
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        return loss.detach()
+
+    def _encode(self, s1: Tensor, s2: Tensor) -> DualOutput:
+        output: DualOutput = self.model(
+            s1.contiguous(memory_format=torch.channels_last), s2.contiguous(memory_format=torch.channels_last)
+        )
+        return output
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def _check_finite(self, losses: list[Tensor], first: int) -> None:
+        finite = torch.stack(losses[first:]).isfinite()
+        if not bool(finite.all()):
+            step = first + int((~finite).nonzero()[0])
+            raise TrainingError(
+                f"the loss is {float(losses[step])} at epoch {self.state.epoch + 1}, step {step + 1}; the last good "
+                "checkpoint is kept: lower learning_rate, raise temperature, or use precision: fp32, then --resume"
+            )
+
+    @torch.no_grad()
+    def validate(self, loader: DataLoader[PairBatch]) -> tuple[float, dict[str, float]]:
+        """Return the sample-weighted mean loss in eval mode, and scores where the objective has classes.
+
+        The contrastive loss depends on the batch size, so the loader's must not vary between runs to be compared.
+        """
+        self.model.eval()
+        self.objective.eval()
+        total, count = 0.0, 0
+        labels, probabilities = [], []
+        for batch in tqdm(loader, "validation", unit="batch", leave=False, disable=None):
+            with self._autocast():
+                output = self._encode(*self.transform(batch))
+                label = batch.label.to(self.device)
+                loss = self.objective(output, label)
+                predicted = self.objective.probabilities(output)
+            total += float(loss) * len(label)
+            count += len(label)
+            if predicted is not None:
+                labels.append(batch.label.numpy())
+                probabilities.append(predicted.cpu().numpy())
+        scores = classification_scores(np.concatenate(labels), np.concatenate(probabilities)) if labels else {}
+        return total / count, scores
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return everything that is needed to go on exactly from here."""
+        return {
+            "epoch": self.state.epoch,
+            "best_loss": self.state.best_loss,
+            "state_dict": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "rng": torch.get_rng_state(),
+            "identity": self.identity,
+        }
+
+    def restore(self, content: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint of this run.
+
+        Raises:
+            CheckpointError: it was written by a run with other settings, or lacks what resuming needs.
+        """
+        lacking = [name for name in self.checkpoint() if name not in content]
+        if lacking:
+            raise CheckpointError(f"{path}: cannot be resumed from, it lacks {', '.join(lacking)}; train anew")
+        differing = [
+            f"{name} was {content['identity'].get(name)!r}, is {value!r}"
+            for name, value in self.identity.items()
+            if content["identity"].get(name) != value
+        ]
+        if differing:
+            raise CheckpointError(
+                f"{path}: was trained with other settings ({'; '.join(differing)}); set them back, or use another run name"
+            )
+        load_weights(self.model, content["state_dict"], path)
+        load_weights(self.objective, content["objective"], path)
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(content["scheduler"])
+        torch.set_rng_state(content["rng"])
+        self.state = TrainingState(content["epoch"], content["best_loss"])
+
+
+Scalars = Callable[[int, dict[str, float]], None]
+
+
+def fit(
+    trainer: Trainer,
+    train_loader: DataLoader[PairBatch],
+    val_loader: DataLoader[PairBatch],
+    epochs: int,
+    best: Path,
+    last: Path,
+    report: Scalars,
+) -> None:
+    """Train up to `epochs` completed epochs, keeping the best and the last checkpoint.
+
+    Args:
+        trainer: fresh, or restored from `last`.
+        train_loader: shuffled by epoch.
+        val_loader: unshuffled, of fixed batch size.
+        epochs: completed epochs at the end.
+        best: checkpoint of the lowest validation loss.
+        last: checkpoint after the latest epoch, written after `best`.
+        report: is given the epoch (1-based) and all its figures by name.
+    """
+    while trainer.state.epoch < epochs:
+        start = time.perf_counter()
+        training_loss = trainer.train_epoch(train_loader)
+        seconds = time.perf_counter() - start
+        rate = len(train_loader) * (train_loader.batch_size or 1) / seconds
+        validation_loss, scores = trainer.validate(val_loader)
+        if not np.isfinite(validation_loss):
+            raise TrainingError(
+                f"the validation loss is {validation_loss} after epoch {trainer.state.epoch + 1}; the last good "
+                "checkpoint is kept: lower learning_rate or use precision: fp32, then --resume"
+            )
+        trainer.state.epoch += 1
+        improved = validation_loss < trainer.state.best_loss
+        trainer.state.best_loss = min(validation_loss, trainer.state.best_loss)
+        figures = {
+            "loss/training": training_loss,
+            "loss/validation": validation_loss,
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "pairs_per_second": rate,
+            **{f"validation/{name}": value for name, value in scores.items()},
+        }
+        report(trainer.state.epoch, figures)
+        if improved:
+            save_checkpoint(best, trainer.checkpoint())
+        save_checkpoint(last, trainer.checkpoint())
+        logger.info(
+            "epoch %d/%d: training loss %.4f, validation loss %.4f%s, %.1f s, %.1f pairs/s",
+            trainer.state.epoch, epochs, training_loss, validation_loss, " (best)" if improved else "", seconds, rate,
+        )
+        if scores:
+            logger.info("    %s", ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))

@@ -1,0 +1,28 @@
+"""Which arithmetic a device is given: float32, or bfloat16 where the hardware computes in it."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the autocast dtype for auto, fp32 or bf16, and log why."""
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16":
+        return torch.bfloat16
+    native, reason = _native_bf16(device)
+    logger.info("precision auto: %s, because %s", "bf16" if native else "fp32", reason)
+    return torch.bfloat16 if native else torch.float32
+
+
+def _native_bf16(device: torch.device) -> tuple[bool, str]:
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native, f"this GPU has {'' if native else 'no '}bf16 units"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return native, f"this CPU has {'AVX512-BF16 or AMX' if native else 'neither AVX512-BF16 nor AMX'}"
