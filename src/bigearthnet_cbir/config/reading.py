@@ -59,10 +59,17 @@ def load_config(path: str | Path, root: Path | None = None) -> Config:
     Raises:
         ConfigError: the file cannot be read, or some keys are wrong; every wrong key is named.
     """
-    path = Path(path)
+    return parse_config(read_mapping(Path(path)), source=Path(path).name, root=root)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file, not validated.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or holds no keys.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_StrictLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file") from error
     except UnicodeDecodeError as error:
@@ -73,7 +80,17 @@ def load_config(path: str | Path, root: Path | None = None) -> Config:
         raise ConfigError(f"{path}: is not valid YAML{where}; check indentation, colons and quotes") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
-    return parse_config(values, source=path.name, root=root)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path.name}: holds no keys; start from project/config/args.yaml")
+    return dict(values)
+
+
+def read_value(text: str) -> Any:
+    """Return the value that a piece of YAML stands for; text that is not YAML stands for itself."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, ConfigError):
+        return text
 
 
 def parse_config(values: Any, source: str = "configuration", root: Path | None = None) -> Config:

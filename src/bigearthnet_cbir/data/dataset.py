@@ -27,14 +27,14 @@ class PairBatch(NamedTuple):
             archives of the original scripts.
         s2_20m: (6, 60, 60), channels B05 B06 B07 B8A B11 B12; dtype as s2_10m.
         label: (19,) uint8 multi-hot.
-        index: position in the list of pairs, int64.
+        position: index in the list of pairs, int64.
     """
 
     s1: Tensor
     s2_10m: Tensor
     s2_20m: Tensor
     label: Tensor
-    index: Tensor
+    position: Tensor
 
 
 class BigEarthNetMM(Dataset[PairBatch]):
@@ -86,7 +86,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
             s2_10m=_stack(s2.bands, S2_10M_BANDS, pair.s2),
             s2_20m=_stack(s2.bands, S2_20M_BANDS, pair.s2),
             label=torch.from_numpy(self._label(pair, s2.labels if s2.labels is not None else s1.labels)),
-            index=torch.tensor(index),
+            position=torch.tensor(index),
         )
 
     def _label(self, pair: PatchPair, names: tuple[str, ...] | None) -> npt.NDArray[np.uint8]:

@@ -55,8 +55,8 @@ class DualEncoder(nn.Module):
             raise ValueError(f"type is {type!r}; choose joint or separate")
         if projection_head not in HEADS:
             raise ValueError(f"projection_head is {projection_head!r}; choose one of {', '.join(HEADS)}")
-        self.type = type
-        if type == "joint":
+        self.is_joint = type == "joint"
+        if self.is_joint:
             self.stem_s1 = nn.Conv2d(S1_CHANNELS, out_channels, 1)
             self.stem_s2 = nn.Conv2d(S2_CHANNELS, out_channels, 1)
             self.trunk = Trunk(backbone, out_channels)
@@ -74,11 +74,11 @@ class DualEncoder(nn.Module):
 
     def encode_s1(self, s1: Tensor) -> Tensor:
         """Return h1 (B, n_features) of normalised Sentinel-1 images (B, 2, H, W), channels VV, VH."""
-        return self._joint(s1, "s1") if self.type == "joint" else self.trunk_s1(s1)
+        return self._joint(s1, "s1") if self.is_joint else self.trunk_s1(s1)
 
     def encode_s2(self, s2: Tensor) -> Tensor:
         """Return h2 (B, n_features) of normalised Sentinel-2 images (B, 10, H, W)."""
-        return self._joint(s2, "s2") if self.type == "joint" else self.trunk_s2(s2)
+        return self._joint(s2, "s2") if self.is_joint else self.trunk_s2(s2)
 
     def _joint(self, images: Tensor, sensor: str) -> Tensor:
         stem = self.stem_s1 if sensor == "s1" else self.stem_s2

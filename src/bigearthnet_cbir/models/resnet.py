@@ -5,6 +5,8 @@ He et al. 2016, "Deep Residual Learning for Image Recognition", https://arxiv.or
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _library: torch.library.Library | None = None
 
 
-def _import_resnet_module():  # type: ignore[no-untyped-def]
+def _import_resnet_module() -> Any:
     """Import torchvision's resnet module, also where its compiled operators cannot load.
 
     The wheel is compiled for CUDA; beside a CPU-only torch the import stops at operators that nobody declared.
@@ -25,9 +27,9 @@ def _import_resnet_module():  # type: ignore[no-untyped-def]
     except (RuntimeError, ImportError) as error:
         if "torchvision::" not in str(error):
             raise
-        _library = torch.library.Library("torchvision", "DEF")
+        _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for name in _OPERATORS:
-            _library.define(f"{name}{_SIGNATURE}")
+            _library.define(f"{name}{_SIGNATURE}")  # type: ignore[no-untyped-call]
         from torchvision.models import resnet
     return resnet
 

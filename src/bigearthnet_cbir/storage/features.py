@@ -85,7 +85,7 @@ def open_features(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ResultsError(f"{path}: cannot be read as a feature file; run project/retrieval.py to compute it") from error
+        raise ResultsError(f"{path}: is not a readable feature file; run project/retrieval.py to compute it") from error
     with file:
         yield file
 

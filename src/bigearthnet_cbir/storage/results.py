@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.provenance import replace_file, stamp
-from bigearthnet_cbir.types import IntArray, Neighbours
+from bigearthnet_cbir.types import Neighbours
 
 DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1")
 """Query sensor, then archive sensor; fused compares the fused vectors (the original scripts' only direction)."""
@@ -39,7 +40,9 @@ class PartialResults:
         self.path = path.with_name(f".{path.name}.partial")
         self._note = path.with_name(f".{path.name}.progress.json")
 
-    def open(self, fingerprint: str, queries: int, k: int, attributes: Mapping[str, Any]) -> bool:
+    def open(
+        self, fingerprint: str, directions: tuple[str, ...], queries: int, k: int, attributes: Mapping[str, Any]
+    ) -> bool:
         """Lay the file out, or keep the one that an interrupted search of the same fingerprint left.
 
         Returns:
@@ -51,7 +54,7 @@ class PartialResults:
         self._note.unlink(missing_ok=True)
         with h5py.File(self.path, "w") as file:
             file.attrs.update({**stamp(), **attributes, "fingerprint": fingerprint})
-            for direction in DIRECTIONS:
+            for direction in directions:
                 group = file.create_group(direction)
                 for name, dtype in (("retrieval_result", "i4"), ("distance", "f4")):
                     _allocate(group, name, (queries, k), dtype)
@@ -133,7 +136,7 @@ def open_results(path: Path) -> Iterator[h5py.File]:
     except FileNotFoundError as error:
         raise ResultsError(f"{path}: no results here; run project/retrieval.py first") from error
     except OSError as error:
-        raise ResultsError(f"{path}: is not a readable HDF5 file (truncated?); run project/retrieval.py again") from error
+        raise ResultsError(f"{path}: is no readable HDF5 file (truncated?); run project/retrieval.py again") from error
     with file:
         if "average_precision" not in file and "fused" not in file:
             raise ResultsError(f"{path}: holds no retrieval results; give a retrieval.h5")
@@ -149,8 +152,50 @@ def read_curves(group: h5py.Group) -> dict[str, npt.NDArray[np.float64]]:
     }
 
 
-def iterate_rows(dataset: h5py.Dataset, rows: int = 8192) -> Iterator[tuple[slice, IntArray]]:
-    """Yield consecutive slices of a dataset's rows with their positions."""
-    for start in range(0, dataset.shape[0], rows):
-        part = slice(start, min(start + rows, dataset.shape[0]))
-        yield part, dataset[part]
+@dataclass(frozen=True)
+class DirectionResults:
+    """Curves of one direction; `chance` is empty in files of the original scripts."""
+
+    curves: dict[str, npt.NDArray[np.float64]]
+    chance: dict[str, npt.NDArray[np.float64]]
+    original: dict[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What a retrieval.h5 says, without the neighbours.
+
+    Attributes:
+        attributes: of the file: splits, sizes, distance, checkpoint, versions.
+        directions: by name; a file of the original scripts has "fused" alone.
+        original_only: whether the file was written by the original scripts, in their convention.
+    """
+
+    attributes: dict[str, Any]
+    directions: dict[str, DirectionResults]
+    original_only: bool
+
+
+def read_results(path: Path) -> RunResults:
+    """Read all curves of a retrieval.h5, ours or the original scripts'.
+
+    Raises:
+        ResultsError: it is missing, broken, or no results file.
+    """
+    with open_results(path) as file:
+        attributes = dict(file.attrs)
+        if "fused" not in file:
+            curves = read_curves(file)
+            return RunResults(attributes, {"fused": DirectionResults(curves, {}, curves)}, original_only=True)
+        directions = {
+            name: DirectionResults(
+                read_curves(file[name]), _read_group(file[name], CHANCE), _read_group(file[name], ORIGINAL)
+            )
+            for name in DIRECTIONS
+            if name in file
+        }
+    return RunResults(attributes, directions, original_only=False)
+
+
+def _read_group(group: h5py.Group, name: str) -> dict[str, npt.NDArray[np.float64]]:
+    return read_curves(group[name]) if name in group else {}

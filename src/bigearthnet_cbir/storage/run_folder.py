@@ -7,6 +7,7 @@ from pathlib import Path
 
 PARAMETERS = "parameters.yaml"
 RETRIEVAL = "retrieval.h5"
+BASELINE_PREFIX = "baseline_"
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,7 @@ class RunFolder:
     def retrieval(self) -> Path:
         """Neighbours and metrics."""
         return self.root / RETRIEVAL
+
+    def baseline(self, name: str) -> RunFolder:
+        """The folder of what this run is compared with, laid out like a run's."""
+        return RunFolder(self.root / f"{BASELINE_PREFIX}{name}")

@@ -38,7 +38,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: refused, it is no checkpoint or holds more than tensors and plain values; give one that does not"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint (truncated?); use another or train again") from error
+        raise CheckpointError(f"{path}: is no readable checkpoint (truncated?); use another or train again") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: holds no state_dict; give a checkpoint written by project/train.py")
     return content

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -175,7 +175,8 @@ class Trainer:
         ]
         if differing:
             raise CheckpointError(
-                f"{path}: was trained with other settings ({'; '.join(differing)}); set them back, or use another run name"
+                f"{path}: was trained with other settings ({'; '.join(differing)}); set them back, or use another "
+                "logging_params.name"
             )
         load_weights(self.model, content["state_dict"], path)
         load_weights(self.objective, content["objective"], path)

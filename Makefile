@@ -1,0 +1,38 @@
+# Every target sets up .venv by itself; `make demo` and `make test` are all that a fresh machine needs.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint types check bench install clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements.txt
+	@echo "# setting up .venv (a few minutes the first time)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	# Real sample patches for the tests; only its data files are read, so its own dependencies are left out.
+	$(BIN)/python -m pip install --quiet --no-deps bigearthnet-common==2.8.0
+	touch $@
+
+demo: $(INSTALLED)
+	@bash project/demo.sh $(BIN)/python
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/metrics.py
+
+clean:
+	rm -rf demo_data logs/demo .pytest_cache .mypy_cache .ruff_cache

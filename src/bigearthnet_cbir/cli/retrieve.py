@@ -1,0 +1,36 @@
+"""The command project/retrieval.py."""
+
+from __future__ import annotations
+
+import argparse
+
+from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.config.reading import repository_root
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Extract features, search and score; return the exit code."""
+    parser = argparse.ArgumentParser(prog="retrieval.py", description="Search an archive and write the metrics.")
+    parser.add_argument("--filepath", required=True, help="the run's parameters.yaml, or another YAML file")
+    parser.add_argument(
+        "--baseline", choices=("untrained", "band_statistics"), help="measure this instead of the trained encoder"
+    )
+    parser.add_argument("--recompute", action="store_true", help="compute anew even where the files on disk match")
+    arguments = parser.parse_args(argv)
+
+    def command() -> None:
+        path = find_file(arguments.filepath, repository_root())
+        config = load_config(path)
+        from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
+        from bigearthnet_cbir.report.text import headline_table
+        from bigearthnet_cbir.storage.results import read_results
+        from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+
+        # A run folder that was moved is where its parameters.yaml is, whatever that file says.
+        folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
+        written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
+        print(headline_table(read_results(written).directions, {}))
+        print(f"retrieved: {written}")
+
+    return run(command)

@@ -1,0 +1,63 @@
+"""The command utils/utils.py: print the metrics of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.report.text import DEFAULT_KEYS, run_text
+from bigearthnet_cbir.storage.results import DIRECTIONS, RunResults, read_results
+from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print precision, recall and mAP of a run, per direction; return the exit code."""
+    parser = argparse.ArgumentParser(prog="utils.py", description="Print the retrieval metrics of a run.")
+    parser.add_argument("--filepath", required=True, help="parameters.yaml, retrieval.h5 or the run folder")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="ranks to print (default 10)")
+    parser.add_argument("--keys", nargs="+", default=list(DEFAULT_KEYS), metavar="KEY", help="curves to print by rank")
+    parser.add_argument("--direction", nargs="+", default=[], choices=DIRECTIONS, help="directions (default all)")
+    arguments = parser.parse_args(argv)
+
+    def command() -> None:
+        if arguments.top < 1:
+            raise ConfigError(f"--top is {arguments.top}; give a whole number >= 1")
+        path = results_file(find_file(arguments.filepath, repository_root()))
+        results = read_results(path)
+        check_keys(arguments.keys, results)
+        print(path)
+        print(run_text(results, read_baselines(path), arguments.direction, arguments.keys, arguments.top))
+
+    return run(command)
+
+
+def results_file(path: Path) -> Path:
+    """Return the retrieval.h5 that a run folder, its parameters.yaml or the file itself stands for."""
+    if path.is_dir():
+        return RunFolder(path).retrieval
+    return RunFolder(path.parent).retrieval if path.suffix in {".yaml", ".yml"} else path
+
+
+def read_baselines(path: Path) -> dict[str, RunResults]:
+    """Return the results of the baselines that were measured beside a run, by name."""
+    folders = sorted(path.parent.glob(f"{BASELINE_PREFIX}*"))
+    return {
+        folder.name.removeprefix(BASELINE_PREFIX): read_results(RunFolder(folder).retrieval)
+        for folder in folders
+        if RunFolder(folder).retrieval.exists()
+    }
+
+
+def check_keys(keys: list[str], results: RunResults) -> None:
+    """Refuse curves that the file does not hold.
+
+    Raises:
+        ConfigError: a key is unknown; the known ones are named.
+    """
+    known = sorted({key for found in results.directions.values() for key in found.curves})
+    unknown = [key for key in keys if key not in known]
+    if unknown and keys != list(DEFAULT_KEYS):
+        raise ConfigError(f"--keys {' '.join(unknown)}: not in this file; choose from {', '.join(known)}")

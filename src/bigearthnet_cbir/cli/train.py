@@ -1,0 +1,28 @@
+"""The command project/train.py."""
+
+from __future__ import annotations
+
+import argparse
+
+from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.config.reading import repository_root
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train the run that a YAML file describes; return the exit code."""
+    parser = argparse.ArgumentParser(prog="train.py", description="Train a dual-branch encoder from LMDB archives.")
+    parser.add_argument("--filepath", required=True, help="YAML file, from the current folder or from project/")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
+    again.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
+    arguments = parser.parse_args(argv)
+
+    def command() -> None:
+        config = load_config(find_file(arguments.filepath, repository_root()))
+        from bigearthnet_cbir.pipelines.train import train  # torch: only once the YAML is known to be right
+
+        folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite)
+        print(f"trained: {folder}")
+
+    return run(command)

@@ -1,0 +1,118 @@
+"""From configured names to objects: the only place that turns a word of the YAML file into a class."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.data.augment import Dihedral
+from bigearthnet_cbir.data.dataset import BigEarthNetMM
+from bigearthnet_cbir.data.labels import N_CLASSES
+from bigearthnet_cbir.data.patch_store import PatchStore
+from bigearthnet_cbir.data.splits import read_split
+from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
+from bigearthnet_cbir.training.optimizers import build_optimizer, one_cycle
+from bigearthnet_cbir.training.precision import choose_precision
+from bigearthnet_cbir.types import PatchPair
+
+logger = logging.getLogger(__name__)
+
+MODEL_KEYS = ("type", "backbone", "projection_dim", "projection_head", "out_channels", "sensor_norm")
+"""Keys that decide which weights a network has."""
+
+TRAINING_KEYS = (
+    *MODEL_KEYS, "loss_func", "temperature", "batch_size", "optimizer", "learning_rate", "weight_decay",
+    "scheduler", "augment", "seed",
+)  # fmt: skip
+"""Keys that a resumed run must share with the one it continues."""
+
+
+def choose_device(config: Config) -> torch.device:
+    """Return the device for auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ConfigError: CUDA was asked for and is not there.
+    """
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(config.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{config.source}: device is {config.device!r}, but this machine shows {torch.cuda.device_count()} CUDA "
+            "devices; use auto or cpu"
+        )
+    return device
+
+
+def build_encoder(config: Config) -> DualEncoder:
+    """Return a freshly initialised encoder; the seed decides its weights."""
+    torch.manual_seed(config.seed)
+    return DualEncoder(**{key: getattr(config, key) for key in MODEL_KEYS})
+
+
+def build_objective(config: Config) -> Objective:
+    """Return what a training step minimises."""
+    if config.loss_func == "contrastive":
+        return ContrastiveObjective(config.temperature)
+    return ClassificationObjective(config.projection_dim, config.fusion, N_CLASSES)
+
+
+def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEarthNetMM:
+    """Return the pairs of train, val or test."""
+    pairs = read_split(config.split_csv(split))
+    s2_store = PatchStore(config.bigEarthPthLMDB_S2)
+    same = Path(config.bigEarthPthLMDB_S1).resolve() == Path(config.bigEarthPthLMDB_S2).resolve()
+    s1_store = s2_store if same else PatchStore(config.bigEarthPthLMDB_S1)
+    return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels)
+
+
+def pairs_digest(pairs: list[PatchPair]) -> str:
+    """Return a hash of a list of pairs, order included."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(f"{pair.s2},{pair.s1}\n".encode())
+    return digest.hexdigest()
+
+
+def training_identity(config: Config, train_pairs: list[PatchPair], steps_per_epoch: int) -> dict[str, Any]:
+    """Return what a checkpoint must share with the run that resumes from it, as plain values."""
+    identity: dict[str, Any] = {key: getattr(config, key) for key in TRAINING_KEYS}
+    if config.loss_func == "classification":
+        identity["fusion"] = config.fusion
+    if config.scheduler:
+        # The one-cycle schedule is laid over the whole run: more epochs would be another schedule.
+        identity["epochs"] = config.epochs
+    identity["training_pairs"] = pairs_digest(train_pairs)
+    identity["steps_per_epoch"] = steps_per_epoch
+    return identity
+
+
+def build_trainer(config: Config, train_pairs: list[PatchPair], steps_per_epoch: int) -> Trainer:
+    """Return everything that trains, before the first step."""
+    device = choose_device(config)
+    model = build_encoder(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = build_objective(config).to(device)
+    parameters = [*model.parameters(), *objective.parameters()]
+    optimizer = build_optimizer(config.optimizer, parameters, config.learning_rate, config.weight_decay)
+    total_steps = config.epochs * steps_per_epoch
+    scheduler = one_cycle(optimizer, config.learning_rate, total_steps) if config.scheduler else None
+    return Trainer(
+        model=model,
+        objective=objective,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        transform=BatchTransform(device),
+        augment=Dihedral() if config.augment else None,
+        precision=choose_precision(config.precision, device),
+        seed=config.seed,
+        identity=training_identity(config, train_pairs, steps_per_epoch),
+    )

@@ -1,0 +1,75 @@
+"""Feature extraction: both splits through a feature source, in eval mode, into query.h5 and archive.h5."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.data.dataset import BigEarthNetMM
+from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.data.loaders import ordered_loader
+from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.pipelines.assembly import build_dataset, choose_device, pairs_digest
+from bigearthnet_cbir.pipelines.sources import FeatureSource
+from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
+from bigearthnet_cbir.storage.features import read_fingerprint, write_features
+
+logger = logging.getLogger(__name__)
+
+EXTRACTION_BATCH = 256
+
+
+def extract(config: Config, split: str, source: FeatureSource, path: Path) -> str:
+    """Write the features of a split, unless the file there was computed from just the same.
+
+    Returns:
+        The fingerprint of the file: source, list of pairs, patch stores, schema.
+
+    Raises:
+        DataError: the split is empty, or its patches are missing or unlabelled.
+    """
+    dataset = build_dataset(config, split, require_labels=True)
+    if len(dataset) == 0:
+        raise DataError(f"{config.split_csv(split)}: lists no pairs; there is nothing to search with or in")
+    made_from = {
+        "schema": SCHEMA_VERSION,
+        "source": source.identity,
+        "pairs": pairs_digest(dataset.pairs),
+        "stores": [config.bigEarthPthLMDB_S2, config.bigEarthPthLMDB_S1],
+    }
+    wanted = fingerprint(made_from)
+    if read_fingerprint(path) == wanted:
+        logger.info("%s is up to date (same checkpoint, pairs and settings): reused", path.name)
+        return wanted
+    attributes = {
+        "fingerprint": wanted,
+        "split": split,
+        "checkpoint": source.identity["checkpoint"],
+        "configuration": json.dumps(asdict(config)),
+    }
+    _compute(config, dataset, source, path, attributes)
+    return wanted
+
+
+def _compute(
+    config: Config, dataset: BigEarthNetMM, source: FeatureSource, path: Path, attributes: dict[str, Any]
+) -> None:
+    pinned = choose_device(config).type == "cuda"
+    loader = ordered_loader(dataset, EXTRACTION_BATCH, config.num_workers, pin_memory=pinned)
+    start = time.perf_counter()
+    with write_features(path, dataset.pairs, CLASSES, attributes) as writer:
+        for batch in tqdm(loader, f"extracting {path.stem}", unit="batch", leave=False, disable=None):
+            columns = {name: vectors.numpy() for name, vectors in source.compute(batch).items()}
+            writer.append({**columns, "label": batch.label.numpy()})
+    seconds = time.perf_counter() - start
+    logger.info(
+        "extracted %s pairs of %s, %.0f s, %.0f pairs/s",
+        f"{len(dataset):,}", attributes["split"], seconds, len(dataset) / seconds,
+    )  # fmt: skip

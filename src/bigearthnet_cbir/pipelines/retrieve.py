@@ -1,0 +1,191 @@
+"""Retrieval: features of both splits, nearest neighbours in every direction, metrics, retrieval.h5."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.metrics import CurveAccumulator, chance_curves
+from bigearthnet_cbir.pipelines.extract import extract
+from bigearthnet_cbir.pipelines.sources import FeatureSource, baseline_source, checkpoint_source
+from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
+from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
+from bigearthnet_cbir.search.knn import iter_search
+from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
+from bigearthnet_cbir.storage.features import FUSED, S1, S2, open_features, read_fingerprint, read_labels, read_names
+from bigearthnet_cbir.storage.results import CHANCE, ORIGINAL, PartialResults, link_at_root, write_curves
+from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.types import IntArray, Neighbours
+
+logger = logging.getLogger(__name__)
+
+TIE_RULE = "equal distances are ordered by archive index"
+SIDES = {
+    "fused": (FUSED, FUSED),
+    "s1_s1": (S1, S1),
+    "s2_s2": (S2, S2),
+    "s1_s2": (S1, S2),
+    "s2_s1": (S2, S1),
+}
+"""Datasets of query.h5 and archive.h5 that a direction compares."""
+
+
+def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, recompute: bool = False) -> Path:
+    """Write retrieval.h5 of a run, or of a baseline beside it, and return its path.
+
+    Args:
+        config: the run's configuration.
+        folder: the run's folder.
+        baseline: one of sources.BASELINES instead of the trained encoder.
+        recompute: compute features and results anew even where those on disk match.
+
+    Raises:
+        CheckpointError, DataError, SearchError, ResultsError: what is wrong, in one line.
+    """
+    if baseline is None:
+        source = checkpoint_source(config, Path(config.state_dict) if config.state_dict else folder.best)
+    else:
+        source, folder = baseline_source(config, baseline), folder.baseline(baseline)
+    if recompute:
+        for path in (folder.query, folder.archive, folder.retrieval):
+            path.unlink(missing_ok=True)
+    made_from = {
+        "schema": SCHEMA_VERSION,
+        "query": extract(config, config.query_split, source, folder.query),
+        "archive": extract(config, config.archive_split, source, folder.archive),
+        "distance": config.distance,
+        "top_k": config.top_k,
+    }
+    wanted = fingerprint(made_from)
+    if read_fingerprint(folder.retrieval) == wanted:
+        logger.info("%s is up to date: reused", folder.retrieval)
+        return folder.retrieval
+    _search_and_score(config, folder, source, wanted)
+    return folder.retrieval
+
+
+def _search_and_score(config: Config, folder: RunFolder, source: FeatureSource, wanted: str) -> None:
+    query_labels, archive_labels = read_labels(folder.query), read_labels(folder.archive)
+    exclude = own_positions(folder)
+    largest = len(archive_labels) - (0 if exclude is None else 1)
+    if largest < 1:
+        raise ResultsError(f"{folder.archive}: holds no patch besides the query itself; use a larger archive_split")
+    k = min(config.top_k, largest)
+    attributes = _attributes(config, source, query_labels, archive_labels, k)
+    partial = PartialResults(folder.retrieval)
+    kept = partial.open(wanted, source.directions, len(query_labels), k, attributes)
+    if kept:
+        logger.info("an interrupted search of the same features was found: going on where it stopped")
+    chance = chance_curves(query_labels, archive_labels, k, exclude)
+    with open_features(folder.query) as query, open_features(folder.archive) as archive:
+        session = _session(config, archive)
+        with session, partial.writing() as file:
+            for direction in source.directions:
+                _search_direction(config, direction, query, archive, exclude, k, partial, file)
+                _score_direction(file[direction], query_labels, archive_labels, chance)
+            link_at_root(file)
+    partial.publish()
+
+
+def own_positions(folder: RunFolder) -> IntArray | None:
+    """Return (Q, 1) archive positions of the queries themselves, -1 for those not in it; None where none is.
+
+    A patch is known by its Sentinel-2 name.
+    """
+    positions = {pair.s2: position for position, pair in enumerate(read_names(folder.archive))}
+    own = np.array([[positions.get(pair.s2, -1)] for pair in read_names(folder.query)], dtype=np.int32)
+    return own if (own >= 0).any() else None
+
+
+def _attributes(
+    config: Config, source: FeatureSource, query_labels: Any, archive_labels: Any, k: int
+) -> dict[str, Any]:
+    return {
+        "query_split": config.query_split,
+        "archive_split": config.archive_split,
+        "queries": len(query_labels),
+        "queries_without_labels": int((query_labels.sum(axis=1) == 0).sum()),
+        "archive_size": len(archive_labels),
+        "archive_without_labels": int((archive_labels.sum(axis=1) == 0).sum()),
+        "k": k,
+        "distance": config.distance,
+        "feature_kind": config.feature,
+        "tie_rule": TIE_RULE,
+        "checkpoint": source.identity["checkpoint"],
+        "class_names": list(CLASSES),
+        "configuration": json.dumps(asdict(config)),
+    }
+
+
+def _session(config: Config, archive: h5py.File) -> Any:
+    if config.num_cpu == 0:
+        return nullcontext()
+    largest = max(archive[name].size * archive[name].dtype.itemsize for name in (FUSED, S1, S2))
+    return ray_session(config.num_cpu, largest, config.ray_address)
+
+
+def _sides(config: Config, direction: str, query: h5py.File, archive: h5py.File) -> tuple[Any, Any]:
+    """Return what is compared: the stored vectors, or for Hamming their codes.
+
+    A query's bits are cut at the medians of its own sensor's features over the archive.
+    """
+    query_name, archive_name = SIDES[direction]
+    if config.distance != "hamming":
+        return query[query_name], archive[archive_name]
+    same_sensor, other = archive[query_name][:], archive[archive_name][:]
+    query_codes = pack(binarize(query[query_name][:], median_thresholds(same_sensor)))
+    return query_codes, pack(binarize(other, median_thresholds(other)))
+
+
+def _search_direction(
+    config: Config,
+    direction: str,
+    query: h5py.File,
+    archive: h5py.File,
+    exclude: IntArray | None,
+    k: int,
+    partial: PartialResults,
+    file: h5py.File,
+) -> None:
+    queries, vectors = _sides(config, direction, query, archive)
+    start = partial.finished(direction)
+    began = time.perf_counter()
+    blocks: Iterator[tuple[int, Neighbours]]
+    if config.num_cpu == 0:
+        blocks = iter_search(queries, vectors, k, config.distance, exclude=exclude, start=start)
+    else:
+        blocks = iter_search_on_ray(
+            queries, vectors, k, config.distance, num_cpu=config.num_cpu, exclude=exclude, start=start
+        )
+    with tqdm(total=len(queries), initial=start, desc=f"search {direction}", unit="query", disable=None) as bar:
+        for position, found in blocks:
+            partial.store(file, direction, position, found)
+            bar.update(len(found.indices))
+    seconds = time.perf_counter() - began
+    compared = (len(queries) - start) * len(vectors)
+    rate = compared / seconds
+    logger.info("searched %s: %s distances, %.1f s, %.3g pairs/s", direction, f"{compared:,}", seconds, rate)
+
+
+def _score_direction(group: h5py.Group, query_labels: Any, archive_labels: Any, chance: Any) -> None:
+    stored = group["retrieval_result"]
+    scores = CurveAccumulator(archive_labels, stored.shape[1])
+    for start in range(0, len(stored), 8192):
+        part = slice(start, min(start + 8192, len(stored)))
+        scores.update(query_labels[part], stored[part])
+    write_curves(group, scores.standard())
+    write_curves(group.require_group(ORIGINAL), scores.original())
+    write_curves(group.require_group(CHANCE), chance)

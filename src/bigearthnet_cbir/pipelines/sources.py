@@ -1,0 +1,96 @@
+"""Where feature vectors come from: a trained encoder, an untrained one, or plain band statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.data.dataset import PairBatch
+from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.fusion import fuse
+from bigearthnet_cbir.pipelines.assembly import MODEL_KEYS, build_encoder, choose_device
+from bigearthnet_cbir.provenance import file_digest
+from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
+from bigearthnet_cbir.training.precision import choose_precision
+
+BASELINES: Final = ("untrained", "band_statistics")
+"""What a trained network is compared with: its own random weights, and no network at all."""
+
+ALL_DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1")
+SAME_SENSOR_DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2")
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """One way from a batch of pairs to feature vectors.
+
+    Attributes:
+        identity: plain values that decide the vectors; part of the feature files' fingerprint.
+        compute: batch -> {feature, feature_s1, feature_s2}, each (B, D) float32 on the CPU.
+        directions: those that have a meaning; the two sensors' band statistics cannot be compared.
+    """
+
+    identity: dict[str, Any]
+    compute: Callable[[PairBatch], dict[str, Tensor]]
+    directions: tuple[str, ...] = ALL_DIRECTIONS
+
+
+def checkpoint_source(config: Config, checkpoint: Path) -> FeatureSource:
+    """Return the encoder of a checkpoint.
+
+    Raises:
+        CheckpointError: it is missing, broken, or belongs to another model.
+    """
+    model = build_encoder(config)
+    load_weights(model, load_checkpoint(checkpoint)["state_dict"], checkpoint)
+    return _encoder_source(config, model, {"checkpoint": file_digest(checkpoint)})
+
+
+def baseline_source(config: Config, baseline: str) -> FeatureSource:
+    """Return one of the BASELINES."""
+    if baseline == "untrained":
+        return _encoder_source(config, build_encoder(config), {"checkpoint": f"none, seed {config.seed}"})
+    return FeatureSource({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_SENSOR_DIRECTIONS)
+
+
+def _encoder_source(config: Config, model: DualEncoder, identity: dict[str, Any]) -> FeatureSource:
+    device = choose_device(config)
+    precision = choose_precision(config.precision, device)
+    model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    transform = BatchTransform(device)
+
+    @torch.inference_mode()
+    def compute(batch: PairBatch) -> dict[str, Tensor]:
+        s1, s2 = (images.contiguous(memory_format=torch.channels_last) for images in transform(batch))
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            output = model(s1, s2)
+        chosen = (output.z1, output.z2) if config.feature == "projection" else (output.h1, output.h2)
+        one, two = (vectors.float() for vectors in chosen)
+        fused = fuse(one, two, config.fusion)
+        return {FUSED: fused.cpu(), S1: one.cpu(), S2: two.cpu()}
+
+    chosen_keys = (*MODEL_KEYS, "feature", "fusion")
+    identity = {**identity, **{key: getattr(config, key) for key in chosen_keys}, "precision": str(precision)}
+    return FeatureSource(identity, compute)
+
+
+class _BandStatistics:
+    """Mean and standard deviation of each normalised band: 4 numbers of Sentinel-1, 20 of Sentinel-2."""
+
+    def __init__(self, config: Config) -> None:
+        self._transform = BatchTransform(choose_device(config))
+
+    @torch.inference_mode()
+    def __call__(self, batch: PairBatch) -> dict[str, Tensor]:
+        one, two = (
+            torch.cat((images.mean((2, 3)), images.std((2, 3))), dim=1).cpu() for images in self._transform(batch)
+        )
+        return {FUSED: torch.cat((one, two), dim=1), S1: one, S2: two}

@@ -1,0 +1,114 @@
+"""The metrics of a run as text: what utils/utils.py prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
+from bigearthnet_cbir.storage.results import DirectionResults, RunResults
+
+MAP_RANKS: Final = (8, 16, 32, 64, 128, 1000)
+DEFAULT_KEYS: Final = ("precision", "recall")
+DIRECTION_WORDS: Final = {
+    "fused": "fused -> fused",
+    "s1_s1": "S1 -> S1",
+    "s2_s2": "S2 -> S2",
+    "s1_s2": "S1 -> S2",
+    "s2_s1": "S2 -> S1",
+}
+
+
+def describe(results: RunResults) -> str:
+    """Return the line that says what was measured: splits, sizes, distance."""
+    told = results.attributes
+    if results.original_only:
+        return "written by the original scripts: figures in their convention (docs/metrics.md), no chance level known"
+    left_out = int(told.get("queries_without_labels", 0))
+    return (
+        f"{told['query_split']} ({told['queries']:,} queries) searched in {told['archive_split']} "
+        f"({told['archive_size']:,} patches), {told['distance']} distance on {told['feature_kind']} vectors, "
+        f"top {told['k']:,}; {left_out} queries without labels left out"
+    )
+
+
+def run_text(
+    results: RunResults,
+    baselines: Mapping[str, RunResults],
+    directions: Sequence[str] = (),
+    keys: Sequence[str] = DEFAULT_KEYS,
+    top: int = 10,
+) -> str:
+    """Return everything utils/utils.py prints of one run.
+
+    Args:
+        results: of the run.
+        baselines: of the same splits, by name; shown beside the run.
+        directions: those to show; all where empty.
+        keys: curves shown rank by rank.
+        top: ranks shown of them.
+    """
+    shown = {name: found for name, found in results.directions.items() if not directions or name in directions}
+    parts = [describe(results)]
+    for name, found in shown.items():
+        others = {label: other.directions[name] for label, other in baselines.items() if name in other.directions}
+        parts.append(_direction_text(DIRECTION_WORDS[name], found, others, keys, top))
+    parts.append(headline_table(shown, baselines))
+    return "\n\n".join(parts)
+
+
+def _direction_text(
+    title: str, found: DirectionResults, others: Mapping[str, DirectionResults], keys: Sequence[str], top: int
+) -> str:
+    lines = [title]
+    length = min(top, max((len(found.curves[key]) for key in keys if key in found.curves), default=0))
+    ranks = list(range(1, length + 1))
+    if ranks:
+        lines.append(_row("  rank", [f"{rank}" for rank in ranks]))
+    for key in keys:
+        lines += _curve_rows(key, key, ranks, found, {})
+    curve = found.curves.get("average_precision")
+    if curve is not None:
+        ranks = sorted({min(rank, len(curve)) for rank in MAP_RANKS})
+        lines.append(_row("  rank", [f"{rank}" for rank in ranks]))
+        lines += _curve_rows("mAP", "average_precision", ranks, found, others)
+    return "\n".join(lines)
+
+
+def _curve_rows(
+    label: str, key: str, ranks: list[int], found: DirectionResults, others: Mapping[str, DirectionResults]
+) -> list[str]:
+    sources = [(label, found.curves), ("  chance", found.chance)]
+    sources += [(f"  {name}", other.curves) for name, other in others.items()]
+    return [_row(f"  {name}", _values(curves[key], ranks)) for name, curves in sources if key in curves]
+
+
+def _values(curve: npt.NDArray[np.float64], ranks: Iterable[int]) -> list[str]:
+    return [f"{curve[rank - 1]:.3f}" for rank in ranks]
+
+
+def _row(label: str, cells: list[str]) -> str:
+    return f"{label:<24}" + "".join(f"{cell:>7}" for cell in cells)
+
+
+def headline_table(shown: Mapping[str, DirectionResults], baselines: Mapping[str, RunResults]) -> str:
+    """Return one line per direction and kind of features: the run, its baselines, chance."""
+    names = [name for name, _, _ in HEADLINES]
+    lines = [f"{'direction':<16}{'features':<18}" + "".join(f"{name:>9}" for name in names)]
+    for direction, found in shown.items():
+        rows: list[tuple[str, Mapping[str, Any]]] = [("this run", found.curves)]
+        rows += [
+            (label, other.directions[direction].curves)
+            for label, other in baselines.items()
+            if direction in other.directions
+        ]
+        if found.chance:
+            rows.append(("chance", found.chance))
+        for position, (label, curves) in enumerate(rows):
+            figures = headline(curves)
+            cells = "".join(f"{figures[name]:>9.3f}" if name in figures else f"{'-':>9}" for name in names)
+            lines.append(f"{DIRECTION_WORDS[direction] if position == 0 else '':<16}{label:<18}{cells}")
+    return "\n".join(lines)

@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from bigearthnet_cbir.data.augment import Dihedral
+from bigearthnet_cbir.data.dataset import PairBatch
+from bigearthnet_cbir.data.loaders import EpochSampler, mixed_seed
+from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.errors import CheckpointError, TrainingError
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bigearthnet_cbir.training.engine import Trainer, fit
+from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
+from bigearthnet_cbir.training.optimizers import OPTIMIZERS, build_optimizer, one_cycle
+
+
+class RandomPairs(Dataset[PairBatch]):
+    def __init__(self, size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.s1 = torch.randn(size, 2, 120, 120, generator=generator) * 5 - 15
+        self.s2_10m = torch.randint(0, 5000, (size, 4, 120, 120), generator=generator).to(torch.uint16)
+        self.s2_20m = torch.randint(0, 5000, (size, 6, 60, 60), generator=generator).to(torch.uint16)
+        self.label = (torch.rand(size, 19, generator=generator) < 0.3).to(torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.s1)
+
+    def __getitem__(self, index: int) -> PairBatch:
+        return PairBatch(
+            self.s1[index], self.s2_10m[index], self.s2_20m[index], self.label[index], torch.tensor(index)
+        )
+
+
+DATA = RandomPairs(7)
+EPOCHS = 3
+
+
+def new_trainer(loss: str = "contrastive", optimizer: str = "adamw", learning_rate: float = 1e-3) -> Trainer:
+    torch.manual_seed(1)
+    model = DualEncoder(type="joint", backbone="resnet18", projection_dim=8)
+    objective: Objective = (
+        ContrastiveObjective(0.1) if loss == "contrastive" else ClassificationObjective(8, "concat", 19)
+    )
+    updates = build_optimizer(optimizer, [*model.parameters(), *objective.parameters()], learning_rate, 1e-4)
+    schedule = one_cycle(updates, learning_rate, EPOCHS * 2)
+    return Trainer(
+        model, objective, updates, schedule, BatchTransform(), Dihedral(), torch.float32, 3, {"learning_rate": 1e-3}
+    )
+
+
+def loaders() -> tuple[DataLoader[PairBatch], DataLoader[PairBatch]]:
+    return (
+        DataLoader(DATA, batch_size=3, sampler=EpochSampler(7, 3), drop_last=True),
+        DataLoader(DATA, batch_size=4),
+    )
+
+
+def run_to(trainer: Trainer, epochs: int, folder: Path) -> list[dict[str, float]]:
+    figures: list[dict[str, float]] = []
+    folder.mkdir(exist_ok=True)
+    fit(trainer, *loaders(), epochs, folder / "best", folder / "last", lambda _, values: figures.append(values))
+    return figures
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "classification"])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, loss: str) -> None:
+    whole = new_trainer(loss)
+    run_to(whole, EPOCHS, tmp_path / "whole")
+    run_to(new_trainer(loss), 1, tmp_path / "parts")
+    torch.manual_seed(999)
+    resumed = new_trainer(loss)
+    last = tmp_path / "parts" / "last"
+    resumed.restore(load_checkpoint(last), last)
+    assert resumed.state.epoch == 1
+    run_to(resumed, EPOCHS, tmp_path / "parts")
+    for module in ("model", "objective"):
+        ours, theirs = getattr(resumed, module).state_dict(), getattr(whole, module).state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert resumed.state == whole.state
+
+
+def test_training_lowers_the_loss_and_reports_every_score(tmp_path: Path) -> None:
+    figures = run_to(new_trainer("classification"), EPOCHS, tmp_path)
+    assert figures[-1]["loss/training"] < figures[0]["loss/training"]
+    averaged = ("precision", "recall", "f1", "f2", "accuracy")
+    wanted = {f"validation/{name}_{average}" for name in averaged for average in ("macro", "micro", "samples")}
+    wanted |= {
+        f"validation/{name}"
+        for name in (
+            "hamming_loss", "subset_accuracy", "one_error", "coverage", "ranking_loss",
+            "label_ranking_average_precision",
+        )
+    }  # fmt: skip
+    assert wanted <= set(figures[-1])
+
+
+def test_validation_loss_is_weighted_by_samples() -> None:
+    trainer = new_trainer("classification")
+    small, _ = trainer.validate(DataLoader(DATA, batch_size=4))
+    large, _ = trainer.validate(DataLoader(DATA, batch_size=7))
+    assert small == pytest.approx(large, rel=1e-5)
+
+
+def test_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path: Path) -> None:
+    figures = run_to(new_trainer(), EPOCHS, tmp_path)
+    losses = [values["loss/validation"] for values in figures]
+    best = load_checkpoint(tmp_path / "best")
+    assert best["epoch"] == losses.index(min(losses)) + 1
+    assert best["best_loss"] == min(losses)
+
+
+def test_loss_that_is_not_finite_names_epoch_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    trainer = new_trainer()
+    run_to(trainer, 1, tmp_path)
+    before = (tmp_path / "last").read_bytes()
+    with torch.no_grad():
+        trainer.model.stem_s1.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="epoch 2, step 1"):
+        run_to(trainer, 2, tmp_path)
+    assert (tmp_path / "last").read_bytes() == before
+
+
+def test_classification_head_is_trained_and_restored(tmp_path: Path) -> None:
+    trainer = new_trainer("classification")
+    start = trainer.objective.state_dict()["head.weight"].clone()
+    run_to(trainer, 1, tmp_path)
+    trained = trainer.objective.state_dict()["head.weight"]
+    assert not torch.equal(start, trained)
+    assert torch.equal(load_checkpoint(tmp_path / "last")["objective"]["head.weight"], trained)
+
+
+def test_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
+    run_to(new_trainer(), 1, tmp_path)
+    other = new_trainer()
+    other.identity = {"learning_rate": 5e-2}
+    with pytest.raises(CheckpointError, match=r"learning_rate was 0.001, is 0.05"):
+        other.restore(load_checkpoint(tmp_path / "last"), tmp_path / "last")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -1])
+def test_truncated_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, {"state_dict": {"weight": torch.zeros(100)}})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="checkpoint"):
+        load_checkpoint(path)
+
+
+def test_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (print, ("code ran",))
+
+    torch.save({"state_dict": {}, "extra": Hostile()}, tmp_path / "hostile")
+    with pytest.raises(CheckpointError, match="refused"):
+        load_checkpoint(tmp_path / "hostile")
+
+
+def test_weights_of_another_model_are_refused_in_one_line(tmp_path: Path) -> None:
+    other = DualEncoder(type="separate", backbone="resnet18", projection_dim=4)
+    with pytest.raises(CheckpointError, match="belongs to another model") as caught:
+        load_weights(DualEncoder(type="joint", backbone="resnet18"), other.state_dict(), tmp_path / "x")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_takes_a_step(name: str) -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = build_optimizer(name, [weight], 0.1, 0.0)
+    (weight**2).sum().backward()
+    optimizer.step()
+    assert float(weight.abs().max()) < 1
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    sampler = EpochSampler(20, seed=1)
+    first = list(sampler)
+    sampler.epoch = 1
+    assert list(sampler) != first
+    sampler.epoch = 0
+    assert list(sampler) == first
+    assert sorted(first) == list(range(20))
+    assert len({mixed_seed(a, b) for a in range(20) for b in range(20)}) == 400
