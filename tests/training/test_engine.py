@@ -9,6 +9,7 @@ from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.loaders import EpochSampler, mixed_seed
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import CheckpointError, TrainingError
+from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bigearthnet_cbir.training.engine import Trainer, fit
@@ -41,7 +42,7 @@ def new_trainer(loss: str = "contrastive", optimizer: str = "adamw", learning_ra
     torch.manual_seed(1)
     model = DualEncoder(type="joint", backbone="resnet18", projection_dim=8)
     objective: Objective = (
-        ContrastiveObjective(0.1) if loss == "contrastive" else ClassificationObjective(8, "concat", 19)
+        ContrastiveObjective(NTXentLoss(0.1)) if loss == "contrastive" else ClassificationObjective(8, "concat", 19)
     )
     updates = build_optimizer(optimizer, [*model.parameters(), *objective.parameters()], learning_rate, 1e-4)
     schedule = one_cycle(updates, learning_rate, EPOCHS * 2)

@@ -67,7 +67,7 @@ def _sweep(values: dict[str, Any], folder_name: str, loss_func: str, root: Path)
     path = runs[0].config.run_folder.parent / f"sweep_{loss_func}.csv"
     if not table.empty:
         write_table(table, path)
-        shown = table[[name for name in table if not name.startswith("chance")]]
+        shown = table[[name for name in table if not str(name).startswith("chance")]]
         print(shown.to_string(index=False, float_format="%.3f"))
         print(f"{len(runs) - len(failed)} of {len(runs)} runs finished; table with chance levels: {path}")
     if failed:

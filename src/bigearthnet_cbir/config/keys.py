@@ -60,6 +60,13 @@ class Config:
     )
     temperature: float = key(Number(0, exclusive=True), "temperature of the contrastive loss", 0.1)
 
+    contrastive_loss: str = key(
+        Choice(("ntxent", "decoupled", "label_aware")), "label_aware also reads the labels; docs/training.md", "ntxent"
+    )
+    learn_temperature: bool = key(Flag(), "true: the temperature is trained too, from the value given", False)
+    alignment_weight: float = key(Number(0), "weight of an explicit 1 - cos(z1, z2) beside the contrastive loss", 0.0)
+    memory_size: int = key(Integer(0), "recent pairs kept as further negatives (cross-batch memory); 0: none", 0)
+
     batch_size: int = key(Integer(1), "pairs per training step", 256)
     epochs: int = key(Integer(1), "passes over the training pairs", 100)
     start_epoch: int = key(Integer(0), "> 0 resumes from the run's last checkpoint, which must be at this epoch", 0)

@@ -160,6 +160,8 @@ def _check_together(kept: dict[str, Any], problems: list[str]) -> None:
     epochs = kept.get("epochs", KEYS["epochs"].default)
     if kept.get("start_epoch", 0) >= epochs:
         problems.append(f"start_epoch is {kept['start_epoch']}; give less than epochs, which is {epochs}")
+    if kept.get("contrastive_loss") == "label_aware" and kept.get("memory_size"):
+        problems.append(f"memory_size is {kept['memory_size']}; label_aware has no memory, give 0")
     device = kept.get("device", "auto")
     if device not in {"auto", "cpu", "cuda"} and not (device.startswith("cuda:") and device[5:].isdigit()):
         problems.append(f"device is {device!r}; choose one of auto, cpu, cuda, cuda:N")

@@ -1,4 +1,4 @@
-"""NT-Xent, the contrastive loss between the two sensors' views of the same places.
+"""NT-Xent, the contrastive loss between the two sensors' views of the same places, and its decoupled variant.
 
 Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations" (SimCLR),
 https://arxiv.org/abs/2002.05709, equation 1.
@@ -10,6 +10,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+LOWEST_LEARNED_TEMPERATURE = 0.01
+"""A learned temperature stays above this, as in CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020)."""
+
+
+class Temperature(nn.Module):
+    """A fixed or learned positive number that divides the similarities; learned on a log scale.
+
+    Raises:
+        ValueError: the number is not positive.
+    """
+
+    def __init__(self, value: float, learned: bool = False) -> None:
+        super().__init__()
+        if not value > 0:
+            raise ValueError(f"temperature is {value}; give a number > 0")
+        self.value = value
+        self.log = nn.Parameter(torch.tensor(value).log()) if learned else None
+
+    def forward(self) -> Tensor | float:
+        """Return the temperature."""
+        return self.value if self.log is None else self.log.exp().clamp(min=LOWEST_LEARNED_TEMPERATURE)
+
 
 class NTXentLoss(nn.Module):
     """Normalised temperature-scaled cross entropy over the 2B views of a batch.
@@ -20,29 +42,71 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature: divides the cosine similarities; > 0.
+        learned: whether the temperature is trained too, starting from the value given.
 
     Raises:
         ValueError: the temperature is not positive.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: float = 0.1, learned: bool = False) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; give a number > 0")
-        self.temperature = temperature
+        self.temperature = Temperature(temperature, learned)
 
-    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """Return the mean loss over 2B views, a float32 scalar; a batch of one pair gives 0.
+    def forward(
+        self, z1: Tensor, z2: Tensor, negatives: Tensor | None = None, allowed: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean loss over 2B views, a float32 scalar; a batch of one pair without negatives gives 0.
 
         Args:
             z1: (B, P) of Sentinel-1; need not be normalised.
             z2: (B, P) of Sentinel-2, same order.
+            negatives: (M, P) further vectors to stay away from, or None.
+            allowed: (B, M) bool, which of them are negatives of which pair; None allows all.
         """
-        size = len(z1)
         with torch.autocast(z1.device.type, enabled=False):
-            views = functional.normalize(torch.cat((z1, z2)).float(), dim=1)
-            logits = views @ views.T / self.temperature
-            itself = torch.eye(2 * size, dtype=torch.bool, device=logits.device)
-            logits = logits.masked_fill(itself, -torch.inf)
-            positive = torch.arange(2 * size, device=logits.device).roll(size)
-            return functional.cross_entropy(logits, positive)
+            logits, positive = view_logits(z1, z2, self.temperature(), negatives, allowed)
+            return self.reduce(logits, positive)
+
+    def reduce(self, logits: Tensor, positive: Tensor) -> Tensor:
+        """Return the loss of (2B, 2B + M) logits whose self-similarities are masked; positive (2B,) columns."""
+        return functional.cross_entropy(logits, positive)
+
+
+class DecoupledLoss(NTXentLoss):
+    """NT-Xent without the positive in the denominator, which keeps gradients alive for small batches.
+
+    Yeh et al. 2022, "Decoupled Contrastive Learning", https://arxiv.org/abs/2110.06848, equation 6 (unweighted).
+    A batch of one pair without further negatives gives 0: there is nothing to be apart from.
+    """
+
+    def reduce(self, logits: Tensor, positive: Tensor) -> Tensor:
+        """Return mean over views of logsumexp(negatives) - positive."""
+        columns = positive[:, None]
+        similarity = logits.gather(1, columns)[:, 0]
+        others = logits.scatter(1, columns, -torch.inf)
+        has_negatives = others.isfinite().any(dim=1)
+        if not bool(has_negatives.any()):
+            return 0.0 * similarity.sum()
+        return (others[has_negatives].logsumexp(dim=1) - similarity[has_negatives]).mean()
+
+
+def view_logits(
+    z1: Tensor, z2: Tensor, temperature: Tensor | float, negatives: Tensor | None = None, allowed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the float32 similarities of all 2B views over the temperature, and the column of each one's positive.
+
+    Returns:
+        logits (2B, 2B + M), -inf at a view itself and at vectors that are not allowed; positive (2B,) int64.
+    """
+    size = len(z1)
+    views = functional.normalize(torch.cat((z1, z2)).float(), dim=1)
+    logits = views @ views.T / temperature
+    itself = torch.eye(2 * size, dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(itself, -torch.inf)
+    if negatives is not None and len(negatives):
+        further = views @ functional.normalize(negatives.float(), dim=1).T / temperature
+        if allowed is not None:
+            further = further.masked_fill(~torch.cat((allowed, allowed)), -torch.inf)
+        logits = torch.cat((logits, further), dim=1)
+    positive = torch.arange(2 * size, device=logits.device).roll(size)
+    return logits, positive

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -17,6 +17,9 @@ from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.splits import read_split
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
+from bigearthnet_cbir.losses.memory import CrossBatchMemory
+from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
@@ -30,10 +33,18 @@ MODEL_KEYS = ("type", "backbone", "projection_dim", "projection_head", "out_chan
 """Keys that decide which weights a network has."""
 
 TRAINING_KEYS = (
-    *MODEL_KEYS, "loss_func", "temperature", "batch_size", "optimizer", "learning_rate", "weight_decay",
+    *MODEL_KEYS, "loss_func", "contrastive_loss", "temperature", "learn_temperature", "alignment_weight",
+    "memory_size", "batch_size", "optimizer", "learning_rate", "weight_decay",
     "scheduler", "augment", "seed",
 )  # fmt: skip
 """Keys that a resumed run must share with the one it continues."""
+
+
+CONTRASTIVE_LOSSES: Final[dict[str, type[NTXentLoss] | type[LabelAwareLoss]]] = {
+    "ntxent": NTXentLoss,
+    "decoupled": DecoupledLoss,
+    "label_aware": LabelAwareLoss,
+}
 
 
 def choose_device(config: Config) -> torch.device:
@@ -61,9 +72,11 @@ def build_encoder(config: Config) -> DualEncoder:
 
 def build_objective(config: Config) -> Objective:
     """Return what a training step minimises."""
-    if config.loss_func == "contrastive":
-        return ContrastiveObjective(config.temperature)
-    return ClassificationObjective(config.projection_dim, config.fusion, N_CLASSES)
+    if config.loss_func == "classification":
+        return ClassificationObjective(config.projection_dim, config.fusion, N_CLASSES)
+    loss = CONTRASTIVE_LOSSES[config.contrastive_loss](config.temperature, config.learn_temperature)
+    memory = CrossBatchMemory(config.memory_size, config.projection_dim) if config.memory_size else None
+    return ContrastiveObjective(loss, config.alignment_weight, memory)
 
 
 def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEarthNetMM:

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
@@ -29,6 +28,9 @@ from bigearthnet_cbir.storage.features import FUSED, S1, S2, open_features, read
 from bigearthnet_cbir.storage.results import CHANCE, ORIGINAL, PartialResults, link_at_root, write_curves
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import IntArray, Neighbours
+
+if TYPE_CHECKING:
+    import h5py
 
 logger = logging.getLogger(__name__)
 

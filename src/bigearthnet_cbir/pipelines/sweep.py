@@ -55,7 +55,7 @@ def plan_sweep(values: Mapping[str, Any], folder_name: str, loss_func: str, root
         trainers: dict[str, Config] = {}
         for fusion in FUSIONS:
             name = f"{loss_func}_{model_type}_{fusion}"
-            cell = {"name": folder_name, "loss_func": loss_func, "type": model_type, "fusion": fusion}
+            cell: dict[str, Any] = {"name": folder_name, "loss_func": loss_func, "type": model_type, "fusion": fusion}
             cell["logging_params"] = {"save_dir": save_dir, "name": name}
             config = parse_config({**values, **cell}, source=name, root=root)
             trainer = trainers.setdefault("all" if loss_func == "contrastive" else fusion, config)

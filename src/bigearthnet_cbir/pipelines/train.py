@@ -43,7 +43,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
             f"{folder.root}: holds a trained run already; use --resume to go on, --overwrite to replace it, or "
             "another logging_params.name"
         )
-    needs_labels = config.loss_func == "classification"
+    needs_labels = config.loss_func == "classification" or config.contrastive_loss == "label_aware"
     train_set = build_dataset(config, "train", require_labels=needs_labels)
     val_set = build_dataset(config, "val", require_labels=needs_labels)
     pinned = choose_device(config).type == "cuda"

@@ -97,7 +97,7 @@ class Trainer:
             s1, s2 = self.augment(s1, s2, generator)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            loss: Tensor = self.objective(self._encode(s1, s2), batch.label.to(self.device, non_blocking=True))
+            loss: Tensor = self.objective(self._encode(s1, s2), *self._targets(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.scheduler is not None:
@@ -109,6 +109,9 @@ class Trainer:
             s1.contiguous(memory_format=torch.channels_last), s2.contiguous(memory_format=torch.channels_last)
         )
         return output
+
+    def _targets(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        return batch.label.to(self.device, non_blocking=True), batch.position.to(self.device, non_blocking=True)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
@@ -135,11 +138,10 @@ class Trainer:
         for batch in tqdm(loader, "validation", unit="batch", leave=False, disable=None):
             with self._autocast():
                 output = self._encode(*self.transform(batch))
-                label = batch.label.to(self.device)
-                loss = self.objective(output, label)
+                loss = self.objective(output, *self._targets(batch))
                 predicted = self.objective.probabilities(output)
-            total += float(loss) * len(label)
-            count += len(label)
+            total += float(loss) * len(batch.label)
+            count += len(batch.label)
             if predicted is not None:
                 labels.append(batch.label.numpy())
                 probabilities.append(predicted.cpu().numpy())

@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bigearthnet_cbir.losses.alignment import pair_alignment
+from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
+from bigearthnet_cbir.losses.memory import CrossBatchMemory
 from bigearthnet_cbir.losses.multilabel import MultiLabelLoss
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualOutput
@@ -17,10 +20,14 @@ from bigearthnet_cbir.models.fusion import fuse, fused_width
 class Objective(nn.Module):
     """A loss over a batch of pairs, and class probabilities where the objective has classes."""
 
-    needs_labels = False
+    def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
+        """Return the loss of a batch, a float32 scalar.
 
-    def forward(self, output: DualOutput, label: Tensor) -> Tensor:
-        """Return the loss of a batch, a float32 scalar; label is (B, 19)."""
+        Args:
+            output: of the encoder.
+            label: (B, 19) of 0 and 1.
+            place: (B,) number of each pair in its list.
+        """
         raise NotImplementedError
 
     def probabilities(self, output: DualOutput) -> Tensor | None:
@@ -29,22 +36,42 @@ class Objective(nn.Module):
 
 
 class ContrastiveObjective(Objective):
-    """NT-Xent between the two sensors' projections; labels are not read."""
+    """A contrastive loss between the two sensors' projections.
 
-    def __init__(self, temperature: float) -> None:
+    Args:
+        loss: NT-Xent, its decoupled variant, or the label-aware loss; only the last reads labels.
+        alignment_weight: weight of the explicit pair alignment; 0 leaves it out.
+        memory: further negatives for NT-Xent and its variant; used and filled in training only, since the
+            validation loss must not depend on what was seen before.
+    """
+
+    def __init__(
+        self,
+        loss: NTXentLoss | LabelAwareLoss,
+        alignment_weight: float = 0.0,
+        memory: CrossBatchMemory | None = None,
+    ) -> None:
         super().__init__()
-        self.loss = NTXentLoss(temperature)
+        self.loss = loss
+        self.alignment_weight = alignment_weight
+        self.memory = memory
 
-    def forward(self, output: DualOutput, label: Tensor) -> Tensor:
-        """Return the contrastive loss of the batch."""
-        loss: Tensor = self.loss(output.z1, output.z2)
-        return loss
+    def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
+        """Return the contrastive loss of the batch plus the weighted alignment."""
+        z1, z2 = output.z1, output.z2
+        loss: Tensor
+        if isinstance(self.loss, LabelAwareLoss):
+            loss = self.loss(z1, z2, label)
+        elif self.memory is not None and self.training:
+            loss = self.loss(z1, z2, *self.memory.negatives(place))
+            self.memory.add(z1.detach(), z2.detach(), place)
+        else:
+            loss = self.loss(z1, z2)
+        return loss + self.alignment_weight * pair_alignment(z1, z2) if self.alignment_weight else loss
 
 
 class ClassificationObjective(Objective):
     """Multi-label classification of the fused vector by a linear head."""
-
-    needs_labels = True
 
     def __init__(self, projection_dim: int, fusion: str, n_classes: int) -> None:
         super().__init__()
@@ -57,7 +84,7 @@ class ClassificationObjective(Objective):
         logits: Tensor = self.head(fuse(output.z1, output.z2, self.fusion))
         return logits
 
-    def forward(self, output: DualOutput, label: Tensor) -> Tensor:
+    def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
         """Return the mean binary cross entropy of the batch."""
         loss: Tensor = self.loss(self.logits(output), label)
         return loss

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# `make demo`: the whole way from GeoTIFF folders to printed metrics, by the commands that a user types.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${1:-python}
+
+step() {
+  printf '\n# %s\n' "$1"; shift
+  printf '$ python %s\n' "$*"
+  "$python" "$@"
+}
+
+step "1. Write a small procedural world as BigEarthNet-v1 GeoTIFF folders" \
+  project/make_demo.py --output demo_data
+step "2. Encode the GeoTIFFs into one LMDB patch store" \
+  project/encode_patches.py --s2-root demo_data/BigEarthNet-v1.0 --s1-root demo_data/BigEarthNet-S1-v1.0 \
+  --output demo_data/patches.lmdb --split-from demo_data
+step "3. Train the dual encoder without labels" \
+  project/train.py --filepath config/demo.yaml --overwrite
+step "4. Search the test split with every validation pair, and score it" \
+  project/retrieval.py --filepath logs/demo/joint/parameters.yaml
+step "5. The same with random weights, and with band means and deviations only, to compare" \
+  project/retrieval.py --filepath logs/demo/joint/parameters.yaml --baseline untrained
+step "   (no network at all)" \
+  project/retrieval.py --filepath logs/demo/joint/parameters.yaml --baseline band_statistics
+step "6. Print the metrics" \
+  utils/utils.py --filepath logs/demo/joint/parameters.yaml

@@ -1,0 +1,60 @@
+"""Cross-batch memory: recent batches' embeddings as further negatives, of both encoders.
+
+Wang et al. 2020, "Cross-Batch Memory for Embedding Learning", https://arxiv.org/abs/1912.06798. Embeddings drift
+slowly, so those of recent steps still serve as negatives. With two encoders both sensors' embeddings of a place are
+kept, and a place is never a negative of itself.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class CrossBatchMemory(nn.Module):
+    """A ring of the latest pairs' normalised embeddings, saved and restored with the model.
+
+    Args:
+        size: pairs kept; >= 1.
+        projection_dim: length of an embedding.
+    """
+
+    places: Tensor
+    vectors: Tensor
+    next_row: Tensor
+
+    def __init__(self, size: int, projection_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(2, size, projection_dim))
+        self.register_buffer("places", torch.full((size,), -1, dtype=torch.int64))
+        self.register_buffer("next_row", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def add(self, z1: Tensor, z2: Tensor, place: Tensor) -> None:
+        """Put a batch's embeddings in the place of the oldest ones.
+
+        Args:
+            z1: (B, P) of Sentinel-1.
+            z2: (B, P) of Sentinel-2.
+            place: (B,) number of each pair in the training list.
+        """
+        size = len(self.places)
+        z1, z2, place = z1[-size:], z2[-size:], place[-size:]
+        rows = (self.next_row + torch.arange(len(place), device=place.device)) % size
+        self.vectors[0, rows] = functional.normalize(z1.float(), dim=1)
+        self.vectors[1, rows] = functional.normalize(z2.float(), dim=1)
+        self.places[rows] = place
+        self.next_row.copy_((self.next_row + len(place)) % size)
+
+    def negatives(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the kept embeddings and which of them are negatives of which pair.
+
+        Args:
+            place: (B,) number of each pair.
+
+        Returns:
+            vectors (2 size, P), Sentinel-1 first; allowed (B, 2 size), false for empty rows and the same place.
+        """
+        allowed = (self.places[None, :] >= 0) & (self.places[None, :] != place[:, None])
+        return self.vectors.flatten(0, 1).clone(), torch.cat((allowed, allowed), dim=1)

@@ -1,0 +1,161 @@
+"""Write the demo world to disk as BigEarthNet v1 patch folders and three split lists."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from bigearthnet_cbir.data.geotiff import write_s1_folder, write_s2_folder
+from bigearthnet_cbir.data.synthetic import WORLD_VERSION, make_pair, place_of
+from bigearthnet_cbir.data.synthetic_classes import CORINE_NAMES
+from bigearthnet_cbir.errors import ConfigError
+
+S2_FOLDER: Final = "BigEarthNet-v1.0"
+S1_FOLDER: Final = "BigEarthNet-S1-v1.0"
+_STAMP: Final = "demo.json"
+_UNFINISHED: Final = ".unfinished"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DemoWorld:
+    """Everything that decides the files: the pairs of each split, and the seed.
+
+    Raises:
+        ConfigError: a split would be empty, or the seed is negative.
+    """
+
+    train: int = 600
+    val: int = 150
+    test: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("train", 1), ("val", 1), ("test", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; give {least} or more")
+
+    def splits(self) -> dict[str, range]:
+        """Return the patch numbers of each split; test stands first, so that a longer train list leaves it alone."""
+        ends = (self.test, self.test + self.val, self.test + self.val + self.train)
+        return {"test": range(ends[0]), "val": range(*ends[:2]), "train": range(*ends[1:])}
+
+
+def build_demo(output: Path, world: DemoWorld, workers: int = 0) -> int:
+    """Write, complete or reuse a demo archive; return the number of pairs that were written.
+
+    Args:
+        output: folder that is new, empty, or holds a demo of the same world.
+        world: what to write.
+        workers: processes; 0 writes in this one. The files do not depend on it.
+
+    Raises:
+        ConfigError: the folder holds something else, or workers is negative.
+    """
+    if workers < 0:
+        raise ConfigError(f"--workers is {workers}; give 0 (this process) or more")
+    _claim(output, world)
+    splits = world.splits()
+    missing = [index for indices in splits.values() for index in indices if not _is_written(output, index)]
+    start = time.perf_counter()
+    with tqdm(total=len(missing), desc="demo world", unit="pair", disable=None) as bar:
+        for _ in _written(output, world.seed, missing, workers):
+            bar.update()
+    shutil.rmtree(output / _UNFINISHED, ignore_errors=True)
+    for name, indices in splits.items():
+        _write_split(output / f"{name}.csv", indices)
+    if missing:
+        seconds = time.perf_counter() - start
+        logger.info("wrote %s pairs, %.0f s, %.0f pairs/s", f"{len(missing):,}", seconds, len(missing) / seconds)
+    return len(missing)
+
+
+def _claim(output: Path, world: DemoWorld) -> None:
+    """Stamp a new folder, or make sure that the stamp of an old one names the same world."""
+    wanted: dict[str, Any] = {"world_version": WORLD_VERSION, **asdict(world)}
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output}: is a file; give a folder")
+    stamp = output / _STAMP
+    if not stamp.is_file():
+        if output.is_dir() and any(output.iterdir()):
+            raise ConfigError(f"--output {output}: is not empty and holds no demo world; give a new or empty folder")
+        output.mkdir(parents=True, exist_ok=True)
+        _write_text(stamp, json.dumps(wanted))
+        return
+    try:
+        found = json.loads(stamp.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if found != wanted:
+        raise ConfigError(f"--output {output}: holds another demo world, {found}, not {wanted}; give another folder")
+
+
+def _is_written(output: Path, index: int) -> bool:
+    names = place_of(index).names
+    return (output / S2_FOLDER / names.s2).is_dir() and (output / S1_FOLDER / names.s1).is_dir()
+
+
+def _written(output: Path, seed: int, indices: list[int], workers: int) -> Iterator[int]:
+    """Yield the number of each pair once it is on disk."""
+    write = partial(_write_pair, output, seed)
+    if workers == 0 or len(indices) < 2:
+        yield from map(write, indices)
+        return
+    # Spawned, not forked: a fork would copy whatever threads and open files the caller has.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
+        try:
+            yield from pool.map(write, indices, chunksize=8)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _write_pair(output: Path, seed: int, index: int) -> int:
+    """Write both folders of a pair aside, then move them into place: a folder that is there is whole."""
+    pair = make_pair(seed, index)
+    place, names = pair.place, pair.place.names
+    labels = [CORINE_NAMES.get(label, label) for label in pair.labels]
+    where: dict[str, Any] = {"upper_left": place.upper_left, "utm_zone": int(place.tile[:2])}
+    aside = output / _UNFINISHED / str(os.getpid())
+    shutil.rmtree(aside, ignore_errors=True)
+    s2_folder = write_s2_folder(aside, names.s2, pair.s2, labels, acquired=str(place.s2_time), **where)
+    s1_folder = write_s1_folder(aside, names.s1, pair.s1, labels, names.s2, acquired=place.s1_time.isoformat(), **where)
+    for folder, root in ((s2_folder, output / S2_FOLDER), (s1_folder, output / S1_FOLDER)):
+        root.mkdir(exist_ok=True)
+        if not (root / folder.name).exists():
+            folder.rename(root / folder.name)
+    return index
+
+
+def _write_split(path: Path, indices: range) -> None:
+    """Write one split list: Sentinel-2 name, Sentinel-1 name, no header."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(place_of(index).names for index in indices)
+    temporary.replace(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
