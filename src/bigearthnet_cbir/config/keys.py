@@ -75,6 +75,10 @@ class Config:
     weight_decay: float = key(Number(0), "weight decay", 1e-4)
     scheduler: bool = key(Flag(), "true: one-cycle learning rate over the whole run", True)
     augment: bool = key(Flag(), "true: the same random flips and quarter turns for both sensors", False)
+    crop_area: float = key(Number(0, exclusive=True, most=1), "least area of a random resized crop; 1: none", 1.0)
+    band_dropout: float = key(Number(0, most=1), "chance that a Sentinel-2 band, or one of Sentinel-1, is dropped", 0.0)
+    noise: float = key(Number(0), "noise on Sentinel-2 in standard deviations of each band", 0.0)
+    speckle_looks: int = key(Integer(0), "further speckle on Sentinel-1 of so many looks; 0: none", 0)
     seed: int = key(Integer(0), "seed of weights, order and augmentation", 42)
 
     device: str = key(Text(), "auto, cpu, cuda or cuda:N", "auto")

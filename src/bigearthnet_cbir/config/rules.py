@@ -84,21 +84,23 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number, above or from `least`."""
+    """A finite number, above or from `least`, and up to `most`."""
 
     least: float
     exclusive: bool = False
+    most: float = math.inf
 
     @property
     def words(self) -> str:
         """The lower bound."""
-        return f"a number {'>' if self.exclusive else '>='} {self.least:g}"
+        lower = f"a number {'>' if self.exclusive else '>='} {self.least:g}"
+        return lower if self.most == math.inf else f"{lower} and <= {self.most:g}"
 
     def check(self, value: Any) -> float:
         """Return the number as a float."""
         number = _number(value)
         low = number is None or number < self.least or (self.exclusive and number == self.least)
-        if number is None or low or not math.isfinite(number):
+        if number is None or low or number > self.most or not math.isfinite(number):
             raise RuleError(f"give {self.words}")
         return number
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 
 from bigearthnet_cbir.config import Config
-from bigearthnet_cbir.data.augment import Dihedral
+from bigearthnet_cbir.data.augment import Augmentation, BandDropout, Compose, Dihedral, Noise, ResizedCrop, Speckle
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.data.patch_store import PatchStore
@@ -35,7 +35,8 @@ MODEL_KEYS = ("type", "backbone", "projection_dim", "projection_head", "out_chan
 TRAINING_KEYS = (
     *MODEL_KEYS, "loss_func", "contrastive_loss", "temperature", "learn_temperature", "alignment_weight",
     "memory_size", "batch_size", "optimizer", "learning_rate", "weight_decay",
-    "scheduler", "augment", "seed",
+    "scheduler", "augment",
+    "crop_area", "band_dropout", "noise", "speckle_looks", "seed",
 )  # fmt: skip
 """Keys that a resumed run must share with the one it continues."""
 
@@ -77,6 +78,22 @@ def build_objective(config: Config) -> Objective:
     loss = CONTRASTIVE_LOSSES[config.contrastive_loss](config.temperature, config.learn_temperature)
     memory = CrossBatchMemory(config.memory_size, config.projection_dim) if config.memory_size else None
     return ContrastiveObjective(loss, config.alignment_weight, memory)
+
+
+def build_augmentation(config: Config) -> Augmentation | None:
+    """Return the configured augmentations in their order: geometry, speckle, noise, dropped bands."""
+    steps: list[Augmentation] = []
+    if config.augment:
+        steps.append(Dihedral())
+    if config.crop_area < 1:
+        steps.append(ResizedCrop(config.crop_area))
+    if config.speckle_looks:
+        steps.append(Speckle(config.speckle_looks))
+    if config.noise:
+        steps.append(Noise(config.noise))
+    if config.band_dropout:
+        steps.append(BandDropout(config.band_dropout))
+    return Compose(steps) if steps else None
 
 
 def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEarthNetMM:
@@ -124,7 +141,7 @@ def build_trainer(config: Config, train_pairs: list[PatchPair], steps_per_epoch:
         optimizer=optimizer,
         scheduler=scheduler,
         transform=BatchTransform(device),
-        augment=Dihedral() if config.augment else None,
+        augment=build_augmentation(config),
         precision=choose_precision(config.precision, device),
         seed=config.seed,
         identity=training_identity(config, train_pairs, steps_per_epoch),

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from bigearthnet_cbir.data.augment import Augmentation
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.loaders import EpochSampler, mixed_seed
 from bigearthnet_cbir.data.transforms import BatchTransform
@@ -26,7 +27,6 @@ from bigearthnet_cbir.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
 
-Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 FINITE_CHECK_STEPS = 50
 """Steps between looks at the losses: each look waits for the device."""
 
