@@ -65,10 +65,10 @@ def choose_device(config: Config) -> torch.device:
     return device
 
 
-def build_encoder(config: Config) -> DualEncoder:
-    """Return a freshly initialised encoder; the seed decides its weights."""
+def build_encoder(config: Config, **options: Any) -> DualEncoder:
+    """Return a freshly initialised encoder; the seed decides its weights, and options replace configured keys."""
     torch.manual_seed(config.seed)
-    return DualEncoder(**{key: getattr(config, key) for key in MODEL_KEYS})
+    return DualEncoder(**{**{key: getattr(config, key) for key in MODEL_KEYS}, **options})
 
 
 def build_objective(config: Config) -> Objective:

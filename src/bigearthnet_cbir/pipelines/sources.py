@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,14 @@ from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
+from bigearthnet_cbir.models.original import from_original, is_original
 from bigearthnet_cbir.pipelines.assembly import MODEL_KEYS, build_encoder, choose_device
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED, S1, S2
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
+
+logger = logging.getLogger(__name__)
 
 BASELINES: Final = ("untrained", "band_statistics")
 """What a trained network is compared with: its own random weights, and no network at all."""
@@ -49,8 +53,13 @@ def checkpoint_source(config: Config, checkpoint: Path) -> FeatureSource:
     Raises:
         CheckpointError: it is missing, broken, or belongs to another model.
     """
-    model = build_encoder(config)
-    load_weights(model, load_checkpoint(checkpoint)["state_dict"], checkpoint)
+    weights = load_checkpoint(checkpoint)["state_dict"]
+    options: dict[str, Any] = {}
+    if is_original(weights):
+        options, weights = from_original(weights, config.type)
+        logger.info("%s: a checkpoint of the original scripts, %s, mapped", checkpoint, options)
+    model = build_encoder(config, **options)
+    load_weights(model, weights, checkpoint)
     return _encoder_source(config, model, {"checkpoint": file_digest(checkpoint)})
 
 
