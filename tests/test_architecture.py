@@ -10,7 +10,7 @@ SOURCE = ROOT / "src" / "bigearthnet_cbir"
 CORE = {"errors", "types", "provenance"}
 COMPONENTS = {"config", "data", "models", "losses", "search", "evaluation", "storage"}
 MAY_IMPORT = {
-    **{part: CORE for part in COMPONENTS},
+    **dict.fromkeys(COMPONENTS, CORE),
     "training": CORE | (COMPONENTS - {"config"}),
     "report": CORE | (COMPONENTS - {"config"}),
     "pipelines": CORE | COMPONENTS | {"training", "report"},

@@ -39,7 +39,8 @@ def yaml_word(value: object) -> str:
 
 
 def test_every_committed_yaml_is_valid() -> None:
-    listed = subprocess.run(["git", "ls-files", "project/config"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["git", "ls-files", "project/config"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     files = [ROOT / name for name in listed.stdout.split()] or [ROOT / "project/config/args.yaml"]
     assert "args.yaml" in {path.name for path in files}
     for path in files:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from bigearthnet_cbir.data.augment import Dihedral
@@ -10,7 +11,7 @@ from bigearthnet_cbir.data.loaders import EpochSampler, mixed_seed
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
-from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.dual_encoder import DualEncoder, DualOutput
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bigearthnet_cbir.training.engine import Trainer, fit
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
@@ -34,13 +35,26 @@ class RandomPairs(Dataset[PairBatch]):
         )
 
 
+class SmallEncoder(nn.Module):
+    """As small as an encoder can be that still has a batch norm to restore."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.s1 = nn.Sequential(nn.Conv2d(2, 8, 8, 8), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.s2 = nn.Sequential(nn.Conv2d(10, 8, 8, 8), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, s1: torch.Tensor, s2: torch.Tensor) -> DualOutput:
+        h1, h2 = self.s1(s1).flatten(1), self.s2(s2).flatten(1)
+        return DualOutput(h1, h2, h1, h2)
+
+
 DATA = RandomPairs(7)
 EPOCHS = 3
 
 
 def new_trainer(loss: str = "contrastive", optimizer: str = "adamw", learning_rate: float = 1e-3) -> Trainer:
     torch.manual_seed(1)
-    model = DualEncoder(type="joint", backbone="resnet18", projection_dim=8)
+    model = SmallEncoder()
     objective: Objective = (
         ContrastiveObjective(NTXentLoss(0.1)) if loss == "contrastive" else ClassificationObjective(8, "concat", 19)
     )
@@ -83,7 +97,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, loss: str) -> N
 
 
 def test_training_lowers_the_loss_and_reports_every_score(tmp_path: Path) -> None:
-    figures = run_to(new_trainer("classification"), EPOCHS, tmp_path)
+    figures = run_to(new_trainer("classification", learning_rate=2e-2), EPOCHS, tmp_path)
     assert figures[-1]["loss/training"] < figures[0]["loss/training"]
     averaged = ("precision", "recall", "f1", "f2", "accuracy")
     wanted = {f"validation/{name}_{average}" for name in averaged for average in ("macro", "micro", "samples")}
@@ -117,7 +131,7 @@ def test_loss_that_is_not_finite_names_epoch_and_step_and_keeps_the_checkpoint(t
     run_to(trainer, 1, tmp_path)
     before = (tmp_path / "last").read_bytes()
     with torch.no_grad():
-        trainer.model.stem_s1.weight.fill_(float("nan"))
+        trainer.model.s1[0].weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match="epoch 2, step 1"):
         run_to(trainer, 2, tmp_path)
     assert (tmp_path / "last").read_bytes() == before
@@ -172,7 +186,7 @@ def test_every_optimizer_takes_a_step(name: str) -> None:
     optimizer = build_optimizer(name, [weight], 0.1, 0.0)
     (weight**2).sum().backward()
     optimizer.step()
-    assert float(weight.abs().max()) < 1
+    assert float(weight.detach().abs().max()) < 1
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:

@@ -61,7 +61,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         self.require_labels = require_labels
         for store, names, sensor in (
             (s2_store, [pair.s2 for pair in self.pairs], "Sentinel-2"),
-            (s1_store, [pair.s1 for pair in self.pairs], "Sentinel-1"),
+            (s1_store, [s1_store.s1_name(pair) for pair in self.pairs], "Sentinel-1"),
         ):
             missing = store.missing(names)
             if missing:
@@ -80,7 +80,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
             DataError: a record is malformed, or has no label where one is required.
         """
         pair = self.pairs[index]
-        s2, s1 = self.s2_store.read(pair.s2), self.s1_store.read(pair.s1)
+        s2, s1 = self.s2_store.read(pair.s2), self.s1_store.read(self.s1_store.s1_name(pair))
         return PairBatch(
             s1=_stack(s1.bands, S1_BANDS, pair.s1),
             s2_10m=_stack(s2.bands, S2_10M_BANDS, pair.s2),

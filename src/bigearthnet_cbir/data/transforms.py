@@ -45,4 +45,5 @@ class BatchTransform:
 
     def _normalise(self, stored: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
         mean, std = statistics
-        return stored.to(self.device, non_blocking=True).to(torch.float32).sub_(mean).div_(std)
+        # Sentinel-1 is float32 already: the subtraction must not happen in the batch itself.
+        return (stored.to(self.device, non_blocking=True).to(torch.float32) - mean).div_(std)

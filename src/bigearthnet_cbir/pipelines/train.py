@@ -28,7 +28,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
     Args:
         config: the experiment; start_epoch > 0 resumes like `resume`, and names the epoch to be found there.
         resume: continue from the run's last checkpoint; begin anew where there is none.
-        overwrite: allow a fresh run to replace the checkpoints of an earlier one.
+        overwrite: allow a fresh run to replace an earlier one; its features and results go, its checkpoints are
+            replaced after the first epoch.
 
     Raises:
         CheckpointError: there is a trained run already and neither option was given, or its last checkpoint is
@@ -52,6 +53,9 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
     trainer = build_trainer(config, train_set.pairs, len(train_loader))
     if resume:
         _restore(trainer, folder, config.start_epoch)
+    if overwrite:
+        for stale in (folder.query, folder.archive, folder.retrieval):
+            stale.unlink(missing_ok=True)
     folder.root.mkdir(parents=True, exist_ok=True)
     write_config(config, folder.parameters)
     logger.info(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ from bigearthnet_cbir.data.loaders import EpochSampler, mixed_seed
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.evaluation.classification import classification_scores
-from bigearthnet_cbir.models.dual_encoder import DualEncoder, DualOutput
+from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
 from bigearthnet_cbir.training.objectives import Objective
 
@@ -44,7 +44,7 @@ class Trainer:
     """One model in training, with all that a step needs.
 
     Attributes:
-        model: the encoder.
+        model: the encoder: (s1, s2) -> DualOutput.
         objective: what is minimised.
         optimizer: over the parameters of both.
         scheduler: stepped after every optimiser step, or None.
@@ -55,7 +55,7 @@ class Trainer:
         identity: plain values that a checkpoint must share with the run that goes on from it.
     """
 
-    model: DualEncoder
+    model: nn.Module
     objective: Objective
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None

@@ -1,0 +1,169 @@
+"""From patch folders to patch stores: every pair that the selection takes, its values unchanged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from bigearthnet_cbir.data import records
+from bigearthnet_cbir.data.patch_folders import PatchFolders, read_notes
+from bigearthnet_cbir.data.patch_store import PatchWriter
+from bigearthnet_cbir.data.selection import NO_LABEL, PairInfo
+from bigearthnet_cbir.data.splits import SPLITS, check_disjoint, write_splits
+from bigearthnet_cbir.errors import ConfigError, DataError
+from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport
+from bigearthnet_cbir.pipelines.encode_workers import Job, Outcome, encode_pairs
+from bigearthnet_cbir.pipelines.pair_sources import PairSource, assign_splits, find_pairs
+from bigearthnet_cbir.types import PatchPair
+
+logger = logging.getLogger(__name__)
+
+
+def encode(options: EncodeOptions) -> EncodeReport:
+    """Encode the pairs that the options select and return what became of them.
+
+    A run that was interrupted is continued by the same call: records that are there and whole are kept.
+
+    Raises:
+        ConfigError: the options contradict one another or lack a folder.
+        DataError: a folder or list is missing or malformed. A malformed patch is skipped and reported instead.
+    """
+    _check(options)
+    started = time.monotonic()
+    s1 = None if options.s1_root is None else PatchFolders(options.s1_root, "S1")
+    s2 = None if options.s2_root is None else PatchFolders(options.s2_root, "S2")
+    source = find_pairs(options.split_from, s1, s2, options.selection)
+    report = EncodeReport(skipped=dict(source.unreadable))
+    taken = _taken(options, source, report)
+    if options.dry_run or options.lists_only:
+        for pair in taken:
+            _preview(report, pair, s2)
+    elif s1 is not None and s2 is not None:
+        _encode(options, taken, s1, s2, report)
+    if options.splits is not None and not options.dry_run:
+        report.lists = write_splits(options.splits, report.splits)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _check(options: EncodeOptions) -> None:
+    if any(fraction < 0 for fraction in options.fractions) or abs(sum(options.fractions) - 1) > 1e-6:
+        raise ConfigError(f"--fractions {options.fractions}: the shares of train, val and test must add up to 1")
+    if options.dry_run:
+        return
+    if options.lists_only:
+        if options.splits is None:
+            raise ConfigError("--lists-only writes split lists; say where with --splits FOLDER")
+        return
+    if options.s1_root is None or options.s2_root is None:
+        raise ConfigError("--s1-root and --s2-root are both needed: the folders of the Sentinel-1 and -2 patches")
+    if options.output_s1 is None or options.output_s2 is None:
+        raise ConfigError("--output FOLDER is needed, or --output-s1 and --output-s2 for a store per sensor")
+
+
+def _taken(options: EncodeOptions, source: PairSource, report: EncodeReport) -> list[PairInfo]:
+    """Return the pairs to read, each with a split, and count those that are left out."""
+    options.selection.check(source.pairs, source.name)
+    taken, report.left_out = options.selection.choose(source.pairs)
+    if source.has_splits:
+        without = sum(pair.split is None for pair in taken)
+        if without:
+            report.left_out["in no split"] = without
+        taken = [pair for pair in taken if pair.split is not None]
+        check_disjoint({split: [PatchPair(p.s2, p.s1) for p in taken if p.split == split] for split in SPLITS})
+    if not taken and not source.unreadable:
+        reasons = ", ".join(f"{number:,}: {reason}" for reason, number in report.left_out.items())
+        raise DataError(
+            f"{source.name}: none of {len(source.pairs):,} pairs is selected ({reasons}); relax the selection"
+        )
+    return taken if source.has_splits else assign_splits(taken, options.fractions, options.seed)
+
+
+def _preview(report: EncodeReport, pair: PairInfo, s2: PatchFolders | None) -> None:
+    """Count a pair by its lists, and by its JSON where the folders are at hand; no pixel is read."""
+    labels = pair.labels
+    if labels is None and s2 is not None and not s2.is_v2:
+        try:
+            labels = read_notes(s2.folder(pair.s2)).labels
+        except DataError as error:
+            report.skipped[pair.s2] = str(error)
+            return
+    if labels == ():
+        report.left_out[NO_LABEL] = report.left_out.get(NO_LABEL, 0) + 1
+    else:
+        _count(report, pair, labels or ())
+
+
+def _encode(
+    options: EncodeOptions, taken: Sequence[PairInfo], s1: PatchFolders, s2: PatchFolders, report: EncodeReport
+) -> None:
+    """Bring the taken pairs into the stores; what fails is reported by name."""
+    assert options.output_s1 is not None
+    assert options.output_s2 is not None
+    info = {pair.s2: pair for pair in taken}
+    same = os.path.realpath(options.output_s1) == os.path.realpath(options.output_s2)
+    with PatchWriter(options.output_s2) as s2_writer:
+        s1_writer = s2_writer if same else PatchWriter(options.output_s1)
+        try:
+            jobs = []
+            for pair in taken:
+                labels = _stored_labels(s2_writer, s1_writer, pair)
+                if labels is None:
+                    given = pair.labels if s2.is_v2 else None
+                    jobs.append(Job(PatchPair(pair.s2, pair.s1), s2.folder(pair.s2), s1.folder(pair.s1), given))
+                else:
+                    report.present += 1
+                    _count(report, pair, labels)
+            _require_labels(jobs, s2)
+            outcomes = encode_pairs(jobs, options.workers)
+            hidden = None if options.progress else True  # None: no bar where stderr is not a terminal
+            for outcome in tqdm(outcomes, "encoding", len(jobs), unit="pair", disable=hidden):
+                _store(outcome, info[outcome.pair.s2], s2_writer, s1_writer, report)
+        finally:
+            if s1_writer is not s2_writer:
+                s1_writer.close()
+
+
+def _stored_labels(s2_writer: PatchWriter, s1_writer: PatchWriter, pair: PairInfo) -> tuple[str, ...] | None:
+    """Return the labels of a pair that both stores hold whole, or None where it has to be encoded (again)."""
+    s2_record, s1_record = s2_writer.record(pair.s2), s1_writer.record(pair.s1)
+    if s2_record is None or s1_record is None:
+        return None
+    try:
+        records.decode(s1_record)
+        return records.decode(s2_record).labels
+    except DataError:
+        return None
+
+
+def _require_labels(jobs: Sequence[Job], s2: PatchFolders) -> None:
+    lacking = [job.pair.s2 for job in jobs if s2.is_v2 and job.labels is None]
+    if lacking:
+        raise DataError(
+            f"{s2.root}: no metadata.parquet in or beside it has the labels of {len(lacking):,} pairs "
+            f"(the first: {lacking[0]}); put BigEarthNet v2's there"
+        )
+
+
+def _store(
+    outcome: Outcome, info: PairInfo, s2_writer: PatchWriter, s1_writer: PatchWriter, report: EncodeReport
+) -> None:
+    if outcome.unlabelled:
+        report.left_out[NO_LABEL] = report.left_out.get(NO_LABEL, 0) + 1
+    elif outcome.failure is not None:
+        report.skipped[outcome.pair.s2] = outcome.failure
+        logger.warning("skipped %s: %s", outcome.pair.s2, outcome.failure)
+    else:
+        s2_writer.write_record(outcome.pair.s2, outcome.s2_record)
+        s1_writer.write_record(outcome.pair.s1, outcome.s1_record)
+        report.encoded += 1
+        _count(report, info, outcome.labels)
+
+
+def _count(report: EncodeReport, info: PairInfo, labels: tuple[str, ...]) -> None:
+    report.splits[info.split or SPLITS[0]].append(PatchPair(info.s2, info.s1))
+    report.labels.update(labels)
