@@ -1,0 +1,171 @@
+"""Patch folders of single-band GeoTIFFs: values are read as they stand in the files and written likewise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.bands import BAND_SIZES, PATCH_SIZE, S1_BANDS, S2_BANDS
+from bigearthnet_cbir.data.tiff_strips import read_strips
+from bigearthnet_cbir.data.tiff_writing import write_tiff
+from bigearthnet_cbir.errors import DataError
+
+_PIXEL_METRES: Final = 10
+_PATCH_METRES: Final = PATCH_SIZE * _PIXEL_METRES
+
+
+def read_s2_folder(folder: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the twelve Sentinel-2 bands of a patch: uint16 reflectance x 10 000 at 120, 60 or 20 pixels.
+
+    Raises:
+        DataError: a band is missing, unreadable, or has the wrong size or data type.
+    """
+    return _read_bands(folder, S2_BANDS, np.dtype(np.uint16))
+
+
+def read_s1_folder(folder: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Return VV and VH of a patch: float32 dB at 120 pixels.
+
+    Raises:
+        DataError: as for read_s2_folder, or a value is not finite.
+    """
+    return _read_bands(folder, S1_BANDS, np.dtype(np.float32))
+
+
+def _read_bands(folder: Path, bands: Sequence[str], dtype: np.dtype[np.generic]) -> dict[str, npt.NDArray[np.generic]]:
+    stem = f"{folder}/{folder.name}_"
+    found = {}
+    for band in bands:
+        pixels = read_band(f"{stem}{band}.tif")
+        side = BAND_SIZES[band]
+        if pixels.shape != (side, side) or pixels.dtype != dtype:
+            size = "x".join(map(str, pixels.shape))
+            raise DataError(
+                f"{stem}{band}.tif: {size} pixels of {pixels.dtype}, but band {band} is {side}x{side} of {dtype}; "
+                "download this patch again"
+            )
+        if dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError(f"{stem}{band}.tif: band {band} holds NaN or infinite values; leave this patch out")
+        found[band] = pixels
+    return found
+
+
+def read_band(path: Path | str) -> npt.NDArray[np.generic]:
+    """Return the (H, W) pixels of a single-band GeoTIFF, unchanged.
+
+    Files in plain strips, as published, are read directly; any other layout goes through rasterio.
+
+    Raises:
+        DataError: the file is missing, no TIFF, truncated, or has several bands.
+    """
+    try:
+        pixels = read_strips(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: this band is missing; download this patch again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the disk and the permissions") from error
+    return _read_by_rasterio(path) if pixels is None else pixels
+
+
+def _read_by_rasterio(path: Path | str) -> npt.NDArray[np.generic]:
+    import rasterio  # loaded only where a file needs it: the published ones do not
+    from rasterio.errors import RasterioError
+
+    try:
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as source:
+            if source.count != 1:
+                raise DataError(f"{path}: {source.count} bands in one file; a BigEarthNet band file has one")
+            return np.asarray(source.read(1))
+    except RasterioError as error:
+        raise DataError(f"{path}: not a readable GeoTIFF, or cut short; download this patch again") from error
+
+
+def write_s2_folder(
+    root: Path,
+    name: str,
+    bands: Mapping[str, npt.NDArray[np.generic]],
+    labels: Sequence[str],
+    *,
+    upper_left: tuple[float, float] = (500_000.0, 5_000_000.0),
+    utm_zone: int = 33,
+    acquired: str = "2017-06-13 10:10:31",
+    tile_source: str = "",
+) -> Path:
+    """Write one Sentinel-2 patch folder in the layout of BigEarthNet v1 and return it.
+
+    Args:
+        root: folder of the patch folders; made where missing.
+        name: patch name.
+        bands: band name -> uint16 (H, W), reflectance x 10 000, at the band's native size.
+        labels: class names as they shall stand in the JSON (43- or 19-class).
+        upper_left: easting and northing of the outer corner, in metres.
+        utm_zone: 1 to 60, northern hemisphere.
+        acquired: "YYYY-MM-DD hh:mm:ss".
+        tile_source: name of the product that the patch is from.
+    """
+    folder = _write_bands(root, name, bands, upper_left, utm_zone)
+    extra = {"tile_source": tile_source, "acquisition_date": acquired}
+    return _write_json(folder, labels, upper_left, utm_zone, "lry", extra)
+
+
+def write_s1_folder(
+    root: Path,
+    name: str,
+    bands: Mapping[str, npt.NDArray[np.generic]],
+    labels: Sequence[str],
+    corresponding_s2_patch: str,
+    *,
+    upper_left: tuple[float, float] = (500_000.0, 5_000_000.0),
+    utm_zone: int = 33,
+    acquired: str = "2017-06-13T16:50:43",
+    scene_source: str = "",
+) -> Path:
+    """Write one Sentinel-1 patch folder in the layout of BigEarthNet v1 and return it.
+
+    Args as for write_s2_folder; bands are float32 dB, acquired is "YYYY-MM-DDThh:mm:ss", and
+    corresponding_s2_patch is the name of the patch of the same place.
+    """
+    folder = _write_bands(root, name, bands, upper_left, utm_zone)
+    extra = {
+        "corresponding_s2_patch": corresponding_s2_patch,
+        "scene_source": scene_source,
+        "acquisition_time": acquired,
+    }
+    return _write_json(folder, labels, upper_left, utm_zone, "lly", extra)
+
+
+def _write_bands(
+    root: Path,
+    name: str,
+    bands: Mapping[str, npt.NDArray[np.generic]],
+    upper_left: tuple[float, float],
+    utm_zone: int,
+) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for band, pixels in bands.items():
+        size = _PATCH_METRES / pixels.shape[0]
+        path = folder / f"{name}_{band}.tif"
+        write_tiff(path, pixels, upper_left=upper_left, pixel_size=size, utm_zone=utm_zone)
+    return folder
+
+
+def _write_json(
+    folder: Path,
+    labels: Sequence[str],
+    upper_left: tuple[float, float],
+    utm_zone: int,
+    lower_key: str,
+    extra: Mapping[str, Any],
+) -> Path:
+    """Write the patch's JSON; lower_key is "lry", or "lly" as the Sentinel-1 files spell the same corner."""
+    left, top = upper_left
+    corners = {"ulx": left, "uly": top, "lrx": left + _PATCH_METRES, lower_key: top - _PATCH_METRES}
+    content = {"labels": list(labels), "coordinates": corners, "projection": f"EPSG:{32600 + utm_zone}", **extra}
+    (folder / f"{folder.name}_labels_metadata.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder

@@ -1,0 +1,94 @@
+"""metadata.parquet of BigEarthNet v2: pairs, labels, splits, countries and flags of its patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bigearthnet_cbir.data.labels import to_19_classes
+from bigearthnet_cbir.errors import DataError
+
+_SPLIT_NAMES: Final = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+_COLUMNS: Final = {"s2": "patch_id", "s1": "s1_name", "labels": "labels", "split": "split"}
+_OPTIONAL: Final = {"country": "country", "snow": "contains_seasonal_snow", "cloud": "contains_cloud_or_shadow"}
+
+
+class MetadataRow(NamedTuple):
+    """One pair of BigEarthNet v2; split is train, val or test; labels are 19-class names in column order."""
+
+    s2: str
+    s1: str
+    labels: tuple[str, ...]
+    split: str
+    country: str
+    snow: bool
+    cloud: bool
+
+
+def read_metadata(path: Path) -> list[MetadataRow]:
+    """Return every row of a metadata.parquet.
+
+    Raises:
+        DataError: the file is missing, no parquet, lacks a column, or has a value outside its rules.
+    """
+    table = _read_table(path)
+    values: dict[str, list[Any]] = {field: table.column(name).to_pylist() for field, name in _COLUMNS.items()}
+    for field, name in _OPTIONAL.items():
+        default = "" if field == "country" else False
+        present = name in table.column_names
+        values[field] = table.column(name).to_pylist() if present else [default] * table.num_rows
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # a few thousand label sets serve half a million rows
+    rows = []
+    seen: set[str] = set()
+    for number, (s2, s1, labels, split, *rest) in enumerate(zip(*values.values(), strict=True)):
+        where = f"{path}, row {number}"
+        if not isinstance(s2, str) or not isinstance(s1, str) or labels is None:
+            raise DataError(f"{where}: patch_id, s1_name or labels is empty; download the file again")
+        if s2 in seen:
+            raise DataError(f"{where}: {s2} is there twice; download the file again")
+        if split not in _SPLIT_NAMES:
+            raise DataError(f"{where}: split is {split!r}; it must be train, validation or test")
+        seen.add(s2)
+        key = tuple(labels)
+        if key not in known:
+            known[key] = _labels(key, where)
+        rows.append(MetadataRow(s2, s1, known[key], _SPLIT_NAMES[split], *rest))
+    return rows
+
+
+def read_split(path: Path, split: str) -> list[MetadataRow]:
+    """Return the rows of one split: train, val (or validation) or test.
+
+    Raises:
+        DataError: as for read_metadata, or the split is unknown or empty.
+    """
+    if split not in _SPLIT_NAMES:
+        raise DataError(f"{path}:{split}: {split!r} is no split; write train, val or test after the colon")
+    rows = [row for row in read_metadata(path) if row.split == _SPLIT_NAMES[split]]
+    if not rows:
+        raise DataError(f"{path}:{split}: this table has no pair of that split")
+    return rows
+
+
+def _labels(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    try:
+        return to_19_classes(names)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _read_table(path: Path) -> Any:
+    try:
+        present = set(pq.read_schema(path).names)
+        lacking = [name for name in _COLUMNS.values() if name not in present]
+        if lacking:
+            raise DataError(f"{path}: column {', '.join(lacking)} is missing; give BigEarthNet v2's metadata.parquet")
+        return pq.read_table(path, columns=[n for n in (*_COLUMNS.values(), *_OPTIONAL.values()) if n in present])
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such parquet file; it lies beside the BigEarthNet v2 archives") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a readable parquet file ({reason}); download it again") from error

@@ -1,0 +1,68 @@
+"""The official lists of BigEarthNet v1, from the data files of the bigearthnet-common package where it is installed.
+
+The package is found and its files are read, but it is never imported: what it depends on is not needed for that.
+"""
+
+from __future__ import annotations
+
+import bz2
+import importlib.util
+from pathlib import Path
+from typing import Final
+
+from bigearthnet_cbir.data.selection import PairInfo
+from bigearthnet_cbir.errors import DataError
+
+PACKAGE: Final = "bigearthnet_common"
+_INSTALL: Final = "pip install --no-deps bigearthnet-common==2.8.0"
+_PAIRS: Final = "s1_s2_name_country_season.csv.bz2"
+_HEADER: Final = "s1_name,s2_name,country,season"
+
+
+def package_folder() -> Path:
+    """Return where bigearthnet-common keeps its data files.
+
+    Raises:
+        DataError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"the official lists of BigEarthNet v1 are not installed; get them by: {_INSTALL}")
+    return Path(spec.submodule_search_locations[0])
+
+
+def is_installed() -> bool:
+    """Return whether the official lists are at hand."""
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
+def read_official_lists() -> list[PairInfo]:
+    """Return all 590,326 pairs of BigEarthNet v1 with split, country, season, snow and cloud flags.
+
+    split is None for the 70,987 patches under snow or cloud and for those without a label of the 19 classes, which
+    no official split has; the latter have labels (), the others None.
+
+    Raises:
+        DataError: the package is not installed or a list is not as it was published.
+    """
+    folder = package_folder()
+    split_of = {name: split for split in ("train", "val", "test") for name in _lines(folder / f"{split}.csv.bz2")}
+    snow = set(_lines(folder / "patches_with_seasonal_snow.csv.bz2"))
+    cloud = set(_lines(folder / "patches_with_cloud_and_shadow.csv.bz2"))
+    unlabelled = set(_lines(folder / "patches_with_no_19_class_targets.csv.bz2"))
+    header, *rows = _lines(folder / _PAIRS)
+    if header != _HEADER:
+        raise DataError(f"{folder / _PAIRS}: its columns are {header}, not {_HEADER}; {_INSTALL}")
+    pairs = []
+    for row in rows:
+        s1, s2, country, season = row.split(",")
+        labels = () if s2 in unlabelled else None
+        pairs.append(PairInfo(s2, s1, split_of.get(s2), country, season, s2 in snow, s2 in cloud, labels))
+    return pairs
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return bz2.decompress(path.read_bytes()).decode("ascii").split()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {_INSTALL}") from error

@@ -1,0 +1,101 @@
+"""Where the patches of a downloaded archive lie, in the folder layouts of BigEarthNet v1 and v2, and their JSONs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bigearthnet_cbir.data.labels import to_19_classes
+from bigearthnet_cbir.errors import DataError
+
+_PATCH: Final = re.compile(r"S[12][A-D]_.*_\d+_\d+$")
+_PRODUCT: Final = re.compile(r"S[12][A-D]_.*\w$")
+
+
+class Notes(NamedTuple):
+    """What a v1 JSON says of its patch: 19-class labels and, for Sentinel-1, the Sentinel-2 patch of the place."""
+
+    labels: tuple[str, ...]
+    s2: str | None
+
+
+class PatchFolders:
+    """The patch folders of one sensor.
+
+    Version 1 keeps all of them in one folder; version 2 has a folder per satellite product between. Which one it is
+    is seen from the first sub-folder's name.
+
+    Args:
+        root: folder of the patch folders (v1) or of the products (v2).
+        sensor: "S1" or "S2".
+
+    Raises:
+        DataError: root is missing, or holds no folder of this sensor.
+    """
+
+    def __init__(self, root: Path, sensor: str) -> None:
+        self.root = root
+        self.sensor = sensor
+        try:
+            first = next((name for name in _folders(root) if name.startswith(sensor)), None)
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"{root}: cannot be listed ({reason}); give the folder of the {sensor} patches") from error
+        if first is None:
+            other = {"S1": "S2", "S2": "S1"}[sensor]
+            swapped = any(name.startswith(other) for name in _folders(root))
+            hint = "are --s1-root and --s2-root swapped?" if swapped else "give the folder that holds the patch folders"
+            raise DataError(f"{root}: no {sensor} patch folder in it; {hint}")
+        self.is_v2 = _PATCH.match(first) is None
+
+    def folder(self, name: str) -> Path:
+        """Return where a patch of this name lies, whether or not it is there."""
+        if not self.is_v2:
+            return self.root / name
+        # S2 patches are <product>_<column>_<row>; in S1 names a tile stands before column and row.
+        product = name.rsplit("_", 2 if self.sensor == "S2" else 3)[0]
+        return self.root / product / name
+
+    def names(self) -> Iterator[str]:
+        """Yield the patch names that are there, in no particular order."""
+        for name in _folders(self.root):
+            if not name.startswith(self.sensor):
+                continue
+            if not self.is_v2:
+                if _PATCH.match(name):
+                    yield name
+            elif _PRODUCT.match(name):
+                yield from (patch for patch in _folders(self.root / name) if _PATCH.match(patch))
+
+
+def _folders(root: Path) -> Iterator[str]:
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield entry.name
+
+
+def read_notes(folder: Path) -> Notes:
+    """Return what a v1 patch folder's JSON says.
+
+    Raises:
+        DataError: the JSON is missing or malformed, or a label is unknown.
+    """
+    path = folder / f"{folder.name}_labels_metadata.json"
+    try:
+        content = json.loads(path.read_bytes())
+        names, s2 = content["labels"], content.get("corresponding_s2_patch")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: the patch's JSON is missing; download this patch again") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a BigEarthNet JSON with labels; download this patch again") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: labels must be a list of class names; download this patch again")
+    try:
+        return Notes(to_19_classes(names), s2)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

@@ -1,0 +1,128 @@
+"""Split lists: which pairs belong to train, val or test, as CSV files or as splits of a metadata.parquet."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from bigearthnet_cbir.data import metadata
+from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.types import PatchPair
+
+SPLITS: Final = ("train", "val", "test")
+_S1, _S2 = re.compile(r"S1[A-D]_"), re.compile(r"S2[A-D]_")
+_CURE: Final = "a split list has one pair per line and no header: S2 patch name, S1 patch name"
+
+
+def read_split(source: Path | str) -> list[PatchPair]:
+    """Return the pairs of a split list, in their order.
+
+    Args:
+        source: a CSV file without header (Sentinel-2 name, Sentinel-1 name), or "metadata.parquet:train" for one
+            split of a BigEarthNet v2 table.
+
+    Raises:
+        DataError: the file is missing, empty, has a header or one column, swapped names or a name twice; with the
+            file and the line.
+    """
+    parquet = parquet_split(source)
+    if parquet is not None:
+        return [PatchPair(row.s2, row.s1) for row in metadata.read_split(*parquet)]
+    return _read_csv(Path(source))
+
+
+def read_split_labels(source: Path | str) -> dict[str, tuple[str, ...]] | None:
+    """Return Sentinel-2 patch name -> 19-class names where the list itself carries labels (parquet), else None."""
+    parquet = parquet_split(source)
+    return None if parquet is None else {row.s2: row.labels for row in metadata.read_split(*parquet)}
+
+
+def parquet_split(source: Path | str) -> tuple[Path, str] | None:
+    """Return file and split name of "metadata.parquet:train", or None where the source is a CSV file."""
+    file, separator, split = str(source).rpartition(":")
+    if separator and file.endswith(".parquet"):
+        return Path(file), split
+    if str(source).endswith(".parquet"):
+        raise DataError(f"{source}: which split of this table? Write {source}:train, :val or :test")
+    return None
+
+
+def write_split(path: Path, pairs: Sequence[PatchPair]) -> None:
+    """Write a CSV split list."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(pairs)
+
+
+def _read_csv(path: Path) -> list[PatchPair]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such split list; encode_patches.py --splits writes one") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a CSV file ({error}); {_CURE}") from error
+    pairs: list[PatchPair] = []
+    seen: dict[str, int] = {}
+    for line, cells in enumerate(csv.reader(text.splitlines()), start=1):
+        if not cells:
+            continue
+        pair = _parse([cell.strip() for cell in cells], f"{path}, line {line}")
+        for name in pair:
+            if name in seen:
+                raise DataError(f"{path}, line {line}: {name} is already in line {seen[name]}; remove one of the two")
+            seen[name] = line
+        pairs.append(pair)
+    if not pairs:
+        raise DataError(f"{path}: this split list is empty; {_CURE}")
+    return pairs
+
+
+def _parse(cells: list[str], where: str) -> PatchPair:
+    if len(cells) != 2:
+        columns = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+        raise DataError(f"{where}: {columns} ({', '.join(cells)[:80]}), where there must be 2; {_CURE}")
+    s2, s1 = cells
+    if _S1.match(s2) and _S2.match(s1):
+        raise DataError(f"{where}: the names are swapped ({s2}, {s1}); {_CURE}")
+    for name, pattern in ((s2, _S2), (s1, _S1)):
+        if not pattern.match(name):
+            hint = "is that a header?" if where.endswith("line 1") else f"it starts with {pattern.pattern}"
+            sensor = "Sentinel-2" if pattern is _S2 else "Sentinel-1"
+            raise DataError(f"{where}: {name!r} is no {sensor} patch name ({hint}); {_CURE}")
+    return PatchPair(s2, s1)
+
+
+def write_splits(folder: Path, splits: Mapping[str, Sequence[PatchPair]]) -> list[Path]:
+    """Write <split>.csv for each split that has pairs, never over an existing file; return what was written."""
+    written = []
+    for split, pairs in splits.items():
+        path = folder / f"{split}.csv"
+        if pairs and not path.exists():
+            write_split(path, pairs)
+            written.append(path)
+    return written
+
+
+def known_splits(folder: Path) -> dict[str, list[PatchPair]]:
+    """Return the pairs of train.csv, val.csv and test.csv, as far as the folder has them.
+
+    Raises:
+        DataError: it has none of them, or a pair is in two of them.
+    """
+    found = {split: read_split(folder / f"{split}.csv") for split in SPLITS if (folder / f"{split}.csv").exists()}
+    if not found:
+        raise DataError(f"{folder}: it has none of train.csv, val.csv and test.csv; give the folder that has them")
+    check_disjoint(found)
+    return found
+
+
+def check_disjoint(splits: Mapping[str, Iterable[PatchPair]]) -> None:
+    """Raise DataError where a Sentinel-2 patch is in two splits."""
+    owner: dict[str, str] = {}
+    for split, pairs in splits.items():
+        for pair in pairs:
+            if owner.setdefault(pair.s2, split) != split:
+                raise DataError(f"{pair.s2} is in {owner[pair.s2]} and in {split}; take it out of one of them")

@@ -1,0 +1,47 @@
+"""Merge of sorted partial results from the shards of one archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bigearthnet_cbir.search.compiled import compiled, read_only
+from bigearthnet_cbir.types import Neighbours
+
+
+@compiled
+def _merge(
+    left: Any, left_distances: Any, right: Any, right_distances: Any, indices: Any, distances: Any
+) -> None:
+    """Merge two lists per query; `left` holds smaller archive positions, so it goes first among equals."""
+    k = indices.shape[1]
+    for i in range(indices.shape[0]):
+        a, b = 0, 0
+        for slot in range(k):
+            # Unfilled places are infinitely far and stand last in either list, so a + b never passes k.
+            if right[i, b] < 0 or (left[i, a] >= 0 and left_distances[i, a] <= right_distances[i, b]):
+                indices[i, slot], distances[i, slot] = left[i, a], left_distances[i, a]
+                a = min(a + 1, k - 1)
+            else:
+                indices[i, slot], distances[i, slot] = right[i, b], right_distances[i, b]
+                b = min(b + 1, k - 1)
+
+
+def merge(parts: Sequence[Neighbours]) -> Neighbours:
+    """Return the k nearest of all parts, ties by archive index.
+
+    Args:
+        parts: at least one result of equal shape (Q, k), from shards in ascending archive order; -1 and infinity
+            fill the places that a shard could not.
+    """
+    merged = parts[0]
+    for part in parts[1:]:
+        indices, distances = np.empty_like(merged.indices), np.empty_like(merged.distances)
+        _merge(
+            read_only(merged.indices), read_only(merged.distances), read_only(part.indices), read_only(part.distances),
+            indices, distances,
+        )
+        merged = Neighbours(indices, distances)
+    return merged

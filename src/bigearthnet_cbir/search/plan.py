@@ -1,0 +1,115 @@
+"""What a search is asked for, checked before any work, and how it is cut into blocks and shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.errors import SearchError
+from bigearthnet_cbir.search.distances import check_distance, check_features
+from bigearthnet_cbir.search.shards import Shard, as_rows, lengths_of, make_shard
+from bigearthnet_cbir.types import IntArray
+
+QUERY_TILE = 256
+"""Queries that share one pass over a block of the archive."""
+
+NO_ROWS = np.empty((0, 0), np.int32)
+
+
+class Sliceable(Protocol):
+    """Anything with a shape and row slices: arrays, np.memmap, h5py datasets."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, columns."""
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """Return consecutive rows as an array."""
+
+
+class Job(NamedTuple):
+    """One search, checked.
+
+    Attributes:
+        queries: (Q, D), sliced block by block.
+        archive: (N, D), sliced shard by shard.
+        k: neighbours per query.
+        distance: one of DISTANCES.
+        exclude: (Q, E) archive positions that a query must not get, or None.
+    """
+
+    queries: Sliceable
+    archive: Sliceable
+    k: int
+    distance: str
+    exclude: Sliceable | None
+
+
+def check_job(
+    queries: Sliceable, archive: Sliceable, k: int, distance: str, exclude: Sliceable | None = None
+) -> Job:
+    """Return the search as a Job.
+
+    Raises:
+        SearchError: the shapes do not go together, the distance is unknown, or k is not in 1 ... N.
+    """
+    check_distance(distance)
+    if len(queries.shape) != 2 or len(archive.shape) != 2:
+        raise SearchError(f"queries {queries.shape} and archive {archive.shape}; a search needs (Q, D) and (N, D)")
+    if queries.shape[1] != archive.shape[1]:
+        raise SearchError(f"queries have {queries.shape[1]} columns, the archive {archive.shape[1]}; both need the same")
+    if not 1 <= k <= archive.shape[0]:
+        raise SearchError(f"k is {k:,}, but the archive holds {archive.shape[0]:,}; choose k from 1 to its size")
+    if archive.shape[0] >= 2**31:
+        raise SearchError(f"the archive holds {archive.shape[0]:,} items; int32 positions end at {2**31 - 1:,}")
+    if exclude is not None and (len(exclude.shape) != 2 or exclude.shape[0] != queries.shape[0]):
+        raise SearchError(f"exclude has shape {exclude.shape}; it needs a row for each of {queries.shape[0]:,} queries")
+    return Job(queries, archive, k, distance, exclude)
+
+
+def query_block(job: Job, start: int, stop: int) -> npt.NDArray[Any]:
+    """Return queries start ... stop - 1, checked.
+
+    Raises:
+        SearchError: a query has no defined distance (see `distances.check_features`).
+    """
+    rows = as_rows(job.queries[start:stop], job.distance, "queries")
+    if job.distance != "hamming":
+        check_features(rows, lengths_of(rows), job.distance, f"queries from {start:,}")
+    return rows
+
+
+def exclude_block(job: Job, start: int, stop: int) -> IntArray:
+    """Return the positions that queries start ... stop - 1 must not get, each row ascending.
+
+    Raises:
+        SearchError: a query has fewer than k archive items left.
+    """
+    if job.exclude is None:
+        return np.empty((stop - start, 0), np.int32)
+    rows = np.sort(np.asarray(job.exclude[start:stop], dtype=np.int32), axis=1)
+    inside = (rows >= 0) & (rows < job.archive.shape[0])
+    fresh = np.ones(rows.shape, bool)
+    fresh[:, 1:] = rows[:, 1:] != rows[:, :-1]
+    left = job.archive.shape[0] - (inside & fresh).sum(axis=1)
+    if len(left) and left.min() < job.k:
+        raise SearchError(
+            f"k is {job.k:,}, but query {start + int(left.argmin()):,} has only {int(left.min()):,} of the archive's "
+            f"{job.archive.shape[0]:,} items left after the excluded ones; choose a smaller k"
+        )
+    return rows
+
+
+def cut(total: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of consecutive pieces of at most `size`."""
+    for first in range(start, total, size):
+        yield first, min(first + size, total)
+
+
+def shards_of(job: Job, rows: int) -> Iterator[Shard]:
+    """Yield the archive as prepared shards of at most `rows` rows."""
+    for start, stop in cut(job.archive.shape[0], rows):
+        yield make_shard(job.archive[start:stop], start, job.distance)

@@ -1,0 +1,97 @@
+"""Pieces of an archive, prepared once and searched by many queries."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.errors import SearchError
+from bigearthnet_cbir.search.compiled import read_only
+from bigearthnet_cbir.search.distances import check_features, row_lengths
+from bigearthnet_cbir.search.hamming import as_words
+from bigearthnet_cbir.types import DoubleArray, FloatArray
+
+
+class FeatureShard(NamedTuple):
+    """Consecutive float features of an archive.
+
+    Attributes:
+        offset: archive position of the first row.
+        rows: (N, D) float32 features, unchanged.
+        lengths: (N,) float64 Euclidean lengths.
+        scale: (N,) float32 factor that turns a screen product into a similarity.
+        shift: (N,) float32 that a similarity is subtracted from.
+        longest: greatest of `lengths`.
+    """
+
+    offset: int
+    rows: FloatArray
+    lengths: DoubleArray
+    scale: FloatArray
+    shift: FloatArray
+    longest: float
+
+
+class CodeShard(NamedTuple):
+    """Consecutive packed codes of an archive.
+
+    Attributes:
+        offset: archive position of the first code.
+        words: (N, W) uint64.
+    """
+
+    offset: int
+    words: npt.NDArray[np.uint64]
+
+
+Shard = FeatureShard | CodeShard
+
+
+def as_rows(array: Any, distance: str, whose: str) -> npt.NDArray[Any]:
+    """Return a slice of an array-like as what the distance works on: (N, D) float32, or (N, B) uint8 codes.
+
+    Raises:
+        SearchError: the slice is not two-dimensional, or holds floats where codes belong or the other way round.
+    """
+    rows = np.asarray(array)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise SearchError(f"{whose}: shape {rows.shape}; a search needs (N, D) with D >= 1")
+    if distance == "hamming":
+        if rows.dtype != np.uint8:
+            raise SearchError(f"{whose}: hamming needs packed uint8 codes, got {rows.dtype}; use binarize, then pack")
+        return rows
+    if rows.dtype.kind != "f":
+        raise SearchError(f"{whose}: {distance} needs float features, got {rows.dtype}")
+    return rows.astype(np.float32, copy=False)
+
+
+def lengths_of(features: npt.NDArray[np.float32]) -> DoubleArray:
+    """Return the (N,) float64 Euclidean lengths of (N, D) float32 features."""
+    lengths = np.empty(len(features), np.float64)
+    row_lengths(read_only(features), lengths)
+    return lengths
+
+
+def make_shard(array: Any, offset: int, distance: str) -> Shard:
+    """Prepare consecutive archive rows, the first of which stands at archive position `offset`.
+
+    Raises:
+        SearchError: the rows have no defined distance (see `distances.check_features`).
+    """
+    rows = as_rows(array, distance, "archive")
+    if distance == "hamming":
+        return CodeShard(offset, as_words(rows))
+    lengths = lengths_of(rows)
+    check_features(rows, lengths, distance, "archive")
+    scale, shift = np.ones(len(rows), np.float32), np.zeros(len(rows), np.float32)
+    if distance == "cosine":
+        np.divide(1.0, lengths, out=scale, where=lengths > 0, casting="unsafe")
+        scale[lengths == 0] = 0.0
+    elif distance == "euclidean":
+        shift = (lengths**2 / 2).astype(np.float32)
+    else:
+        scale = -scale
+    longest = float(lengths.max(initial=0.0))
+    return FeatureShard(offset, read_only(rows), read_only(lengths), read_only(scale), read_only(shift), longest)

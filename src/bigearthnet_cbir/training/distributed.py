@@ -1,0 +1,112 @@
+"""Training on several processes as if it were one: gathered batches, shared batch norms, one writer.
+
+Started by torchrun, which sets RANK, WORLD_SIZE and LOCAL_RANK. Without it everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather, all_reduce
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the group that torchrun set up (nccl on CUDA, gloo on CPU), and leave it at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Return this process's number; 0 is the writer."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gathered(part: Tensor) -> Tensor:
+    """Return the parts (B, ...) of all processes in rank order, (W B, ...), with gradients to each part."""
+    if world_size() == 1:
+        return part
+    if part.is_floating_point():
+        return torch.cat(all_gather(part))  # type: ignore[no-untyped-call]
+    parts = [torch.empty_like(part) for _ in range(world_size())]
+    dist.all_gather(parts, part.contiguous())
+    return torch.cat(parts)
+
+
+def broadcast_number(value: float) -> float:
+    """Return process 0's number on every process."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+class GlobalBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batch of all processes; PyTorch's SyncBatchNorm does this on CUDA only.
+
+    Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, with sums added over the processes.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) by the mean and variance of every process's images together."""
+        if not self.training or world_size() == 1:
+            return super().forward(images)
+        wide = images.float()
+        sums = torch.stack((wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))))
+        count = images.numel() / images.shape[1] * world_size()
+        mean, square = all_reduce(sums) / count  # type: ignore[no-untyped-call]
+        variance = (square - mean.square()).clamp(min=0)
+        self._track(mean.detach(), variance.detach() * count / max(count - 1, 1))
+        scale = self.weight / (variance + self.eps).sqrt()
+        normalised = wide * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return normalised.to(images.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
+
+
+def share_batch_norms(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let every batch norm of a module see the batches of all processes; weights and their names stay."""
+    if world_size() == 1:
+        return module
+    if device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            child.__class__ = GlobalBatchNorm
+    return module
+
+
+def synchronised(step: nn.Module, device: torch.device) -> Any:
+    """Return the module wrapped so that its gradients are averaged over all processes."""
+    if world_size() == 1 or not any(weight.requires_grad for weight in step.parameters()):
+        return step
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(step, device_ids=devices, broadcast_buffers=False)
