@@ -67,7 +67,10 @@ class Config:
     alignment_weight: float = key(Number(0), "weight of an explicit 1 - cos(z1, z2) beside the contrastive loss", 0.0)
     memory_size: int = key(Integer(0), "recent pairs kept as further negatives (cross-batch memory); 0: none", 0)
 
-    batch_size: int = key(Integer(1), "pairs per training step", 256)
+    batch_size: int = key(Integer(1), "pairs per training step, over all processes", 256)
+    accumulate_steps: int = key(Integer(1), "batches whose gradients are averaged before a step", 1)
+    clip_norm: float = key(Number(0), "largest norm of the gradients; 0: not clipped", 0.0)
+    compile: bool = key(Flag(), "true: the training step goes through torch.compile", False)
     epochs: int = key(Integer(1), "passes over the training pairs", 100)
     start_epoch: int = key(Integer(0), "> 0 resumes from the run's last checkpoint, which must be at this epoch", 0)
     optimizer: str = key(Choice(("sgd", "adam", "adamw")), "optimisation method", "adamw")

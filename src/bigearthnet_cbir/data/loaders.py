@@ -15,20 +15,24 @@ from bigearthnet_cbir.errors import DataError
 class EpochSampler(Sampler[int]):
     """A permutation of all samples that depends on the seed and the epoch alone.
 
-    A resumed run therefore sees the order that it would have seen without the interruption.
+    A resumed run therefore sees the order that it would have seen without the interruption. Of several processes
+    each takes every `parts`-th sample from its `part` on: their batches together are a batch of one process.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, part: int = 0, parts: int = 1) -> None:
         self.size = size
         self.seed = seed
+        self.part = part
+        self.parts = parts
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.size
+        return self.size // self.parts
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
-        return iter(torch.randperm(self.size, generator=generator).tolist())
+        order = torch.randperm(self.size, generator=generator)[: len(self) * self.parts]
+        return iter(order[self.part :: self.parts].tolist())
 
 
 def mixed_seed(seed: int, *parts: int) -> int:
@@ -41,7 +45,14 @@ def mixed_seed(seed: int, *parts: int) -> int:
 
 
 def training_loader(
-    dataset: BigEarthNetMM, batch_size: int, seed: int, num_workers: int, *, pin_memory: bool = False
+    dataset: BigEarthNetMM,
+    batch_size: int,
+    seed: int,
+    num_workers: int,
+    *,
+    pin_memory: bool = False,
+    part: int = 0,
+    parts: int = 1,
 ) -> DataLoader[PairBatch]:
     """Return a shuffled loader whose order follows `loader.sampler.epoch`.
 
@@ -49,14 +60,16 @@ def training_loader(
     epoch's order leaves out other pairs. Where all pairs are fewer than one batch, they are one short batch.
 
     Raises:
-        DataError: there are no pairs.
+        DataError: there are no pairs, or the batch does not divide among the processes.
     """
-    if len(dataset) == 0:
-        raise DataError("the list of training pairs is empty; nothing can be learned from it")
-    sampler = EpochSampler(len(dataset), seed)
+    if len(dataset) < parts:
+        raise DataError(f"the list of training pairs has {len(dataset)}; each of {parts} processes needs one at least")
+    if batch_size % parts:
+        raise DataError(f"batch_size is {batch_size}; give a multiple of the {parts} processes that train")
+    sampler = EpochSampler(len(dataset), seed, part, parts)
     return DataLoader(
         dataset,
-        batch_size=min(batch_size, len(dataset)),
+        batch_size=min(batch_size // parts, len(sampler)),
         sampler=sampler,
         drop_last=True,
         **_worker_options(num_workers, pin_memory),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
 from bigearthnet_cbir.losses.memory import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.training.distributed import share_batch_norms
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
 from bigearthnet_cbir.training.optimizers import build_optimizer, one_cycle
@@ -34,7 +37,7 @@ MODEL_KEYS = ("type", "backbone", "projection_dim", "projection_head", "out_chan
 
 TRAINING_KEYS = (
     *MODEL_KEYS, "loss_func", "contrastive_loss", "temperature", "learn_temperature", "alignment_weight",
-    "memory_size", "batch_size", "optimizer", "learning_rate", "weight_decay",
+    "memory_size", "batch_size", "accumulate_steps", "clip_norm", "optimizer", "learning_rate", "weight_decay",
     "scheduler", "augment",
     "crop_area", "band_dropout", "noise", "speckle_looks", "seed",
 )  # fmt: skip
@@ -54,8 +57,11 @@ def choose_device(config: Config) -> torch.device:
     Raises:
         ConfigError: CUDA was asked for and is not there.
     """
+    if config.device in {"auto", "cuda"} and torch.cuda.is_available():
+        # torchrun gives each of a machine's processes a number; without it there is one, on the first GPU.
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     device = torch.device(config.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
@@ -130,10 +136,11 @@ def build_trainer(config: Config, train_pairs: list[PatchPair], steps_per_epoch:
     """Return everything that trains, before the first step."""
     device = choose_device(config)
     model = build_encoder(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = share_batch_norms(model, device)
     objective = build_objective(config).to(device)
     parameters = [*model.parameters(), *objective.parameters()]
     optimizer = build_optimizer(config.optimizer, parameters, config.learning_rate, config.weight_decay)
-    total_steps = config.epochs * steps_per_epoch
+    total_steps = config.epochs * math.ceil(steps_per_epoch / config.accumulate_steps)
     scheduler = one_cycle(optimizer, config.learning_rate, total_steps) if config.scheduler else None
     return Trainer(
         model=model,
@@ -145,4 +152,7 @@ def build_trainer(config: Config, train_pairs: list[PatchPair], steps_per_epoch:
         precision=choose_precision(config.precision, device),
         seed=config.seed,
         identity=training_identity(config, train_pairs, steps_per_epoch),
+        accumulate=config.accumulate_steps,
+        clip_norm=config.clip_norm,
+        compile=config.compile,
     )

@@ -46,7 +46,8 @@ def gathered(part: Tensor) -> Tensor:
     if world_size() == 1:
         return part
     if part.is_floating_point():
-        return torch.cat(all_gather(part))  # type: ignore[no-untyped-call]
+        joined: Tensor = torch.cat(all_gather(part))  # type: ignore[no-untyped-call]
+        return joined
     parts = [torch.empty_like(part) for _ in range(world_size())]
     dist.all_gather(parts, part.contiguous())
     return torch.cat(parts)
@@ -79,7 +80,8 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         self._track(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight / (variance + self.eps).sqrt()
         normalised = wide * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
-        return normalised.to(images.dtype)
+        result: Tensor = normalised.to(images.dtype)
+        return result
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
@@ -96,7 +98,7 @@ def share_batch_norms(module: nn.Module, device: torch.device) -> nn.Module:
     if world_size() == 1:
         return module
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:

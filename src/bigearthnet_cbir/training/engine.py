@@ -23,7 +23,8 @@ from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.evaluation.classification import classification_scores
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
-from bigearthnet_cbir.training.objectives import Objective
+from bigearthnet_cbir.training.distributed import broadcast_number, rank, synchronised, world_size
+from bigearthnet_cbir.training.objectives import Objective, TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,9 @@ class Trainer:
         precision: autocast dtype; float32 means no autocast.
         seed: of the augmentation; its draws depend on seed, epoch and step alone.
         identity: plain values that a checkpoint must share with the run that goes on from it.
+        accumulate: batches whose gradients are averaged before the optimiser steps; negatives come from one batch.
+        clip_norm: largest norm of all gradients together; 0 leaves them as they are.
+        compile: whether the step goes through torch.compile.
     """
 
     model: nn.Module
@@ -64,7 +68,16 @@ class Trainer:
     precision: torch.dtype
     seed: int
     identity: dict[str, Any]
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    compile: bool = False
     state: TrainingState = field(default_factory=TrainingState)
+
+    def __post_init__(self) -> None:
+        module: nn.Module = TrainingStep(self.model, self.objective)
+        self._weights = [weight for weight in module.parameters() if weight.requires_grad]
+        module = synchronised(module, self.device)
+        self._forward = torch.compile(module) if self.compile else module
 
     @property
     def device(self) -> torch.device:
@@ -82,33 +95,38 @@ class Trainer:
         epoch = self.state.epoch
         if isinstance(loader.sampler, EpochSampler):
             loader.sampler.epoch = epoch
+        self.optimizer.zero_grad(set_to_none=True)
         losses: list[Tensor] = []
         for step, batch in enumerate(tqdm(loader, f"epoch {epoch + 1}", unit="batch", leave=False, disable=None)):
-            losses.append(self._step(batch, epoch, step))
+            losses.append(self._gradients(batch, epoch, step))
+            if (step + 1) % self.accumulate == 0 or step + 1 == len(loader):
+                self._update(step % self.accumulate + 1)
             if (step + 1) % FINITE_CHECK_STEPS == 0:
                 self._check_finite(losses, step + 1 - FINITE_CHECK_STEPS)
         self._check_finite(losses, 0)
         return float(torch.stack(losses).mean())
 
-    def _step(self, batch: PairBatch, epoch: int, step: int) -> Tensor:
+    def _gradients(self, batch: PairBatch, epoch: int, step: int) -> Tensor:
         s1, s2 = self.transform(batch)
         if self.augment is not None:
-            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, step))
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, step, rank()))
             s1, s2 = self.augment(s1, s2, generator)
-        self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            loss: Tensor = self.objective(self._encode(s1, s2), *self._targets(batch))
+            loss: Tensor = self._forward(*channels_last(s1, s2), *self._targets(batch))
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
         return loss.detach()
 
-    def _encode(self, s1: Tensor, s2: Tensor) -> DualOutput:
-        output: DualOutput = self.model(
-            s1.contiguous(memory_format=torch.channels_last), s2.contiguous(memory_format=torch.channels_last)
-        )
-        return output
+    def _update(self, batches: int) -> None:
+        if batches > 1:
+            for weight in self._weights:
+                if weight.grad is not None:
+                    weight.grad /= batches
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(self._weights, self.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None:
+            self.scheduler.step()
 
     def _targets(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         return batch.label.to(self.device, non_blocking=True), batch.position.to(self.device, non_blocking=True)
@@ -137,7 +155,7 @@ class Trainer:
         labels, probabilities = [], []
         for batch in tqdm(loader, "validation", unit="batch", leave=False, disable=None):
             with self._autocast():
-                output = self._encode(*self.transform(batch))
+                output: DualOutput = self.model(*channels_last(*self.transform(batch)))
                 loss = self.objective(output, *self._targets(batch))
                 predicted = self.objective.probabilities(output)
             total += float(loss) * len(batch.label)
@@ -189,6 +207,12 @@ class Trainer:
         self.state = TrainingState(content["epoch"], content["best_loss"])
 
 
+def channels_last(s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both batches in the memory layout that convolutions are fastest in."""
+    one, two = (images.contiguous(memory_format=torch.channels_last) for images in (s1, s2))
+    return one, two
+
+
 Scalars = Callable[[int, dict[str, float]], None]
 
 
@@ -216,8 +240,9 @@ def fit(
         start = time.perf_counter()
         training_loss = trainer.train_epoch(train_loader)
         seconds = time.perf_counter() - start
-        rate = len(train_loader) * (train_loader.batch_size or 1) / seconds
-        validation_loss, scores = trainer.validate(val_loader)
+        rate = len(train_loader) * (train_loader.batch_size or 1) * world_size() / seconds
+        validation_loss, scores = trainer.validate(val_loader) if rank() == 0 else (0.0, {})
+        validation_loss = broadcast_number(validation_loss)
         if not np.isfinite(validation_loss):
             raise TrainingError(
                 f"the validation loss is {validation_loss} after epoch {trainer.state.epoch + 1}; the last good "
@@ -226,6 +251,8 @@ def fit(
         trainer.state.epoch += 1
         improved = validation_loss < trainer.state.best_loss
         trainer.state.best_loss = min(validation_loss, trainer.state.best_loss)
+        if rank() != 0:
+            continue
         figures = {
             "loss/training": training_loss,
             "loss/validation": validation_loss,

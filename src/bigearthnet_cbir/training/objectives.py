@@ -15,10 +15,18 @@ from bigearthnet_cbir.losses.multilabel import MultiLabelLoss
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.models.fusion import fuse, fused_width
+from bigearthnet_cbir.training.distributed import gathered
 
 
 class Objective(nn.Module):
-    """A loss over a batch of pairs, and class probabilities where the objective has classes."""
+    """A loss over a batch of pairs, and class probabilities where the objective has classes.
+
+    Attributes:
+        compares_pairs: whether the loss of a pair depends on the others of its batch, so that processes that train
+            together must see each other's.
+    """
+
+    compares_pairs = False
 
     def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
         """Return the loss of a batch, a float32 scalar.
@@ -44,6 +52,8 @@ class ContrastiveObjective(Objective):
         memory: further negatives for NT-Xent and its variant; used and filled in training only, since the
             validation loss must not depend on what was seen before.
     """
+
+    compares_pairs = True
 
     def __init__(
         self,
@@ -92,3 +102,25 @@ class ClassificationObjective(Objective):
     def probabilities(self, output: DualOutput) -> Tensor:
         """Return the sigmoid of the logits, (B, n_classes) float32."""
         return torch.sigmoid(self.logits(output).float())
+
+
+class TrainingStep(nn.Module):
+    """Encoder and objective as one module, from network input to loss, so that both are synchronised as one.
+
+    With a loss that compares pairs every process computes the loss of the joined batch; gradients flow back through
+    the gather to the process that each pair came from.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, s1: Tensor, s2: Tensor, label: Tensor, place: Tensor) -> Tensor:
+        """Return the loss of the batch."""
+        output: DualOutput = self.model(s1, s2)
+        if self.objective.compares_pairs:
+            output = DualOutput(output.h1, output.h2, gathered(output.z1), gathered(output.z2))
+            label, place = gathered(label), gathered(place)
+        loss: Tensor = self.objective(output, label, place)
+        return loss

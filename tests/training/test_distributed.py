@@ -1,0 +1,71 @@
+"""Two gloo processes against one process with the joined batch."""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from bigearthnet_cbir.data.loaders import EpochSampler
+from bigearthnet_cbir.losses.ntxent import NTXentLoss
+from bigearthnet_cbir.models.dual_encoder import DualOutput
+from bigearthnet_cbir.training.distributed import share_batch_norms, synchronised
+from bigearthnet_cbir.training.objectives import ContrastiveObjective, TrainingStep
+
+PAIRS = 6
+
+
+class SmallEncoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.s1 = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.s2 = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, s1: torch.Tensor, s2: torch.Tensor) -> DualOutput:
+        h1, h2 = self.s1(s1).flatten(1), self.s2(s2).flatten(1)
+        return DualOutput(h1, h2, h1, h2)
+
+
+def batch() -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(1)
+    s1, s2 = torch.randn(PAIRS, 2, 8, 8, generator=generator), torch.randn(PAIRS, 3, 8, 8, generator=generator)
+    return s1, s2, torch.zeros(PAIRS, 19, dtype=torch.uint8), torch.arange(PAIRS)
+
+
+def loss_and_state(rows: slice) -> dict[str, torch.Tensor]:
+    device = torch.device("cpu")
+    model = share_batch_norms(SmallEncoder(), device)
+    objective = ContrastiveObjective(NTXentLoss(0.2, learned=True), alignment_weight=0.5)
+    step = synchronised(TrainingStep(model, objective), device)
+    loss = step(*(part[rows] for part in batch()))
+    loss.backward()
+    gradients = {f"grad {name}": weight.grad for name, weight in model.named_parameters()}
+    temperature = {"grad temperature": objective.loss.temperature.log.grad}
+    return {"loss": loss.detach(), **gradients, **temperature, **dict(model.named_buffers())}
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(loss_and_state(slice(3 * rank, 3 * rank + 3)), f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+def test_two_processes_get_the_loss_gradients_and_statistics_of_one(tmp_path: Path) -> None:
+    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    whole = loss_and_state(slice(None))
+    assert float(whole["loss"]) > 0
+    for rank in range(2):
+        part = torch.load(tmp_path / str(rank), weights_only=True)
+        assert part.keys() == whole.keys()
+        for name, value in whole.items():
+            assert torch.allclose(part[name], value, rtol=1e-4, atol=1e-6), (rank, name)
+
+
+def test_parts_of_an_epoch_make_up_the_batches_of_one_process() -> None:
+    whole = list(EpochSampler(11, seed=4))
+    parts = [list(EpochSampler(11, seed=4, part=part, parts=2)) for part in range(2)]
+    assert [len(part) for part in parts] == [5, 5]
+    assert [place for both in zip(*parts, strict=True) for place in both] == whole[:10]
