@@ -159,7 +159,7 @@ def test_truncated_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "checkpoint"
     save_checkpoint(path, {"state_dict": {"weight": torch.zeros(100)}})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match="checkpoint"):
+    with pytest.raises(CheckpointError, match="truncated"):
         load_checkpoint(path)
 
 

@@ -52,6 +52,10 @@ class Config:
     sensor_norm: str = key(
         Choice(("shared", "per_sensor")), "batch-norm statistics of the joint type's trunk", "per_sensor"
     )
+    init_weights: str | None = key(PathText(), "local file of ResNet weights for the trunks", None, optional=True)
+    init_weights_s1: str | None = key(
+        PathText(), "another such file for the separate type's Sentinel-1 trunk", None, optional=True
+    )
     fusion: str = key(Choice(("concat", "avg", "max", "sum")), "how z1 and z2 become one vector", "concat")
 
     loss_func: str = key(

@@ -13,6 +13,7 @@ import torch
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.augment import Augmentation, BandDropout, Compose, Dihedral, Noise, ResizedCrop, Speckle
+from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, S1_BANDS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.data.patch_store import PatchStore
@@ -23,6 +24,8 @@ from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
 from bigearthnet_cbir.losses.memory import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.pretrained import read_pretrained, start_from
+from bigearthnet_cbir.models.resnet import Trunk
 from bigearthnet_cbir.training.distributed import share_batch_norms
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
@@ -36,10 +39,10 @@ MODEL_KEYS = ("type", "backbone", "projection_dim", "projection_head", "out_chan
 """Keys that decide which weights a network has."""
 
 TRAINING_KEYS = (
-    *MODEL_KEYS, "loss_func", "contrastive_loss", "temperature", "learn_temperature", "alignment_weight",
-    "memory_size", "batch_size", "accumulate_steps", "clip_norm", "optimizer", "learning_rate", "weight_decay",
-    "scheduler", "augment",
-    "crop_area", "band_dropout", "noise", "speckle_looks", "seed",
+    *MODEL_KEYS, "init_weights", "init_weights_s1", "loss_func", "contrastive_loss", "temperature",
+    "learn_temperature", "alignment_weight", "memory_size", "batch_size", "accumulate_steps", "clip_norm",
+    "optimizer", "learning_rate", "weight_decay", "scheduler", "augment", "crop_area", "band_dropout", "noise",
+    "speckle_looks", "seed",
 )  # fmt: skip
 """Keys that a resumed run must share with the one it continues."""
 
@@ -75,6 +78,23 @@ def build_encoder(config: Config, **options: Any) -> DualEncoder:
     """Return a freshly initialised encoder; the seed decides its weights, and options replace configured keys."""
     torch.manual_seed(config.seed)
     return DualEncoder(**{**{key: getattr(config, key) for key in MODEL_KEYS}, **options})
+
+
+def start_from_pretrained(config: Config, model: DualEncoder) -> None:
+    """Give the trunks the weights of the files that init_weights and init_weights_s1 name.
+
+    Raises:
+        CheckpointError: a file is missing, or of another backbone.
+    """
+    both = config.init_weights
+    trunks: list[tuple[Trunk, str | None, tuple[str, ...] | None]]
+    if model.is_joint:
+        trunks = [(model.trunk, both, None)]
+    else:
+        trunks = [(model.trunk_s1, config.init_weights_s1 or both, S1_BANDS), (model.trunk_s2, both, MODEL_S2_BANDS)]
+    for trunk, file, bands in trunks:
+        if file is not None:
+            start_from(trunk, read_pretrained(Path(file)), bands, file)
 
 
 def build_objective(config: Config) -> Objective:
@@ -135,8 +155,10 @@ def training_identity(config: Config, train_pairs: list[PatchPair], steps_per_ep
 def build_trainer(config: Config, train_pairs: list[PatchPair], steps_per_epoch: int) -> Trainer:
     """Return everything that trains, before the first step."""
     device = choose_device(config)
-    model = build_encoder(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = share_batch_norms(model, device)
+    encoder = build_encoder(config)
+    start_from_pretrained(config, encoder)
+    encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = share_batch_norms(encoder, device)
     objective = build_objective(config).to(device)
     parameters = [*model.parameters(), *objective.parameters()]
     optimizer = build_optimizer(config.optimizer, parameters, config.learning_rate, config.weight_decay)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from bigearthnet_cbir.errors import CheckpointError, shown
+from bigearthnet_cbir.models.tensor_file import read_tensor_file
 from bigearthnet_cbir.provenance import replace_file, stamp
 
 KIND = "bigearthnet-cbir checkpoint"
@@ -29,16 +29,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, truncated, or holds no state_dict.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no checkpoint here; train first, or name one with state_dict") from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, it is no checkpoint or holds more than tensors and plain values; give one that does not"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: is no readable checkpoint (truncated?); use another or train again") from error
+    content = read_tensor_file(path, "train first, or name a checkpoint with state_dict")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: holds no state_dict; give a checkpoint written by project/train.py")
     return content

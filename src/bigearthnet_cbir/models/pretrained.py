@@ -1,0 +1,103 @@
+"""Starting weights for ResNet trunks from a local file in torchvision's or torchgeo's naming; nothing is downloaded.
+
+Files of that kind: torchvision's ImageNet weights (3 channels), and the SSL4EO-S12 MoCo weights (Wang et al. 2023,
+https://arxiv.org/abs/2211.07044) with 2 Sentinel-1 or 13 Sentinel-2 channels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from bigearthnet_cbir.errors import CheckpointError, shown
+from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.models.sensor_norm import SENSORS
+from bigearthnet_cbir.models.tensor_file import read_tensor_file
+
+logger = logging.getLogger(__name__)
+
+CHANNELS: Final[dict[int, tuple[str, ...]]] = {
+    2: ("VV", "VH"),
+    3: ("B04", "B03", "B02"),
+    10: ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12"),
+    12: ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"),
+    13: ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"),
+}
+"""Bands of a first convolution by its number of channels, in the order of the projects that publish such weights."""
+
+_LAYERS: Final = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+_PREFIXES: Final = ("module.", "model.", "backbone.", "encoder_q.", "encoder.", "base_encoder.", "resnet.")
+
+
+def read_pretrained(path: Path) -> dict[str, Tensor]:
+    """Return the ResNet weights of a file under torchvision's names, without the classification layer.
+
+    Raises:
+        CheckpointError: the file is missing, broken, or holds no ResNet.
+    """
+    content = read_tensor_file(path, "init_weights takes a local .pth state_dict, nothing is downloaded")
+    for nested in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(nested), Mapping):
+            content = content[nested]
+    weights = {_plain(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    weights = {name: tensor for name, tensor in weights.items() if name.split(".")[0] in _LAYERS}
+    if "conv1.weight" not in weights or "layer4.0.conv1.weight" not in weights:
+        raise CheckpointError(f"{path}: init_weights holds no ResNet in torchvision's or torchgeo's naming")
+    return weights
+
+
+def _plain(name: str) -> str:
+    while name.startswith(_PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def start_from(trunk: Trunk, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str) -> None:
+    """Copy ResNet weights into a trunk.
+
+    Args:
+        trunk: whose weights are replaced.
+        weights: of read_pretrained.
+        bands: names of the trunk's input channels; None for the joint trunk, whose channels are no bands and whose
+            first convolution therefore keeps its random weights.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: the file is of another ResNet.
+    """
+    own = trunk.state_dict()
+    new: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        head, rest = name.split(".", 1)
+        new |= dict.fromkeys(_targets(own, f"encoder.{_LAYERS[head]}", rest), tensor)
+    first = _first_convolution(new.pop("encoder.0.weight"), own["encoder.0.weight"], bands)
+    new["encoder.0.weight"] = first
+    missing = [name for name in own if name not in new and not name.endswith("num_batches_tracked")]
+    wrong = missing + [name for name, tensor in new.items() if name not in own or tensor.shape != own[name].shape]
+    if wrong:
+        raise CheckpointError(f"{source}: init_weights is not of this backbone ({shown(wrong, 3)}); set backbone to it")
+    trunk.load_state_dict({**own, **new})
+    logger.info("trunk starts from %s (%s)", source, "all but its first convolution" if bands is None else "by band")
+
+
+def _targets(own: Mapping[str, Tensor], layer: str, rest: str) -> list[str]:
+    """Return the trunk's names for one weight: two where each sensor has its own batch norm."""
+    plain = f"{layer}.{rest}"
+    module, _, leaf = plain.rpartition(".")
+    per_sensor = [f"{module}.norms.{sensor}.{leaf}" for sensor in SENSORS]
+    return per_sensor if per_sensor[0] in own else [plain]
+
+
+def _first_convolution(weight: Tensor, own: Tensor, bands: tuple[str, ...] | None) -> Tensor:
+    known = CHANNELS.get(weight.shape[1])
+    if bands is None or known is None or not set(bands) & set(known):
+        return own
+    # A band that the file does not know starts as the mean of those that it does.
+    average = weight.mean(dim=1)
+    columns = [weight[:, known.index(band)] if band in known else average for band in bands]
+    return torch.stack(columns, dim=1)

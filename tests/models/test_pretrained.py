@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from bigearthnet_cbir.errors import CheckpointError
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.pretrained import CHANNELS, read_pretrained, start_from
+from bigearthnet_cbir.models.resnet import Trunk
+
+NAMES = ["conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4"]
+
+
+def published(channels: int, prefix: str = "") -> dict[str, torch.Tensor]:
+    """A random ResNet-18 under torchvision's names."""
+    torch.manual_seed(channels)
+    weights = {}
+    for name, tensor in Trunk("resnet18", channels).state_dict().items():
+        _, layer, rest = name.split(".", 2)
+        weights[f"{prefix}{NAMES[int(layer)]}.{rest}"] = tensor
+    return {**weights, f"{prefix}fc.weight": torch.zeros(5, 512)}
+
+
+def test_sentinel_2_channels_are_found_by_band_name(tmp_path: Path) -> None:
+    source = published(13)
+    torch.save({"state_dict": published(13, "module.encoder_q.")}, tmp_path / "moco.pth")
+    trunk = Trunk("resnet18", 10)
+    start_from(trunk, read_pretrained(tmp_path / "moco.pth"), CHANNELS[10], "moco.pth")
+    for channel, band in enumerate(CHANNELS[10]):
+        assert torch.equal(trunk.encoder[0].weight[:, channel], source["conv1.weight"][:, CHANNELS[13].index(band)])
+    assert torch.equal(trunk.state_dict()["encoder.7.1.conv2.weight"], source["layer4.1.conv2.weight"])
+
+
+def test_bands_that_the_file_lacks_start_as_the_mean(tmp_path: Path) -> None:
+    torch.save(published(3), tmp_path / "imagenet.pth")
+    trunk = Trunk("resnet18", 10)
+    start_from(trunk, read_pretrained(tmp_path / "imagenet.pth"), CHANNELS[10], "x")
+    kernel = published(3)["conv1.weight"]
+    assert torch.equal(trunk.encoder[0].weight[:, 2], kernel[:, 0])
+    assert torch.equal(trunk.encoder[0].weight[:, 9], kernel.mean(1))
+
+
+def test_joint_trunk_takes_all_but_the_first_convolution_for_both_sensors_norms() -> None:
+    model = DualEncoder(type="joint", backbone="resnet18", sensor_norm="per_sensor")
+    before = model.trunk.encoder[0].weight.clone()
+    weights = {name: tensor for name, tensor in published(2).items() if not name.startswith("fc")}
+    weights["bn1.running_mean"] = torch.full((64,), 3.0)
+    start_from(model.trunk, weights, None, "x")
+    assert torch.equal(model.trunk.encoder[0].weight, before)
+    assert float(model.trunk.encoder[1].norms["s1"].running_mean[0]) == 3.0
+    assert float(model.trunk.encoder[1].norms["s2"].running_mean[0]) == 3.0
+
+
+def test_weights_of_another_resnet_are_refused() -> None:
+    weights = {name: tensor for name, tensor in published(2).items() if not name.startswith("fc")}
+    with pytest.raises(CheckpointError, match="not of this backbone"):
+        start_from(Trunk("resnet50", 2), weights, CHANNELS[2], "x")
+
+
+@pytest.mark.parametrize("content", [None, b"junk", {"weight": torch.zeros(1)}])
+def test_files_without_a_resnet_are_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match="init_weights"):
+        read_pretrained(path)
