@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import MISSING
 from pathlib import Path
 
 from bigearthnet_cbir.config import load_config
@@ -29,7 +30,7 @@ def test_every_key_stands_in_the_table_with_its_rule_and_default() -> None:
         rule, default, meaning = rows[name]
         assert rule == item.metadata["rule"].words, name
         assert meaning == item.metadata["meaning"], name
-        shown = "required" if repr(item.default).startswith("<dataclasses._MISSING") else yaml_word(item.default)
+        shown = "required" if item.default is MISSING else yaml_word(item.default)
         assert default == shown, name
 
 

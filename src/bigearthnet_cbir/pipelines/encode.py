@@ -44,6 +44,9 @@ def encode(options: EncodeOptions) -> EncodeReport:
             _preview(report, pair, s2)
     elif s1 is not None and s2 is not None:
         _encode(options, taken, s1, s2, report)
+    rank = {pair.s2: number for number, pair in enumerate(taken)}
+    for pairs in report.splits.values():  # workers finish in any order; lists keep the source's
+        pairs.sort(key=lambda pair: rank[pair.s2])
     if options.splits is not None and not options.dry_run:
         report.lists = write_splits(options.splits, report.splits)
     report.seconds = time.monotonic() - started

@@ -79,7 +79,7 @@ class EncodeReport:
 
 
 def describe(report: EncodeReport) -> str:
-    """Return the table that ends a run: pairs per split, pairs per class, and what was not taken or skipped, and why."""
+    """Return the table that ends a run: pairs per split and per class, and what was left out or skipped, and why."""
     lines = [f"{split:<6}{len(pairs):>9,} pairs" for split, pairs in report.splits.items()]
     total = sum(len(pairs) for pairs in report.splits.values())
     lines.append(f"{'all':<6}{total:>9,} pairs")

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.metrics import CurveAccumulator, chance_curves
+from bigearthnet_cbir.evaluation.chance import chance_curves
+from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.sources import FeatureSource, baseline_source, checkpoint_source
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
@@ -97,7 +98,7 @@ def _search_and_score(config: Config, folder: RunFolder, source: FeatureSource, 
         with session, partial.writing() as file:
             for direction in source.directions:
                 _search_direction(config, direction, query, archive, exclude, k, partial, file)
-                _score_direction(file[direction], query_labels, archive_labels, chance)
+                _score_direction(file[direction], query_labels, archive_labels, exclude, chance)
             link_at_root(file)
     partial.publish()
 
@@ -182,12 +183,14 @@ def _search_direction(
     logger.info("searched %s: %s distances, %.1f s, %.3g pairs/s", direction, f"{compared:,}", seconds, rate)
 
 
-def _score_direction(group: h5py.Group, query_labels: Any, archive_labels: Any, chance: Any) -> None:
+def _score_direction(
+    group: h5py.Group, query_labels: Any, archive_labels: Any, exclude: IntArray | None, chance: Any
+) -> None:
     stored = group["retrieval_result"]
     scores = CurveAccumulator(archive_labels, stored.shape[1])
     for start in range(0, len(stored), 8192):
         part = slice(start, min(start + 8192, len(stored)))
-        scores.update(query_labels[part], stored[part])
+        scores.update(query_labels[part], stored[part], None if exclude is None else exclude[part])
     write_curves(group, scores.standard())
     write_curves(group.require_group(ORIGINAL), scores.original())
     write_curves(group.require_group(CHANCE), chance)

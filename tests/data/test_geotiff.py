@@ -1,0 +1,141 @@
+"""Patch folders: values as rasterio reads them, by whichever way, and files that look like the published ones."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from bigearthnet_cbir.data import geotiff
+from bigearthnet_cbir.data.tiff_strips import read_strips
+from bigearthnet_cbir.errors import DataError
+
+
+def test_direct_reader_equals_rasterio_on_every_published_file(real_pairs, true_patches):
+    for pair in real_pairs.pairs:
+        for name, root in ((pair.s2, real_pairs.s2_root), (pair.s1, real_pairs.s1_root)):
+            for band, expected in true_patches[name].bands.items():
+                pixels = read_strips(root / name / f"{name}_{band}.tif")
+                assert pixels is not None, "the published layout must not need the slow way"
+                assert pixels.dtype == expected.dtype
+                np.testing.assert_array_equal(pixels, expected)
+
+
+def test_direct_reader_equals_rasterio_on_v2_files(samples):
+    files = sorted(samples.glob("bigearthnet-v2/BigEarthNet-S?/*/*/*.tif"))
+    assert len(files) == 6 * 14
+    for path in files:
+        with rasterio.Env(), rasterio.open(path) as source:
+            np.testing.assert_array_equal(read_strips(path), source.read(1))
+
+
+PIXELS = np.random.default_rng(0).integers(0, 10_000, (60, 60), dtype=np.uint16)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"compress": "deflate"},
+        {"compress": "lzw", "predictor": 2},
+        {"tiled": True, "blockxsize": 16, "blockysize": 16},
+        {"BIGTIFF": "YES"},
+        {"ENDIANNESS": "BIG"},
+    ],
+    ids=lambda layout: next(iter(layout)),
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_other_layouts_go_through_rasterio_with_the_same_values(tmp_path, layout):
+    path = tmp_path / "band.tif"
+    with rasterio.open(path, "w", "GTiff", 60, 60, 1, dtype="uint16", **layout) as file:
+        file.write(PIXELS, 1)
+    assert read_strips(path) is None
+    pixels = geotiff.read_band(path)
+    np.testing.assert_array_equal(pixels, PIXELS)
+    assert pixels.dtype == np.uint16
+
+
+def test_written_files_have_the_published_directory_and_pixels(real_pairs, true_patches, tmp_path):
+    pair = real_pairs.pairs[0]
+    for name, root in ((pair.s2, real_pairs.s2_root), (pair.s1, real_pairs.s1_root)):
+        published = sorted((root / name).glob("*.tif"))
+        with rasterio.open(published[0]) as source:
+            corner, zone = (source.transform.c, source.transform.f), source.crs.to_epsg() - 32600
+        place = {"upper_left": corner, "utm_zone": zone}
+        bands = true_patches[name].bands
+        if root == real_pairs.s2_root:
+            geotiff.write_s2_folder(tmp_path, name, bands, ["Pastures"], **place)
+        else:
+            geotiff.write_s1_folder(tmp_path, name, bands, ["Pastures"], pair.s2, **place)
+        for path in published:
+            with rasterio.open(path) as theirs, rasterio.open(tmp_path / name / path.name) as ours:
+                assert ours.profile == theirs.profile
+                np.testing.assert_array_equal(ours.read(), theirs.read())
+            assert (tmp_path / name / path.name).stat().st_size == path.stat().st_size
+
+
+def _broken_copy(real_pairs, tmp_path: Path) -> Path:
+    name = real_pairs.pairs[0].s2
+    return Path(shutil.copytree(real_pairs.s2_root / name, tmp_path / name))
+
+
+def test_missing_band_is_named(real_pairs, tmp_path):
+    folder = _broken_copy(real_pairs, tmp_path)
+    (folder / f"{folder.name}_B8A.tif").unlink()
+    with pytest.raises(DataError, match=r"_B8A\.tif: this band is missing"):
+        geotiff.read_s2_folder(folder)
+
+
+def test_misshapen_band_is_named(real_pairs, tmp_path):
+    folder = _broken_copy(real_pairs, tmp_path)
+    shutil.copy(folder / f"{folder.name}_B05.tif", folder / f"{folder.name}_B02.tif")
+    with pytest.raises(DataError, match=r"_B02\.tif: 60x60 pixels of uint16, but band B02 is 120x120"):
+        geotiff.read_s2_folder(folder)
+
+
+def test_band_of_the_wrong_type_is_named(real_pairs, tmp_path):
+    folder = _broken_copy(real_pairs, tmp_path)
+    pair = real_pairs.pairs[0]
+    shutil.copy(real_pairs.s1_root / pair.s1 / f"{pair.s1}_VV.tif", folder / f"{folder.name}_B02.tif")
+    with pytest.raises(DataError, match=r"_B02\.tif: 120x120 pixels of float32, but band B02 is 120x120 of uint16"):
+        geotiff.read_s2_folder(folder)
+
+
+@pytest.mark.parametrize("length", [0, 4, 9, 100, 380, 5000, 7559])
+def test_truncated_band_is_refused_at_any_length(real_pairs, tmp_path, length):
+    folder = _broken_copy(real_pairs, tmp_path)
+    path = folder / f"{folder.name}_B05.tif"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"_B05\.tif: not a readable GeoTIFF, or cut short"):
+        geotiff.read_s2_folder(folder)
+
+
+def test_nan_in_sentinel_1_is_refused(real_pairs, true_patches, tmp_path):
+    pair = real_pairs.pairs[0]
+    bands = {band: pixels.copy() for band, pixels in true_patches[pair.s1].bands.items()}
+    bands["VH"][7, 9] = np.nan
+    folder = geotiff.write_s1_folder(tmp_path, pair.s1, bands, [], pair.s2)
+    with pytest.raises(DataError, match=r"_VH\.tif: band VH holds NaN"):
+        geotiff.read_s1_folder(folder)
+
+
+def test_strips_out_of_order_are_left_to_rasterio(real_pairs, tmp_path):
+    """Swap two strips and their offsets: the values are the same, the direct reader must not assume an order."""
+    pair = real_pairs.pairs[0]
+    source = real_pairs.s2_root / pair.s2 / f"{pair.s2}_B02.tif"
+    content = bytearray(source.read_bytes())
+    count, at = next(
+        struct.unpack_from("<II", content, 14 + 12 * entry)
+        for entry in range(15)
+        if struct.unpack_from("<H", content, 10 + 12 * entry) == (273,)
+    )
+    offsets = list(struct.unpack_from(f"<{count}I", content, at))
+    first, second = (bytes(content[offset : offset + 8160]) for offset in offsets[:2])
+    content[offsets[0] : offsets[0] + 8160], content[offsets[1] : offsets[1] + 8160] = second, first
+    offsets[0], offsets[1] = offsets[1], offsets[0]
+    struct.pack_into(f"<{count}I", content, at, *offsets)
+    (tmp_path / "swapped.tif").write_bytes(content)
+    np.testing.assert_array_equal(geotiff.read_band(tmp_path / "swapped.tif"), geotiff.read_band(source))
