@@ -2,6 +2,7 @@ import re
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bigearthnet_cbir.data.bands import BAND_SIZES, S1_BANDS, S2_BANDS
@@ -21,7 +22,8 @@ from bigearthnet_cbir.data.synthetic_textures import TEXTURES
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import ByteArray
 
-COVERS = 1500
+COVERS = 1000
+REPEATS = 12
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +121,8 @@ def test_one_to_five_classes_a_patch_all_of_them_seen(covers: list[ByteArray]) -
 def test_class_frequencies_are_uneven_and_no_class_is_missing(covers: list[ByteArray]) -> None:
     frequency = np.mean([multi_hot(labels_of(cover)) for cover in covers], axis=0)
     assert frequency.min() > 0.01
-    assert frequency.max() < 0.5
-    assert frequency.max() > 6 * frequency.min()
+    assert frequency.max() < 0.45
+    assert frequency.max() > 4 * frequency.min()
 
 
 def test_classes_keep_plausible_company(covers: list[ByteArray]) -> None:
@@ -160,8 +162,10 @@ def test_textures_are_standardised_and_drawn_anew(kind: str) -> None:
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.5
 
 
-def neighbour_correlation(pixels: np.ndarray) -> float:
-    return float(np.corrcoef(pixels[:, 1:].ravel(), pixels[:, :-1].ravel())[0, 1])
+def correlation_three_pixels_away(pixels: npt.NDArray[np.floating]) -> float:
+    """Return the lower of the correlations along rows and along columns."""
+    pairs = (pixels[:, 3:], pixels[:, :-3]), (pixels[3:], pixels[:-3])
+    return min(float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in pairs)
 
 
 def test_texture_tells_apart_classes_of_almost_equal_colour_in_both_sensors() -> None:
@@ -171,21 +175,21 @@ def test_texture_tells_apart_classes_of_almost_equal_colour_in_both_sensors() ->
     for seed in range(5):
         optical = [measure_s2(np.random.default_rng(seed), pure(name))["B08"].astype(float) for name in (coarse, fine)]
         radar = [measure_s1(np.random.default_rng(seed), pure(name))["VV"] for name in (coarse, fine)]
-        assert neighbour_correlation(optical[0]) > neighbour_correlation(optical[1]) + 0.1
-        assert neighbour_correlation(radar[0]) > neighbour_correlation(radar[1]) + 0.05
+        assert correlation_three_pixels_away(optical[0]) > correlation_three_pixels_away(optical[1]) + 0.3
+        assert correlation_three_pixels_away(radar[0]) > correlation_three_pixels_away(radar[1]) + 0.2
 
 
 def test_band_averages_alone_do_not_tell_the_classes_apart() -> None:
     """Nearest class centroid in per-band means of single-class patches errs often, though far less than chance does."""
     means: dict[str, list[np.ndarray]] = {"s1": [], "s2": []}
     for number in range(len(CLASSES)):
-        for repeat in range(16):
+        for repeat in range(REPEATS):
             cover, rng = np.full((120, 120), number, dtype=np.uint8), np.random.default_rng([9, number, repeat])
             means["s2"].append(np.log([measure_s2(rng, cover)[band].mean() for band in ("B02", "B04", "B08", "B11")]))
             means["s1"].append(np.array([band.mean() for band in measure_s1(rng, cover).values()]))
     for sensor, accuracy_below in (("s1", 0.35), ("s2", 0.55)):
-        features = np.array(means[sensor]).reshape(len(CLASSES), 16, -1)
-        centroids, queries = features[:, :8].mean(axis=1), features[:, 8:]
+        features = np.array(means[sensor]).reshape(len(CLASSES), REPEATS, -1)
+        centroids, queries = features[:, ::2].mean(axis=1), features[:, 1::2]
         distance = np.linalg.norm(queries[:, :, None] - centroids, axis=-1)
         accuracy = np.mean(distance.argmin(axis=-1) == np.arange(len(CLASSES))[:, None])
         assert 1.5 / len(CLASSES) < accuracy < accuracy_below

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -63,12 +63,9 @@ class _StoredDtype:
 
 
 class _Function:
-    """A callable with no attributes, so that a pickle cannot leave anything behind in it."""
+    """A callable that can hold no attribute, so that a pickle cannot leave anything behind in it."""
 
     __slots__ = ()
-
-    def __setstate__(self, state: Any) -> NoReturn:
-        raise pickle.UnpicklingError("a function has no state")
 
 
 class _Reconstruct(_Function):
@@ -108,7 +105,8 @@ def _view(content: bytes, dtype: _StoredDtype, shape: Any, order: Any) -> npt.ND
         raise pickle.UnpicklingError(f"an array of shape {sides} does not exist")
     if len(content) != math.prod(sides) * dtype.dtype.itemsize:
         raise pickle.UnpicklingError(f"an array of shape {sides} and {dtype.dtype} does not fit {len(content)} bytes")
-    return np.frombuffer(content, dtype.dtype).reshape(sides, order=order)
+    array = np.frombuffer(content, dtype.dtype).reshape(sides, order=order)
+    return array.astype(dtype.dtype.newbyteorder("="), copy=False)
 
 
 _KNOWN: Final[dict[tuple[str, str], Any]] = {

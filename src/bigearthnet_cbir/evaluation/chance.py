@@ -1,4 +1,7 @@
-"""The exact expectation of every retrieval curve when the archive is ranked at random."""
+"""The exact expectation of every standard curve when the archive is ranked at random.
+
+Nothing is sampled. docs/metrics.md derives the formulas; the tests hold them against simulated rankings.
+"""
 
 from __future__ import annotations
 
@@ -7,104 +10,96 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.evaluation.label_words import MOST_LABELS, ArchiveLabels, Words, shared, to_words
-from bigearthnet_cbir.evaluation.metrics import GAINS, STANDARD, Curve, harmonic, ideal_dcg
-from bigearthnet_cbir.types import ByteArray
+from bigearthnet_cbir.evaluation.kernels import Tables, ideal_dcg, tables_for
+from bigearthnet_cbir.evaluation.metrics import HARMONIC, STANDARD, Positions, check_top_k, harmonic
+from bigearthnet_cbir.evaluation.words import MOST_LABELS, ArchiveLabels, Counts, label_counts, label_words
+from bigearthnet_cbir.types import DoubleArray
 
 
 def chance_curves(
-    query_labels: ByteArray,
-    archive_labels: ByteArray,
-    top_k: int,
-    exclude: npt.NDArray[np.integer] | None = None,
-) -> dict[str, Curve]:
-    """Return the exact expectation of every standard curve when the archive is ranked at random.
+    query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], top_k: int, exclude: Positions | None = None
+) -> dict[str, DoubleArray]:
+    """Return the expected standard curves, (top_k,) float64 each, by the names of `metrics.STANDARD`.
 
-    Nothing is sampled: see docs/metrics.md for the formulas. Arguments as in retrieval_curves.
+    Expected over uniformly random rankings, without repetition, of all items that a query may retrieve, and averaged
+    over the queries that have labels.
+
+    Args:
+        query_labels: (Q, L) of 0 and 1.
+        archive_labels: (N, L) of 0 and 1.
+        top_k: length of the curves, 1 ... N.
+        exclude: (Q, E) archive positions that a query may not retrieve, -1 as filling.
+
+    Raises:
+        ResultsError: labels are malformed, or top_k is outside 1 ... N.
     """
-    labelled = query_labels.sum(axis=1) > 0
-    words = to_words(query_labels[labelled])
-    exclude = None if exclude is None else exclude[labelled]
-    if len(words) == 0:
-        return dict.fromkeys((*STANDARD, "f1score_harmonic"), np.zeros(top_k))
-    archive = ArchiveLabels(archive_labels)
-    histogram = archive.shared_histogram(words, exclude)
-    size = histogram.sum(axis=1)
-    level = np.arange(MOST_LABELS + 1)
-    precision = float(np.mean(_mean_over_archive(archive, words, exclude, _precision) / size))
-    f1 = float(np.mean(_mean_over_archive(archive, words, exclude, _f1) / size))
-    gain = (histogram @ level) / size
-    recall = float(np.mean(gain / np.bitwise_count(words)))
-    flat = np.ones(top_k)
-    ap, wap = _chance_ap(size, size - histogram[:, 0], histogram @ level, top_k)
-    curves = {
-        "precision": precision * flat,
-        "recall": recall * flat,
-        "f1score": f1 * flat,
-        "average_precision": ap,
-        "average_cumulative_gains": float(gain.mean()) * flat,
-        "weighted_avg_precision": wap,
-        "normalized_discounted_cumulative_gains": _chance_ndcg(histogram, top_k),
+    archive, words = ArchiveLabels(archive_labels), label_words(query_labels)
+    check_top_k(top_k, len(archive))
+    labelled = words > 0
+    if not labelled.any():
+        return {name: np.zeros(top_k) for name in STANDARD}
+    words = words[labelled]
+    tally, sums = archive.met_by(words, None if exclude is None else exclude[labelled])
+    tables = tables_for(top_k)
+    size = tally.sum(axis=1)
+    shared = tally @ np.arange(MOST_LABELS + 1)
+    ap, wap = _average_precisions(size, size - tally[:, 0], shared, top_k)
+    constants = {
+        "precision": sums[:, 0] / size,
+        "recall": shared / label_counts(words) / size,
+        "f1score": sums[:, 1] / size,
+        "average_cumulative_gains": shared / size,
     }
-    return {**curves, "f1score_harmonic": harmonic(curves["precision"], curves["recall"])}
+    curves = {name: np.full(top_k, values.mean()) for name, values in constants.items()}
+    return {
+        **curves,
+        HARMONIC: harmonic(curves["precision"], curves["recall"]),
+        "average_precision": ap,
+        "weighted_avg_precision": wap,
+        "normalized_discounted_cumulative_gains": _normalized_gains(tally, tables),
+    }
 
 
-def _precision(s: Any, size: Any, query_size: Any) -> Any:
-    return s / np.maximum(size, 1)
-
-
-def _f1(s: Any, size: Any, query_size: Any) -> Any:
-    return 2.0 * s / (size.astype(np.int64) + query_size)
-
-
-def _mean_over_archive(archive: ArchiveLabels, words: Words, exclude: Any, weights: Any) -> Curve:
-    """Return (Q,) sums of weights over the archive without each query's excluded positions."""
-    total = archive.totals(words, weights)
-    if exclude is not None:
-        for column in exclude.T:
-            rows = np.nonzero(column >= 0)[0]
-            own, others = words[rows], archive.words[column[rows]]
-            total[rows] -= weights(shared(own, others), np.bitwise_count(others), np.bitwise_count(own))
-    return total
-
-
-def _chance_ap(size: Any, relevant: Any, shared_labels: Any, top_k: int) -> tuple[Curve, Curve]:
+def _average_precisions(
+    size: Counts, relevant: Counts, shared: Counts, top_k: int
+) -> tuple[DoubleArray, DoubleArray]:
     """Return the means over queries of E[AP@k] and E[WAP@k].
 
-    With n of the first k items relevant, their positions are a uniform random subset, which makes E[AP@k | n]
-    linear in n: only P(n > 0) and E[n] of the hypergeometric distribution are needed.
+    Given n relevant items among the first k, their places are a uniformly random subset, and AP@k is on average
+    (H_k + (n - 1) / (k - 1) * (k - H_k)) / k with the harmonic number H_k: linear in n, so that only P(n >= 1) and
+    E[n] of the hypergeometric distribution are needed. Gains do not depend on places, so WAP@k is on average AP@k
+    times the mean number of labels that a relevant item shares.
+
+    Args:
+        size: (Q,) items that each query may retrieve.
+        relevant: (Q,) those that share a label with it.
+        shared: (Q,) sum of the shared labels over them.
+        top_k: length of the curves.
     """
-    ranks = np.arange(1, top_k + 1, dtype=np.float64)
-    harmonic_numbers = np.cumsum(1.0 / ranks)
-    slope = np.divide(ranks - harmonic_numbers, ranks - 1, out=np.zeros(top_k), where=ranks > 1)
+    groups, back, times = np.unique(np.stack([size, relevant]), axis=1, return_inverse=True, return_counts=True)
+    gains = np.bincount(back.ravel(), weights=shared / np.maximum(relevant, 1), minlength=len(times))
+    drawn = np.arange(top_k)
+    k = drawn + 1
+    harmonic_number = np.cumsum(1 / k)
+    slope = np.divide(k - harmonic_number, k * (k - 1), out=np.zeros(top_k), where=k > 1)
     ap, wap = np.zeros(top_k), np.zeros(top_k)
-    groups, times, mean_shared = _groups(size, relevant, shared_labels)
-    for (n_items, n_relevant), count, mean in zip(groups, times, mean_shared, strict=True):
-        drawn = np.arange(top_k)
-        none = np.cumprod(np.clip((n_items - n_relevant - drawn) / np.maximum(n_items - drawn, 1), 0.0, None))
-        some = 1.0 - none
-        expected = (harmonic_numbers * some + slope * (ranks * n_relevant / n_items - some)) / ranks
+    for (items, hits), count, gain in zip(groups.T, times, gains, strict=True):
+        # No hit among k: (items - hits - i) / (items - i) for i = 0 ... k - 1, which ends at 0 with the misses.
+        some = 1 - np.cumprod(np.maximum(items - hits - drawn, 0) / np.maximum(items - drawn, 1))
+        expected = some * harmonic_number / k + (k * hits / items - some) * slope
         ap += count * expected
-        wap += mean * expected
+        wap += gain * expected
     return ap / len(size), wap / len(size)
 
 
-def _groups(size: Any, relevant: Any, shared_labels: Any) -> tuple[Any, Any, Any]:
-    """Return distinct (archive size, relevant items), how often each occurs, and the summed mean shared labels."""
-    pairs = np.stack([size, relevant], axis=1)
-    groups, back, times = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    mean = shared_labels / np.maximum(relevant, 1)
-    return groups, times, np.bincount(back.ravel(), weights=mean, minlength=len(groups))
-
-
-def _chance_ndcg(histogram: Any, top_k: int) -> Curve:
-    discounts = 1.0 / np.log2(np.arange(2, top_k + 2))
-    unique, times = np.unique(histogram, axis=0, return_counts=True)
-    total, ideal = np.zeros(top_k), np.empty(top_k)
-    summed = np.cumsum(discounts)
-    for row, count in zip(unique, times, strict=True):
-        ideal_dcg(row, GAINS, discounts, ideal)
-        mean_gain = (row @ GAINS) / row.sum()
-        total += count * np.divide(mean_gain * summed, ideal, out=np.zeros(top_k), where=ideal > 0)
-    result: Curve = total / len(histogram)
-    return result
+def _normalized_gains(tally: Counts, tables: Tables) -> DoubleArray:
+    """Return the mean over queries of E[NDCG@k]: the mean gain of an item, discounted k times, over the ideal."""
+    distinct, times = np.unique(tally, axis=0, return_counts=True)
+    reached = np.cumsum(tables.discounts)
+    total, ideal = np.zeros(len(reached)), np.empty(len(reached))
+    for row, count in zip(distinct, times, strict=True):
+        ideal_dcg(row, tables, ideal)
+        gain = row @ tables.gains / row.sum()
+        total += count * np.divide(gain * reached, ideal, out=np.zeros(len(ideal)), where=ideal > 0)
+    mean: DoubleArray = total / len(tally)
+    return mean

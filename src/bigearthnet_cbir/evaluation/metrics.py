@@ -1,205 +1,189 @@
-"""Multi-label retrieval metrics at every rank, and their exact expectation under a random ranking.
+"""Retrieval curves at k = 1 ... K: the field's definitions, and the original scripts' beside them.
 
-Definitions, edge cases and sources: docs/metrics.md. Every curve is computed per query for k = 1..K and then averaged
-over the queries that have labels.
+Average precision: Manning, Raghavan & Schuetze 2008, https://nlp.stanford.edu/IR-book/, chapter 8. Cumulative gains:
+Jarvelin & Kekalainen 2002, https://doi.org/10.1145/582415.582418, with the exponential gain of Burges et al. 2005,
+https://doi.org/10.1145/1102351.1102363. docs/metrics.md spells every formula out.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.evaluation.label_words import MOST_LABELS, ArchiveLabels, to_words
-from bigearthnet_cbir.types import ByteArray
-
-Curve: TypeAlias = npt.NDArray[np.float64]
-
-STANDARD: Final = (
-    "precision",
-    "recall",
-    "f1score",
-    "average_precision",
-    "average_cumulative_gains",
-    "weighted_avg_precision",
-    "normalized_discounted_cumulative_gains",
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.kernels import (
+    ACG,
+    AP,
+    CURVES,
+    F1,
+    NDCG,
+    PRECISION,
+    RECALL,
+    WAP,
+    add_rows,
+    standard_at,
+    tables_for,
 )
-AT_RANK: Final = ("precision", "recall", "f1score")
-"""What the original scripts report under these names is the value of the single item at rank k."""
+from bigearthnet_cbir.evaluation.words import ArchiveLabels, label_words
+from bigearthnet_cbir.types import DoubleArray
 
-GAINS: Final[Curve] = np.exp2(np.arange(MOST_LABELS + 1, dtype=np.float64)) - 1.0
-"""Gain of an item in DCG by the number of labels it shares."""
+Positions = npt.NDArray[np.integer[Any]]
 
-
-@numba.njit(cache=True, nogil=True)
-def _popcount(word: Any) -> Any:
-    count = 0
-    while word:
-        word &= word - np.uint32(1)
-        count += 1
-    return count
-
-
-@numba.njit(cache=True, nogil=True)
-def ideal_dcg(histogram: Any, gains: Any, discounts: Any, ideal: Any) -> None:
-    """Fill ideal (K,) with the DCG@k of the best order of the items in a histogram of shared labels."""
-    level, left, total = len(histogram) - 1, histogram[len(histogram) - 1], 0.0
-    for i in range(len(ideal)):
-        while left <= 0 and level > 0:
-            level -= 1
-            left = histogram[level]
-        total += gains[level] * discounts[i] if level > 0 else 0.0
-        left -= 1
-        ideal[i] = total
+ROWS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "precision": PRECISION,
+        "recall": RECALL,
+        "f1score": F1,
+        "average_precision": AP,
+        "average_cumulative_gains": ACG,
+        "weighted_avg_precision": WAP,
+        "normalized_discounted_cumulative_gains": NDCG,
+    }
+)
+HARMONIC: Final = "f1score_harmonic"
+STANDARD: Final = (*ROWS, HARMONIC)
+"""Names of the standard curves. The original scripts' convention has all but the last."""
 
 
-@numba.njit(cache=True, nogil=True)
-def _score(
-    queries: Any, words: Any, indices: Any, histograms: Any, gains: Any, discounts: Any, values: Any, original: Any
-) -> None:
-    """Fill values (7, K) and original (5, K) for one query at a time; the caller adds them up."""
-    k = indices.shape[1]
-    retrieved = np.zeros(len(gains), np.int64)
-    ideal, own_ideal = np.empty(k), np.empty(k)
-    for q in range(len(queries)):
-        query_size = _popcount(queries[q])
-        if query_size == 0:
-            continue
-        retrieved[:] = 0
-        for i in range(k):
-            retrieved[_popcount(queries[q] & words[indices[q, i]])] += 1
-        ideal_dcg(histograms[q], gains, discounts, ideal)
-        ideal_dcg(retrieved, gains, discounts, own_ideal)
-        precision = recall = f1 = ap = gain = wap = wap_original = dcg = 0.0
-        relevant = 0
-        for i in range(k):
-            word = words[indices[q, i]]
-            s, size = _popcount(queries[q] & word), _popcount(word)
-            at_precision = s / size if size else 0.0
-            at_recall = s / query_size
-            precision += at_precision
-            recall += at_recall
-            f1 += 2.0 * s / (size + query_size)
-            gain += s
-            dcg += gains[s] * discounts[i]
-            rank = i + 1
-            if s > 0:
-                relevant += 1
-                ap += relevant / rank
-                wap += gain / rank
-                wap_original += gain / rank / rank
-            per = 1.0 / relevant if relevant else 0.0
-            values[0, i] += precision / rank
-            values[1, i] += recall / rank
-            values[2, i] += f1 / rank
-            values[3, i] += ap * per
-            values[4, i] += gain / rank
-            values[5, i] += wap * per
-            values[6, i] += dcg / ideal[i] if ideal[i] > 0 else 0.0
-            both = at_precision + at_recall
-            original[0, i] += at_precision
-            original[1, i] += at_recall
-            original[2, i] += 2.0 * at_precision * at_recall / both if both > 0 else 0.0
-            original[3, i] += wap_original * per
-            original[4, i] += dcg / own_ideal[i] if own_ideal[i] > 0 else 0.0
+def harmonic(precision: DoubleArray, recall: DoubleArray) -> DoubleArray:
+    """Return 2pr / (p + r), 0 where both are 0."""
+    both = precision + recall
+    return np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
 
 
 class CurveAccumulator:
-    """Adds up the curves of all queries, block by block; the blocks' sizes do not change the result.
+    """Curves of queries that arrive in blocks, in order; how they were cut into blocks does not change a bit.
 
-    Args:
-        archive_labels: (N, L) of 0 and 1, L <= 32.
-        top_k: ranks per query.
+    Attributes:
+        queries: queries that entered the means.
+        without_labels: queries that were left out because they have no labels.
     """
 
-    def __init__(self, archive_labels: ByteArray, top_k: int) -> None:
+    def __init__(self, archive_labels: npt.NDArray[Any], top_k: int) -> None:
+        """Prepare for one archive.
+
+        Args:
+            archive_labels: (N, L) of 0 and 1, L <= 32.
+            top_k: length of the curves, 1 ... N.
+
+        Raises:
+            ResultsError: the labels are malformed, or top_k is outside 1 ... N.
+        """
         self._archive = ArchiveLabels(archive_labels)
-        self._discounts = 1.0 / np.log2(np.arange(2, top_k + 2))
-        self._values = np.zeros((len(STANDARD), top_k))
-        self._original = np.zeros((5, top_k))
+        check_top_k(top_k, len(self._archive))
+        self._tables = tables_for(top_k)
+        self._standard = np.zeros((CURVES, top_k))
+        self._original = np.zeros((CURVES, top_k))
         self.queries = 0
         self.without_labels = 0
 
-    def update(
-        self, query_labels: ByteArray, indices: npt.NDArray[np.integer], exclude: npt.NDArray[np.integer] | None = None
-    ) -> None:
-        """Add a block of queries.
+    def update(self, query_labels: npt.NDArray[Any], indices: Positions, exclude: Positions | None = None) -> None:
+        """Take in a block of queries.
 
         Args:
             query_labels: (Q, L) of 0 and 1.
             indices: (Q, top_k) archive positions, nearest first.
-            exclude: (Q, E) archive positions that could not be retrieved, -1 as filling; the ideal ranking of
-                NDCG leaves them out too.
+            exclude: (Q, E) positions that a query could not retrieve (itself, say), -1 as filling: the ideal
+                ranking of NDCG leaves them out too.
 
         Raises:
-            ValueError: the shapes do not fit.
+            ResultsError: shapes do not fit, or a position is outside the archive.
         """
-        if indices.shape != (len(query_labels), self._values.shape[1]):
-            raise ValueError(f"indices have shape {indices.shape}; give {(len(query_labels), self._values.shape[1])}")
-        words = to_words(query_labels)
-        histograms = self._archive.shared_histogram(words, exclude)
-        places = np.ascontiguousarray(indices, dtype=np.int64)
-        _score(
-            words, self._archive.words, places, histograms, GAINS, self._discounts, self._values, self._original
+        words = label_words(query_labels)
+        _check_indices(indices, len(words), self._standard.shape[1], len(self._archive))
+        tallies, _ = self._archive.met_by(words, exclude)
+        counted = add_rows(
+            words, self._archive.words, indices, tallies, self._tables, self._standard, self._original
         )
-        self.queries += int((words > 0).sum())
-        self.without_labels += int((words == 0).sum())
+        self.queries += counted
+        self.without_labels += len(words) - counted
 
-    def standard(self) -> dict[str, Curve]:
-        """Return the eight standard curves, (top_k,) float64 each; all zero where no query has labels."""
-        means = self._values / max(self.queries, 1)
-        curves = dict(zip(STANDARD, means, strict=True))
-        return {**curves, "f1score_harmonic": harmonic(curves["precision"], curves["recall"])}
+    def standard(self) -> dict[str, DoubleArray]:
+        """Return the means so far, (top_k,) each, by the names of STANDARD; all 0 before the first labelled query."""
+        curves = {name: self._standard[row] / max(self.queries, 1) for name, row in ROWS.items()}
+        return {**curves, HARMONIC: harmonic(curves["precision"], curves["recall"])}
 
-    def original(self) -> dict[str, Curve]:
-        """Return the seven curves as the original scripts defined them."""
-        precision, recall, f1, wap, ndcg = self._original / max(self.queries, 1)
-        standard = self.standard()
-        return {
-            "precision": precision,
-            "recall": recall,
-            "f1score": f1,
-            "average_precision": standard["average_precision"],
-            "average_cumulative_gains": standard["average_cumulative_gains"],
-            "weighted_avg_precision": wap,
-            "normalized_discounted_cumulative_gains": ndcg,
-        }
-
-
-def harmonic(precision: Curve, recall: Curve) -> Curve:
-    """Return the harmonic mean of two curves, 0 where both are 0."""
-    both = precision + recall
-    return np.divide(2.0 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+    def original(self) -> dict[str, DoubleArray]:
+        """Return the means so far in the original scripts' convention, (top_k,) each, by the names of ROWS."""
+        sums = self._original.copy()
+        sums[[AP, ACG]] = self._standard[[AP, ACG]]
+        return {name: sums[row] / max(self.queries, 1) for name, row in ROWS.items()}
 
 
 def retrieval_curves(
-    query_labels: ByteArray,
-    archive_labels: ByteArray,
-    indices: npt.NDArray[np.integer],
-    exclude: npt.NDArray[np.integer] | None = None,
-) -> dict[str, Curve]:
-    """Return the standard curves of a search.
+    query_labels: npt.NDArray[Any],
+    archive_labels: npt.NDArray[Any],
+    indices: Positions,
+    exclude: Positions | None = None,
+) -> dict[str, DoubleArray]:
+    """Return the standard curves, (K,) float64 each, by the names of STANDARD.
 
     Args:
-        query_labels: (Q, L) of 0 and 1; queries without a label are left out of the means.
+        query_labels: (Q, L) of 0 and 1; queries without labels are left out (CurveAccumulator counts them).
         archive_labels: (N, L) of 0 and 1; an item without labels has precision 0 with every query.
         indices: (Q, K) archive positions, nearest first.
-        exclude: (Q, E) positions that a query could not retrieve, -1 as filling.
+        exclude: see CurveAccumulator.update.
 
-    Returns:
-        Name -> (K,) float64, position k - 1 for rank k.
+    Raises:
+        ResultsError: labels are malformed, shapes do not fit, or a position is outside the archive.
     """
-    scores = CurveAccumulator(archive_labels, indices.shape[1])
-    scores.update(query_labels, indices, exclude)
-    return scores.standard()
+    return _accumulated(query_labels, archive_labels, indices, exclude).standard()
 
 
 def original_convention_curves(
-    query_labels: ByteArray, archive_labels: ByteArray, indices: npt.NDArray[np.integer]
-) -> dict[str, Curve]:
-    """Return the curves as the original scripts defined them; arguments as in retrieval_curves."""
-    scores = CurveAccumulator(archive_labels, indices.shape[1])
-    scores.update(query_labels, indices)
-    return scores.original()
+    query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions
+) -> dict[str, DoubleArray]:
+    """Return the curves as the original scripts computed them; arguments and errors as in `retrieval_curves`."""
+    return _accumulated(query_labels, archive_labels, indices, None).original()
+
+
+def per_query_values(
+    query_labels: npt.NDArray[Any],
+    archive_labels: npt.NDArray[Any],
+    indices: Positions,
+    ranks: Sequence[int],
+    exclude: Positions | None = None,
+) -> dict[str, DoubleArray]:
+    """Return every query's own standard values at chosen ranks, (Q, R) each; NaN for a query without labels.
+
+    The harmonic F1 is a function of means and therefore not among them. Other arguments and errors as in
+    `retrieval_curves`.
+    """
+    words, archive = label_words(query_labels), ArchiveLabels(archive_labels)
+    _check_indices(indices, len(words), indices.shape[-1], len(archive))
+    chosen = np.asarray(ranks, np.int64)
+    if chosen.size == 0 or chosen.min() < 1 or chosen.max() > indices.shape[1]:
+        raise ResultsError(f"ranks are {list(ranks)}; choose some from 1 to the {indices.shape[1]:,} retrieved")
+    values = np.empty((CURVES, len(words), len(chosen)))
+    tallies, _ = archive.met_by(words, exclude)
+    standard_at(words, archive.words, indices, tallies, tables_for(indices.shape[1]), chosen, values)
+    return {name: values[row] for name, row in ROWS.items()}
+
+
+def check_top_k(top_k: int, size: int) -> None:
+    """Raise ResultsError unless 1 <= top_k <= size."""
+    if not 1 <= top_k <= size:
+        raise ResultsError(f"top_k is {top_k:,}; choose one from 1 to the archive's {size:,} items")
+
+
+def _accumulated(
+    query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions, exclude: Positions | None
+) -> CurveAccumulator:
+    if indices.ndim != 2:
+        raise ResultsError(f"indices have shape {indices.shape}; metrics need (Q, K) archive positions")
+    accumulator = CurveAccumulator(archive_labels, indices.shape[1])
+    accumulator.update(query_labels, indices, exclude)
+    return accumulator
+
+
+def _check_indices(indices: Positions, queries: int, top_k: int, archive: int) -> None:
+    if indices.shape != (queries, top_k):
+        raise ResultsError(f"indices have shape {indices.shape}; {queries:,} queries and top_k {top_k:,} need one each")
+    if indices.size and (indices.min() < 0 or indices.max() >= archive):
+        raise ResultsError(
+            f"indices go from {indices.min()} to {indices.max()}; an archive of {archive:,} has 0 to {archive - 1:,}"
+        )

@@ -98,11 +98,17 @@ def _claim(output: Path, world: DemoWorld) -> None:
         _write_text(stamp, json.dumps(wanted))
         return
     try:
-        found = json.loads(stamp.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if found != wanted:
-        raise ConfigError(f"--output {output}: holds another demo world, {found}, not {wanted}; give another folder")
+        found = dict(json.loads(stamp.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{stamp}: is damaged; remove the folder, or give another one as --output") from error
+    differing = [
+        f"{key} is {found.get(key)} there, not {value}" for key, value in wanted.items() if found.get(key) != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"--output {output}: holds another demo world ({', '.join(differing)}); "
+            "give the same arguments, or another folder"
+        )
 
 
 def _is_written(output: Path, index: int) -> bool:

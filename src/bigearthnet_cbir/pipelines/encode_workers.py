@@ -19,6 +19,9 @@ from bigearthnet_cbir.errors import CbirError, DataError
 from bigearthnet_cbir.types import PatchPair
 
 _CHUNK: Final = 16
+_WORTH_PROCESSES: Final = 1500
+"""Fewer jobs are done in this process before others have started."""
+
 _CHUNKS_PER_WORKER: Final = 3
 
 
@@ -75,12 +78,12 @@ def encode_pairs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
 
     Args:
         jobs: the pairs to read.
-        workers: processes; 0 reads in this one.
+        workers: processes; 0 reads in this one, and so do few jobs.
 
     Raises:
         CbirError: a worker process died, as when the machine is out of memory.
     """
-    if workers == 0 or len(jobs) <= _CHUNK:
+    if workers == 0 or len(jobs) < _WORTH_PROCESSES:
         yield from map(encode_pair, jobs)
         return
     chunks = iter([jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)])

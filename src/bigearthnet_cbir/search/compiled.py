@@ -30,7 +30,7 @@ def _popcount(_context: Any, word: Any) -> Any:
     return word(word), generate
 
 
-popcount: Callable[[Any], Any] = intrinsic(_popcount)
+popcount = cast(Callable[[Any], Any], intrinsic(_popcount))
 """Number of set bits of an integer, by LLVM's ctpop, which vectorises."""
 
 

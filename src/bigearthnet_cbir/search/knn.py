@@ -28,6 +28,7 @@ from bigearthnet_cbir.search.plan import (
     cut,
     exclude_block,
     query_block,
+    row_bytes,
     shards_of,
 )
 from bigearthnet_cbir.search.screening import nearest_features
@@ -70,10 +71,8 @@ def search(
         SearchError: shapes or dtypes do not fit, a feature is NaN, infinite or (chi2) negative, or k is larger than
             what is left of the archive.
     """
-    blocks = list(iter_search(queries, archive, k, distance, exclude, threads=threads))
-    if not blocks:
-        return Neighbours(np.empty((0, k), np.int32), np.empty((0, k), np.float32))
-    return joined([found for _, found in blocks])
+    blocks = iter_search(queries, archive, k, distance, exclude, threads=threads)
+    return joined([found for _, found in blocks], k)
 
 
 def iter_search(
@@ -115,6 +114,15 @@ def search_tile(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int, 
     return nearest_features(queries, shard, distance, k, exclude)
 
 
+def search_slice(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int, exclude: IntArray) -> Neighbours:
+    """Return the k nearest of one shard for any number of queries, on one thread."""
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
+        tiles = [
+            search_tile(queries[a:b], shard, distance, k, exclude[a:b]) for a, b in cut(len(queries), QUERY_TILE)
+        ]
+    return joined(tiles, k)
+
+
 def _blocks(job: Job, start: int, block: int | None, threads: int) -> Iterator[tuple[int, Neighbours]]:
     archive = _Archive(job, start, threads)
     spans = list(cut(job.queries.shape[0], block or archive.queries_per_pass, start))
@@ -125,7 +133,7 @@ def _blocks(job: Job, start: int, block: int | None, threads: int) -> Iterator[t
             tiles = len(range(first, stop, QUERY_TILE))
             parts = list(islice(results, tiles * archive.pieces))
             merged = [merge(parts[tile::tiles]) for tile in range(tiles)]
-            yield first, joined(merged)
+            yield first, joined(merged, job.k)
 
 
 def _tasks(job: Job, spans: list[tuple[int, int]], archive: _Archive) -> Iterator[Callable[[], Neighbours]]:
@@ -154,8 +162,10 @@ def in_order(
             future.cancel()
 
 
-def joined(parts: Sequence[Neighbours]) -> Neighbours:
+def joined(parts: Sequence[Neighbours], k: int) -> Neighbours:
     """Return the results of consecutive queries as one."""
+    if not parts:
+        return Neighbours(np.empty((0, k), np.int32), np.empty((0, k), np.float32))
     return Neighbours(np.concatenate([p.indices for p in parts]), np.concatenate([p.distances for p in parts]))
 
 
@@ -168,12 +178,11 @@ class _Archive:
     """
 
     def __init__(self, job: Job, start: int, threads: int) -> None:
-        size, width = job.archive.shape
-        row_bytes = width * (1 if job.distance == "hamming" else 4)
+        size, bytes_each = job.archive.shape[0], row_bytes(job)
         self._job = job
-        self._fits = isinstance(job.archive, np.ndarray) or size * row_bytes <= ARCHIVE_BYTES
+        self._fits = isinstance(job.archive, np.ndarray) or size * bytes_each <= ARCHIVE_BYTES
         few = job.queries.shape[0] - start < 2 * threads * QUERY_TILE
-        wanted = (threads if few else 1) if self._fits else -(-size * row_bytes // SHARD_BYTES)
+        wanted = (threads if few else 1) if self._fits else -(-size * bytes_each // SHARD_BYTES)
         self._rows = max(LEAST_SHARD, -(-size // wanted))
         self.pieces = -(-size // self._rows)
         self.queries_per_pass = QUERY_TILE * threads * (BLOCKS_PER_THREAD if self._fits else 16 * BLOCKS_PER_THREAD)

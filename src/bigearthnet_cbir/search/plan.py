@@ -60,7 +60,7 @@ def check_job(
     if len(queries.shape) != 2 or len(archive.shape) != 2:
         raise SearchError(f"queries {queries.shape} and archive {archive.shape}; a search needs (Q, D) and (N, D)")
     if queries.shape[1] != archive.shape[1]:
-        raise SearchError(f"queries have {queries.shape[1]} columns, the archive {archive.shape[1]}; both need the same")
+        raise SearchError(f"queries have {queries.shape[1]} columns, the archive {archive.shape[1]}; they must match")
     if not 1 <= k <= archive.shape[0]:
         raise SearchError(f"k is {k:,}, but the archive holds {archive.shape[0]:,}; choose k from 1 to its size")
     if archive.shape[0] >= 2**31:
@@ -68,6 +68,11 @@ def check_job(
     if exclude is not None and (len(exclude.shape) != 2 or exclude.shape[0] != queries.shape[0]):
         raise SearchError(f"exclude has shape {exclude.shape}; it needs a row for each of {queries.shape[0]:,} queries")
     return Job(queries, archive, k, distance, exclude)
+
+
+def row_bytes(job: Job) -> int:
+    """Return the bytes of an archive row in memory."""
+    return job.archive.shape[1] * (1 if job.distance == "hamming" else 4)
 
 
 def query_block(job: Job, start: int, stop: int) -> npt.NDArray[Any]:

@@ -1,0 +1,228 @@
+"""Records: every kind gives the GeoTIFFs' values back, and a hostile or broken one is refused without running."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import pickletools
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from bigearthnet_cbir.data import records
+from bigearthnet_cbir.data.bands import S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
+from bigearthnet_cbir.data.labels import multi_hot
+from bigearthnet_cbir.errors import DataError
+
+
+@pytest.fixture(scope="session")
+def s2(real_pairs, true_patches):
+    return true_patches[real_pairs.pairs[0].s2]
+
+
+@pytest.fixture(scope="session")
+def s1(real_pairs, true_patches):
+    return true_patches[real_pairs.pairs[0].s1]
+
+
+def assert_same_bands(found, expected):
+    assert found.keys() == expected.keys()
+    for band, pixels in expected.items():
+        np.testing.assert_array_equal(found[band], pixels, err_msg=band)
+
+
+def test_encoding_is_lossless_and_readable_by_the_safetensors_package(true_patches):
+    for patch in true_patches.values():
+        record = records.encode(patch.bands, patch.labels)
+        decoded = records.decode(record)
+        assert decoded.labels == patch.labels
+        assert_same_bands(decoded.bands, patch.bands)
+        assert all(decoded.bands[band].dtype == pixels.dtype for band, pixels in patch.bands.items())
+        assert_same_bands(load(record), patch.bands)
+
+
+def test_encoding_is_reproducible_and_labels_may_be_absent_or_empty(s1):
+    assert records.encode(s1.bands, s1.labels) == records.encode(dict(reversed(s1.bands.items())), s1.labels)
+    assert records.decode(records.encode(s1.bands, None)).labels is None
+    assert records.decode(records.encode(s1.bands, ())).labels == ()
+
+
+def test_decoded_arrays_are_views_of_the_record(s2):
+    record = records.encode(s2.bands, s2.labels)
+    whole = np.frombuffer(record, np.uint8)
+    assert all(np.shares_memory(pixels, whole) for pixels in records.decode(record).bands.values())
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_original_pickles_of_every_protocol_are_read(s2, protocol):
+    bands = s2.bands
+    groups = (S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS)
+    stacks = [np.stack([bands[band] for band in group]).astype("f4") for group in groups]
+    record = pickle.dumps((*stacks, multi_hot(s2.labels).astype("f8")), protocol)
+    patch, kind = records.decode_with_kind(record)
+    assert kind is records.RecordKind.ORIGINAL_S2
+    assert patch.labels == s2.labels
+    assert_same_bands(patch.bands, bands)
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_both_spellings_of_numpy_are_read(s1, module):
+    record = pickle.dumps((s1.bands["VV"][None], s1.bands["VH"][None], multi_hot(s1.labels).astype("f8")), 4)
+    assert b"numpy._core.multiarray" in record
+    spelt = _unframed(record).replace(_short_text("numpy._core.multiarray"), _short_text(module))
+    assert_same_bands(records.decode(spelt).bands, s1.bands)
+
+
+def _short_text(text: str) -> bytes:
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+def _unframed(record: bytes) -> bytes:
+    """Drop the frame opcodes, which hold lengths that editing the text would falsify."""
+    starts = [position for opcode, _, position in pickletools.genops(record) if opcode.name == "FRAME"]
+    for start in reversed(starts):
+        record = record[:start] + record[start + 9 :]
+    return record
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_column_order_and_big_endian_arrays_are_read_as_their_values(s1, protocol):
+    vv, vh = np.asfortranarray(s1.bands["VV"][None]), s1.bands["VH"][None].astype(">f4")
+    assert not vv.flags.c_contiguous
+    decoded = records.decode(pickle.dumps((vv, vh, multi_hot(s1.labels).astype("f8")), protocol))
+    assert_same_bands(decoded.bands, s1.bands)
+    assert all(pixels.dtype.isnative for pixels in decoded.bands.values())
+
+
+class _Runs:
+    """Its unpickling makes a folder: what an attacker would do, harmlessly."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_hostile_pickle_is_refused_and_does_not_run(tmp_path):
+    mark = tmp_path / "ran"
+    for protocol in range(2, 6):
+        record = pickle.dumps((_Runs(mark), 1, 2), protocol)
+        with pytest.raises(DataError, match=r"its pickle is refused: it asks for \w+\.mkdir"):
+            records.decode(record)
+        assert not mark.exists()
+    pickle.loads(record)
+    assert mark.exists(), "the attack itself must work, or the test shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("builtins", "eval"),
+        ("os", "system"),
+        ("numpy", "load"),
+        ("numpy", "ndarray.tofile"),
+        ("numpy.core.multiarray", "fromfile"),
+        ("bigearthnet_patch_interface.merged_interface", "os.system"),
+        ("bigearthnet_patch_interface.evil", "Patch"),
+        ("copyreg", "_reconstructor"),
+    ],
+)
+def test_any_other_name_is_refused(module, name):
+    record = b"\x80\x04" + _short_text(module) + _short_text(name) + b"\x93."
+    with pytest.raises(DataError, match="its pickle is refused: it asks for"):
+        records.decode(record)
+
+
+def test_a_pickle_cannot_leave_state_in_the_stand_ins(s1):
+    """BUILD on a stand-in class or function must fail, not set an attribute that the next record would meet."""
+    state = b"N}" + _short_text("array") + b"K\x01s\x86b."
+    for module, name in (("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_reconstruct")):
+        with pytest.raises(DataError, match="refused"):
+            records.decode(b"\x80\x04" + _short_text(module) + _short_text(name) + b"\x93" + state)
+    assert_same_bands(records.decode(_original_s1(s1)).bands, s1.bands)
+
+
+def _original_s1(patch, **changes) -> bytes:
+    bands = {**patch.bands, **changes}
+    return pickle.dumps((bands["VV"][None], bands["VH"][None], multi_hot(patch.labels).astype("f8")))
+
+
+def test_records_are_refused_when_cut_anywhere(s1):
+    for record in (records.encode(s1.bands, s1.labels), _original_s1(s1)):
+        for length in (0, 1, 7, 9, 40, 300, len(record) // 2, len(record) - 1):
+            with pytest.raises(DataError):
+                records.decode(record[:length])
+
+
+def test_object_arrays_are_refused(s1):
+    record = pickle.dumps((np.array([None]), s1.bands["VH"][None], np.zeros(19)))
+    with pytest.raises(DataError, match="its pickle is refused"):
+        records.decode(record)
+
+
+def test_wrong_shapes_in_pickles_are_refused(s1):
+    with pytest.raises(DataError, match=r"bands VV are stacked as \(1, 60, 60\)"):
+        records.decode(_original_s1(s1, VV=s1.bands["VV"][:60, :60]))
+
+
+def test_a_label_that_is_not_multi_hot_is_refused(s1):
+    record = pickle.dumps((s1.bands["VV"][None], s1.bands["VH"][None], np.full(19, 0.5)))
+    with pytest.raises(DataError, match="not a vector of 19 zeros and ones"):
+        records.decode(record)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_in_every_kind(s1, value):
+    spoilt = s1.bands["VV"].copy()
+    spoilt[3, 4] = value
+    bands = {**s1.bands, "VV": spoilt}
+    plain = bytearray(records.encode(s1.bands, s1.labels))
+    plain[-4:] = np.float32(value).tobytes()
+    for record in (bytes(plain), _original_s1(s1, VV=spoilt)):
+        with pytest.raises(DataError, match=r"band V[VH] holds NaN or infinite"):
+            records.decode(record)
+    with pytest.raises(DataError, match="band VV holds NaN or infinite"):
+        records.encode(bands, None)
+
+
+def _with_header(record: bytes, change) -> bytes:
+    end = 8 + struct.unpack("<Q", record[:8])[0]
+    header = json.loads(record[8:end])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + record[end:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header: header.pop("B05"), "band B05 is missing"),
+        (lambda header: header.update(B10=header.pop("B05")), "'B10' is not a band"),
+        (lambda header: header["B05"].update(shape=[30, 120]), r"band B05 is \[30, 120\] of U16"),
+        (lambda header: header["B05"].update(dtype="I64"), "band B05 is .* of I64"),
+        (lambda header: header["B05"].update(data_offsets=[-7200, 0]), "band B05 claims the bytes -7200 to 0"),
+        (lambda header: header["B05"].update(data_offsets=[10**9, 10**9 + 7200]), "its header says"),
+        (lambda header: header.update(B05=3), "header is malformed"),
+        (lambda header: header.update(__metadata__={"labels": '["Moon"]'}), "label 'Moon' is in neither"),
+        (lambda header: header.clear(), "is missing from the record"),
+    ],
+    ids=["missing", "unknown", "shape", "dtype", "negative", "beyond", "no field", "label", "empty"],
+)
+def test_malformed_safetensors_are_refused(s2, change, message):
+    with pytest.raises(DataError, match=message):
+        records.decode(_with_header(records.encode(s2.bands, s2.labels), change))
+
+
+def test_other_bytes_are_refused():
+    for record in (b"", b"hello", b"\x89PNG\r\n\x1a\n0000", os.urandom(64).replace(b"{", b" "), b"\x80" * 50):
+        with pytest.raises(DataError):
+            records.decode(record)
+
+
+def test_pickled_numbers_are_no_patch():
+    with pytest.raises(DataError, match="holds neither"):
+        records.decode(pickle.dumps([1, 2, 3]))

@@ -1,0 +1,129 @@
+"""Split lists from CSV files and from metadata.parquet, and each way in which they can be wrong."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bigearthnet_cbir.data.metadata import read_metadata
+from bigearthnet_cbir.data.splits import (
+    check_disjoint,
+    known_splits,
+    read_split,
+    read_split_labels,
+    write_split,
+    write_splits,
+)
+from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.types import PatchPair
+
+A = PatchPair("S2A_MSIL2A_20170613T101031_87_48", "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48")
+B = PatchPair("S2B_MSIL2A_20180204T94161_57_38", "S1A_IW_GRDH_1SDV_20180204T043253_35VPK_57_38")
+
+
+def test_written_lists_read_back_in_order(tmp_path):
+    write_split(tmp_path / "new" / "train.csv", [B, A])
+    assert read_split(tmp_path / "new" / "train.csv") == [B, A]
+    assert read_split_labels(tmp_path / "new" / "train.csv") is None
+
+
+@pytest.mark.parametrize("text", ["{0},{1}\r\n{2},{3}\r\n", "\ufeff{0},{1}\n{2},{3}", " {0} , {1} \n\n{2},{3}\n"])
+def test_line_ends_spaces_and_byte_order_marks_do_not_matter(tmp_path, text):
+    (tmp_path / "train.csv").write_bytes(text.format(*A, *B).encode())
+    assert read_split(tmp_path / "train.csv") == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{A.s2}\n{B.s2}\n", "line 1: 1 column"),
+        (f"{A.s2},{A.s1}\n{B.s2},{B.s1},x\n", "line 2: 3 columns"),
+        (f"s2_name,s1_name\n{A.s2},{A.s1}\n", "line 1: 's2_name' is no Sentinel-2 patch name .*header"),
+        (f"{A.s2},{A.s1}\n{B.s1},{B.s2}\n", "line 2: the names are swapped"),
+        (f"{A.s2},{A.s1}\n{B.s2},{B.s1}\n{A.s2},{A.s1}\n", "line 3: .* is already in line 1"),
+        (f"{A.s2},{A.s1}\n{B.s2},{A.s1}\n", f"line 2: {A.s1} is already in line 1"),
+        (f"{A.s2},{B.s2}\n", "line 1: .* is no Sentinel-1 patch name"),
+        ("\n\n", "is empty"),
+        ("", "is empty"),
+    ],
+    ids=["one column", "three", "header", "swapped", "duplicate", "same S1", "two S2", "blank", "empty"],
+)
+def test_malformed_lists_are_refused_with_file_and_line(tmp_path, text, message):
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"train\.csv.*{message}") as caught:
+        read_split(tmp_path / "train.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_or_binary_list_is_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no such split list"):
+        read_split(tmp_path / "train.csv")
+    (tmp_path / "train.csv").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(DataError, match="cannot be read as a CSV"):
+        read_split(tmp_path / "train.csv")
+
+
+def test_write_splits_never_overwrites(tmp_path):
+    write_split(tmp_path / "train.csv", [A])
+    written = write_splits(tmp_path, {"train": [B], "val": [B], "test": []})
+    assert written == [tmp_path / "val.csv"]
+    assert known_splits(tmp_path) == {"train": [A], "val": [B]}
+
+
+def test_a_patch_in_two_splits_and_a_folder_without_lists_are_refused(tmp_path):
+    with pytest.raises(DataError, match="is in train and in val"):
+        check_disjoint({"train": [A, B], "val": [B]})
+    with pytest.raises(DataError, match=r"none of train\.csv"):
+        known_splits(tmp_path)
+
+
+def test_parquet_splits_give_pairs_and_labels_in_column_order(archives, real_pairs, true_patches):
+    parquet = archives["rico"].parquet
+    assert read_split(f"{parquet}:train") == real_pairs.pairs[:3]
+    assert read_split(f"{parquet}:val") == read_split(f"{parquet}:validation") == real_pairs.pairs[3:4]
+    labels = read_split_labels(f"{parquet}:test")
+    assert labels == {pair.s2: true_patches[pair.s2].labels for pair in real_pairs.pairs[4:]}
+
+
+def test_published_parquet_is_read(samples):
+    rows = read_metadata(samples / "bigearthnet-v2" / "metadata.parquet")
+    assert [sum(row.split == split for row in rows) for split in ("train", "val", "test")] == [6, 6, 6]
+    assert {row.country for row in rows} == {"Austria"}
+
+
+@pytest.mark.parametrize("column", ["patch_id", "labels", "split", "s1_name"])
+def test_parquet_without_a_column_is_refused_by_its_name(archives, tmp_path, column):
+    path = tmp_path / "metadata.parquet"
+    pq.write_table(pq.read_table(archives["rico"].parquet).drop_columns([column]), path)
+    with pytest.raises(DataError, match=rf"metadata\.parquet: column {column} is missing"):
+        read_split(f"{path}:train")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("split", "dev", "row 1: split is 'dev'"),
+        ("patch_id", None, "row 1: patch_id, s1_name or labels is empty"),
+        ("labels", ["Moon"], "row 1: label 'Moon' is in neither"),
+    ],
+)
+def test_parquet_with_a_bad_value_is_refused_by_row(archives, tmp_path, column, value, message):
+    content = pq.read_table(archives["rico"].parquet).to_pydict()
+    content[column][1] = value
+    pq.write_table(pa.table(content), tmp_path / "metadata.parquet")
+    with pytest.raises(DataError, match=message):
+        read_metadata(tmp_path / "metadata.parquet")
+
+
+def test_parquet_specs_that_cannot_be_meant_are_refused(archives, tmp_path):
+    parquet = archives["rico"].parquet
+    with pytest.raises(DataError, match="which split of this table"):
+        read_split(parquet)
+    with pytest.raises(DataError, match="'dev' is no split"):
+        read_split(f"{parquet}:dev")
+    with pytest.raises(DataError, match="there is no such parquet"):
+        read_split(f"{tmp_path}/metadata.parquet:train")
+    (tmp_path / "metadata.parquet").write_text("no parquet")
+    with pytest.raises(DataError, match="not a readable parquet"):
+        read_split(f"{tmp_path}/metadata.parquet:train")
