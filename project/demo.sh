@@ -18,10 +18,10 @@ step "2. Encode the GeoTIFFs into one LMDB patch store" \
 step "3. Train the dual encoder without labels" \
   project/train.py --filepath config/demo.yaml --overwrite
 step "4. Search the test split with every validation pair, and score it" \
-  project/retrieval.py --filepath logs/demo/joint/parameters.yaml
+  project/retrieval.py --filepath logs/demo/separate/parameters.yaml
 step "5. The same with random weights, and with band means and deviations only, to compare" \
-  project/retrieval.py --filepath logs/demo/joint/parameters.yaml --baseline untrained
+  project/retrieval.py --filepath logs/demo/separate/parameters.yaml --baseline untrained
 step "   (no network at all)" \
-  project/retrieval.py --filepath logs/demo/joint/parameters.yaml --baseline band_statistics
+  project/retrieval.py --filepath logs/demo/separate/parameters.yaml --baseline band_statistics
 step "6. Print the metrics" \
-  utils/utils.py --filepath logs/demo/joint/parameters.yaml
+  utils/utils.py --filepath logs/demo/separate/parameters.yaml

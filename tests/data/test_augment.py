@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from bigearthnet_cbir.data.augment import BandDropout, Compose, Dihedral, Noise, ResizedCrop, Speckle
+from bigearthnet_cbir.data.augment import BandDropout, Compose, Dihedral, Noise, ResizedCrop, Speckle, Window
 from bigearthnet_cbir.data.bands import BAND_STATISTICS
 
 
@@ -82,3 +82,15 @@ def test_augmentation_repeats_with_its_seed_and_leaves_its_input() -> None:
     assert not torch.equal(first[0], other[0])
     assert torch.equal(before[0], s1)
     assert torch.equal(before[1], s2)
+
+
+def test_window_is_the_same_place_in_both_sensors_and_moves() -> None:
+    s1, s2 = ramps(2)
+    corners = set()
+    for seed in range(40):
+        one, two = Window(8)(s1, s2, generator(seed))
+        assert one.shape == (2, 2, 8, 8)
+        assert torch.equal(one[:, :1] + 1000, two[:, :1])
+        corners.add(float(one[0, 0, 0, 0]))
+    assert len(corners) > 10
+    assert Window(12)(s1, s2, generator())[0].shape == s1.shape

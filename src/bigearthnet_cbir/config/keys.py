@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from bigearthnet_cbir.config.rules import Choice, Flag, Integer, Number, PathText, Rule, Text
 
-BACKBONE_WIDTHS: Final = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}
+BACKBONE_WIDTHS: Final = {
+    "resnet10": 512,
+    "resnet18": 512,
+    "resnet34": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "resnet152": 2048,
+}
 """Length of the pooled feature vector of each torchvision ResNet."""
 
 _SPLITS: Final = Choice(("train", "val", "test"))
@@ -42,7 +49,7 @@ class Config:
     bigEarthPthLMDB_S1: str = key(PathText(), "LMDB folder with the Sentinel-1 patches; may be the same")
 
     type: str = key(Choice(("joint", "separate")), "joint: one trunk, a stem each; separate: a trunk each", "joint")
-    backbone: str = key(Choice(tuple(BACKBONE_WIDTHS)), "torchvision ResNet used as trunk", "resnet50")
+    backbone: str = key(Choice(tuple(BACKBONE_WIDTHS)), "ResNet used as trunk", "resnet50")
     n_features: int | None = key(Integer(1), "must match the backbone: resnet50 has 2048", None, optional=True)
     projection_dim: int = key(Integer(1), "length of a projected vector z1 or z2", 128)
     projection_head: str = key(
@@ -82,6 +89,7 @@ class Config:
     weight_decay: float = key(Number(0), "weight decay", 1e-4)
     scheduler: bool = key(Flag(), "true: one-cycle learning rate over the whole run", True)
     augment: bool = key(Flag(), "true: the same random flips and quarter turns for both sensors", False)
+    window: int = key(Integer(32), "side of a random window to train on, in pixels of 10 m; 120: the whole patch", 120)
     crop_area: float = key(Number(0, exclusive=True, most=1), "least area of a random resized crop; 1: none", 1.0)
     band_dropout: float = key(Number(0, most=1), "chance that a Sentinel-2 band, or one of Sentinel-1, is dropped", 0.0)
     noise: float = key(Number(0), "noise on Sentinel-2 in standard deviations of each band", 0.0)

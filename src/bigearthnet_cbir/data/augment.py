@@ -32,6 +32,32 @@ class Compose:
         return s1, s2
 
 
+class Window:
+    """A random square window at full resolution, the same for the whole batch; the cheapest way to train on a CPU.
+
+    Textures keep their scale, and the trunk pools over whatever size it is given, so that retrieval still sees
+    whole patches.
+
+    Args:
+        size: side of the window in pixels.
+
+    Raises:
+        ValueError: the size is less than one pixel.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"size is {size}; give a whole number >= 1")
+        self.size = size
+
+    def __call__(self, s1: Tensor, s2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return views of both batches, (B, C, size, size)."""
+        room = max(s1.shape[2] - self.size, 0)
+        top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
+        rows, columns = slice(top, top + self.size), slice(left, left + self.size)
+        return s1[:, :, rows, columns], s2[:, :, rows, columns]
+
+
 class Dihedral:
     """One of the eight flips and quarter turns of the square, drawn per pair.
 

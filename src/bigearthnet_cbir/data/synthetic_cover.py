@@ -25,13 +25,6 @@ class Landscape(NamedTuple):
     weights: DoubleArray
 
 
-def _landscape(frequency: float, **weights: float) -> Landscape:
-    vector = np.zeros(len(CLASSES))
-    for name, weight in weights.items():
-        vector[CLASS_INDEX[_SHORT[name]]] = weight
-    return Landscape(frequency, vector / vector.sum())
-
-
 _SHORT: Final = {
     "urban": "Urban fabric",
     "industry": "Industrial or commercial units",
@@ -53,6 +46,15 @@ _SHORT: Final = {
     "lake": "Inland waters",
     "sea": "Marine waters",
 }
+"""What the table of landscapes calls the classes."""
+
+
+def _landscape(frequency: float, **weights: float) -> Landscape:
+    vector = np.zeros(len(CLASSES))
+    for name, weight in weights.items():
+        vector[CLASS_INDEX[_SHORT[name]]] = weight
+    return Landscape(frequency, vector / vector.sum())
+
 
 LANDSCAPES: Final = (
     _landscape(0.28, arable=8, complex=5, hedged=4, pastures=3, urban=3, broadleaf=2, industry=1, lake=0.5),

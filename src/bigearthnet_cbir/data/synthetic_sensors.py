@@ -24,7 +24,7 @@ HAZE_MEAN: Final = 130.0
 CLASS_SPREAD: Final = 0.22
 """Standard deviation of the log brightness of one class from patch to patch."""
 
-LOOKS_COUNT: Final = 4.4
+SPECKLE_LOOKS: Final = 4.4
 """Equivalent number of looks of Sentinel-1 IW GRDH: speckle is gamma with this shape and mean 1."""
 
 OFFSET_SPREAD: Final = 2.4
@@ -87,6 +87,6 @@ def measure_s1(rng: np.random.Generator, cover: ByteArray) -> dict[str, FloatArr
     bands = {}
     for column, band in enumerate(S1_BANDS):
         power = 10 ** ((level[cover, column] + shared) / 10) + np.float32(10 ** (NOISE_FLOOR / 10))
-        speckle = rng.standard_gamma(LOOKS_COUNT, size=cover.shape, dtype=np.float32) / np.float32(LOOKS_COUNT)
+        speckle = rng.standard_gamma(SPECKLE_LOOKS, size=cover.shape, dtype=np.float32) / np.float32(SPECKLE_LOOKS)
         bands[band] = (10 * np.log10(np.maximum(power * speckle, 1e-6))).astype(np.float32)
     return bands

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics
 
 from bigearthnet_cbir.types import ByteArray
 
@@ -23,6 +22,8 @@ def classification_scores(labels: ByteArray, probabilities: npt.NDArray[np.float
         labels: (N, L) of 0 and 1, N >= 1.
         probabilities: (N, L).
     """
+    from sklearn import metrics  # takes 3 s, which no other command should wait for
+
     predicted = (probabilities >= 0.5).astype(np.uint8)
     scores: dict[str, float] = {}
     for average in AVERAGES:

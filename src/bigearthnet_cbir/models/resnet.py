@@ -43,7 +43,12 @@ class Trunk(nn.Module):
 
     def __init__(self, backbone: str, in_channels: int) -> None:
         super().__init__()
-        network = getattr(_import_resnet_module(), backbone)(weights=None)
+        resnets = _import_resnet_module()
+        if backbone == "resnet10":
+            # One block per stage: too small for torchvision to name, right for a demo on a CPU.
+            network = resnets.ResNet(resnets.BasicBlock, [1, 1, 1, 1])
+        else:
+            network = getattr(resnets, backbone)(weights=None)
         self.width: int = network.fc.in_features
         conv1 = network.conv1
         if in_channels != conv1.in_channels:

@@ -12,8 +12,17 @@ from typing import Any, Final
 import torch
 
 from bigearthnet_cbir.config import Config
-from bigearthnet_cbir.data.augment import Augmentation, BandDropout, Compose, Dihedral, Noise, ResizedCrop, Speckle
-from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, S1_BANDS
+from bigearthnet_cbir.data.augment import (
+    Augmentation,
+    BandDropout,
+    Compose,
+    Dihedral,
+    Noise,
+    ResizedCrop,
+    Speckle,
+    Window,
+)
+from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.data.patch_store import PatchStore
@@ -41,8 +50,8 @@ MODEL_KEYS = ("type", "backbone", "projection_dim", "projection_head", "out_chan
 TRAINING_KEYS = (
     *MODEL_KEYS, "init_weights", "init_weights_s1", "loss_func", "contrastive_loss", "temperature",
     "learn_temperature", "alignment_weight", "memory_size", "batch_size", "accumulate_steps", "clip_norm",
-    "optimizer", "learning_rate", "weight_decay", "scheduler", "augment", "crop_area", "band_dropout", "noise",
-    "speckle_looks", "seed",
+    "optimizer", "learning_rate", "weight_decay", "scheduler", "augment", "window", "crop_area", "band_dropout",
+    "noise", "speckle_looks", "seed",
 )  # fmt: skip
 """Keys that a resumed run must share with the one it continues."""
 
@@ -109,6 +118,8 @@ def build_objective(config: Config) -> Objective:
 def build_augmentation(config: Config) -> Augmentation | None:
     """Return the configured augmentations in their order: geometry, speckle, noise, dropped bands."""
     steps: list[Augmentation] = []
+    if config.window < PATCH_SIZE:
+        steps.append(Window(config.window))
     if config.augment:
         steps.append(Dihedral())
     if config.crop_area < 1:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,6 +33,17 @@ def _popcount(_context: Any, word: Any) -> Any:
 
 popcount = cast(Callable[[Any], Any], intrinsic(_popcount))
 """Number of set bits of an integer, by LLVM's ctpop, which vectorises."""
+
+
+def _trailing_zeros(_context: Any, word: Any) -> Any:
+    def generate(_inner: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return word(word), generate
+
+
+trailing_zeros = cast(Callable[[Any], Any], intrinsic(_trailing_zeros))
+"""Position of the lowest set bit of an integer that is not 0."""
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,8 +1,8 @@
-"""Exact k nearest packed codes by Hamming distance: compiled, in cache-sized blocks, sorted by counting.
+"""Exact k nearest packed codes by Hamming distance.
 
-A block of the archive is turned into columns of 64-bit words, so that one instruction serves several codes; every
-query of the tile then meets the block while it is in the cache. A query's running limit skips groups of 64 codes in
-which none comes closer. Distances are small integers, so the limit is kept exact by counting, at every step.
+The archive is met in chunks of 256 codes, every query of a tile in turn, so that a chunk's table stays in the
+first-level cache (see `bitslices`). A query only looks at codes that are nearer than its k-th so far; since distances
+are small integers, that limit is kept exact by counting, at every step, and the result is sorted by counting too.
 """
 
 from __future__ import annotations
@@ -12,18 +12,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.search.compiled import compiled, popcount, read_only
+from bigearthnet_cbir.search.bitslices import (
+    CASES,
+    CHUNK,
+    CHUNK_WORDS,
+    FEW_LEVELS,
+    choose_cases,
+    nearer_few,
+    nearer_many,
+    planes_of,
+    slice_codes,
+    tabulate,
+)
+from bigearthnet_cbir.search.compiled import compiled, popcount, read_only, trailing_zeros
 from bigearthnet_cbir.search.selection import is_listed
 from bigearthnet_cbir.types import Neighbours
 
-BLOCK = 4096
-"""Codes of an archive block: 128 KiB at 256 bits, beside 8 KiB of distances, in a second-level cache."""
-
-GROUP = 64
+Words = npt.NDArray[np.uint64]
 WORD_BYTES = 8
 
 
-def as_words(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+def as_words(codes: npt.NDArray[np.uint8]) -> Words:
     """Return (N, ceil(B / 8)) uint64 words of (N, B) packed codes, read-only, the missing bytes 0."""
     missing = -codes.shape[1] % WORD_BYTES
     if missing:
@@ -34,72 +43,55 @@ def as_words(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     return read_only(codes.view(np.uint64))
 
 
-@compiled
-def _add_one(word: Any, bits: Any, distances: Any) -> None:
-    for j in range(distances.size):
-        distances[j] += np.uint16(popcount(word[j] ^ bits))
+def as_planes(words: Words, code_bytes: int) -> Words:
+    """Return the (ceil(N / 256), P, 4) bit planes of (N, W) words that hold codes of `code_bytes` bytes."""
+    planes = np.empty((-(-len(words) // CHUNK), planes_of(8 * code_bytes), CHUNK_WORDS), np.uint64)
+    slice_codes(words, planes)
+    return read_only(planes)
 
 
 @compiled
-def _add_four(word0: Any, word1: Any, word2: Any, word3: Any, bits: Any, distances: Any) -> None:
-    bits0, bits1, bits2, bits3 = bits[0], bits[1], bits[2], bits[3]
-    for j in range(distances.size):
-        distances[j] += np.uint16(
-            popcount(word0[j] ^ bits0)
-            + popcount(word1[j] ^ bits1)
-            + popcount(word2[j] ^ bits2)
-            + popcount(word3[j] ^ bits3)
-        )
+def _distance(code: Any, query: Any) -> Any:
+    if query.size == 4:  # 256 bits; spelt out, since a loop of unknown length costs more than the four words
+        low = popcount(code[0] ^ query[0]) + popcount(code[1] ^ query[1])
+        return np.int64(low + popcount(code[2] ^ query[2]) + popcount(code[3] ^ query[3]))
+    total = np.int64(0)
+    for word in range(query.size):
+        total += np.int64(popcount(code[word] ^ query[word]))
+    return total
 
 
 @compiled
-def _measure(columns: Any, query: Any, distances: Any) -> None:
-    """Write the distances of one query to every code of a block; `columns` is (words, codes)."""
-    distances[:] = 0
-    words = query.size
-    first = 0
-    while first + 4 <= words:
-        _add_four(
-            columns[first],
-            columns[first + 1],
-            columns[first + 2],
-            columns[first + 3],
-            query[first : first + 4],
-            distances,
-        )
-        first += 4
-    while first < words:
-        _add_one(columns[first], query[first], distances)
-        first += 1
+def _collect(
+    marks: Any, words: Any, first: int, offset: int, query: Any, k: int, listed: Any, values: Any, places: Any,
+    tally: Any, state: Any,
+) -> None:
+    """Append the marked codes of a chunk, which are all nearer than the limit, and lower the limit accordingly.
 
-
-@compiled
-def _collect(distances: Any, base: int, k: int, listed: Any, values: Any, places: Any, tally: Any, state: Any) -> None:
-    """Append the codes of a block that come closer than the k-th so far, and keep the limit exact.
-
-    `state` is [limit, candidates below it, candidates stored]. A code at the limit itself comes too late: k codes
-    with a smaller position are at least as near.
+    `state` is [limit, candidates below it, candidates stored]. The limit is the k-th smallest distance so far, and
+    a code at the limit itself comes too late: k codes with a smaller position are at least as near.
     """
     limit, below, stored = state[0], state[1], state[2]
-    for first in range(0, distances.size, GROUP):
-        group = distances[first : first + GROUP]
-        nearer = 0
-        narrow = np.uint16(limit)
-        for j in range(group.size):
-            nearer += group[j] < narrow
-        if nearer == 0:
-            continue
-        for j in range(group.size):
-            distance = np.int64(group[j])
-            if distance < limit and not (listed.size and is_listed(listed, base + first + j)):
-                values[stored] = distance
-                places[stored] = base + first + j
-                stored += 1
-                tally[distance] += 1
-                below += 1
-                while below >= k:
-                    limit -= 1
-                    below -= tally[limit]
+    before = stored
+    for part in range(CHUNK_WORDS):
+        left = marks[part]
+        start = first + 64 * part
+        if start + 64 > words.shape[0]:  # codes that only fill the last chunk
+            left &= (np.uint64(1) << np.uint64(max(words.shape[0] - start, 0))) - np.uint64(1)
+        while left:
+            code = start + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            if listed.size and is_listed(listed, offset + code):
+                continue
+            distance = _distance(words[code], query)
+            values[stored] = distance
+            places[stored] = offset + code
+            tally[distance] += 1
+            stored += 1
+    below += stored - before
+    while below >= k:
+        limit -= 1
+        below -= tally[limit]
     state[0], state[1], state[2] = limit, below, stored
 
 
@@ -139,49 +131,53 @@ def _finish(values: Any, places: Any, tally: Any, state: Any, indices: Any, dist
 
 
 @compiled
-def _search(queries: Any, codes: Any, offset: int, k: int, exclude: Any, indices: Any, distances: Any) -> None:
-    count, words = queries.shape
-    room = 2 * k + 2 * BLOCK
+def _search(
+    queries: Any, words: Any, planes: Any, offset: int, k: int, exclude: Any, indices: Any, distances: Any
+) -> None:
+    count, bits = len(queries), planes.shape[1]
+    room = 2 * k + 2 * CHUNK
     values = np.empty((count, room), np.uint16)
     places = np.empty((count, room), np.int32)
-    tallies = np.zeros((count, 64 * words + 2), np.int64)
+    tallies = np.zeros((count, bits + 2), np.int32)
     states = np.zeros((count, 3), np.int64)
-    states[:, 0] = 64 * words + 1
-    columns = np.empty((words, BLOCK), np.uint64)
-    measured = np.empty(BLOCK, np.uint16)
-    for first in range(0, codes.shape[0], BLOCK):
-        size = min(BLOCK, codes.shape[0] - first)
-        for j in range(size):
-            for word in range(words):
-                columns[word, j] = codes[first + j, word]
+    states[:, 0] = bits + 1
+    cases = np.empty((count, 2 * (bits // 3)), np.uint16)
+    for i in range(count):
+        choose_cases(queries[i], cases[i])
+    table = np.empty((bits // 3, CASES, CHUNK_WORDS), np.uint64)
+    marks = np.empty(CHUNK_WORDS, np.uint64)
+    few = bits < 1 << FEW_LEVELS
+    for chunk in range(planes.shape[0]):
+        tabulate(planes[chunk], table)
         for i in range(count):
-            _measure(columns, queries[i], measured[:size])
-            if states[i, 2] + size > room:
+            limit = states[i, 0]
+            found = nearer_few(table, cases[i], limit, marks) if few else nearer_many(table, cases[i], limit, marks)
+            if not found:
+                continue
+            if states[i, 2] + CHUNK > room:
                 _compact(values[i], places[i], k, states[i])
             _collect(
-                measured[:size], offset + first, k, exclude[i], values[i], places[i], tallies[i], states[i]
+                marks, words, chunk * CHUNK, offset, queries[i], k, exclude[i], values[i], places[i], tallies[i],
+                states[i],
             )
     for i in range(count):
         _finish(values[i], places[i], tallies[i], states[i], indices[i], distances[i])
 
 
 def nearest_codes(
-    queries: npt.NDArray[np.uint64],
-    codes: npt.NDArray[np.uint64],
-    offset: int,
-    k: int,
-    exclude: npt.NDArray[np.int32],
+    queries: Words, words: Words, planes: Words, offset: int, k: int, exclude: npt.NDArray[np.int32]
 ) -> Neighbours:
     """Return the k nearest codes of a shard; -1 and infinity where the shard has fewer.
 
     Args:
         queries: (Q, W) words from `as_words`.
-        codes: (N, W) words of the shard.
+        words: (N, W) words of the shard.
+        planes: the same codes from `as_planes`.
         offset: archive position of the shard's first code.
         k: how many to return.
         exclude: (Q, E) int32 archive positions to leave out, each row ascending.
     """
     indices = np.empty((len(queries), k), np.int32)
     distances = np.empty((len(queries), k), np.float32)
-    _search(read_only(queries), read_only(codes), offset, k, read_only(exclude), indices, distances)
+    _search(read_only(queries), words, planes, offset, k, read_only(exclude), indices, distances)
     return Neighbours(indices, distances)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.compiled import read_only
 from bigearthnet_cbir.search.distances import check_features, row_lengths
-from bigearthnet_cbir.search.hamming import as_words
+from bigearthnet_cbir.search.hamming import as_planes, as_words
 from bigearthnet_cbir.types import DoubleArray, FloatArray
 
 
@@ -40,10 +40,12 @@ class CodeShard(NamedTuple):
     Attributes:
         offset: archive position of the first code.
         words: (N, W) uint64.
+        planes: (ceil(N / 256), P, 4) uint64, the same codes bit by bit.
     """
 
     offset: int
     words: npt.NDArray[np.uint64]
+    planes: npt.NDArray[np.uint64]
 
 
 Shard = FeatureShard | CodeShard
@@ -82,7 +84,8 @@ def make_shard(array: Any, offset: int, distance: str) -> Shard:
     """
     rows = as_rows(array, distance, "archive")
     if distance == "hamming":
-        return CodeShard(offset, as_words(rows))
+        words = as_words(rows)
+        return CodeShard(offset, words, as_planes(words, rows.shape[1]))
     lengths = lengths_of(rows)
     check_features(rows, lengths, distance, "archive")
     scale, shift = np.ones(len(rows), np.float32), np.zeros(len(rows), np.float32)

@@ -1,0 +1,197 @@
+"""Bit-sliced Hamming distances: 256 codes at a time, one vector register per bit, added by logic alone.
+
+Codes are stored as planes: bit p of 256 consecutive codes side by side. For a query, the bits of three planes differ
+in 0 to 3 places, a two-bit number whose planes depend on the query's three bits only. So all eight cases are
+tabulated once per 256 codes and shared by every query of a tile, which is left with summing two-bit numbers by full
+adders, five logic instructions each, and with comparing the sums to its limit, in place. No population count, no
+shuffle, and no distance is ever written out. After Harley & Seal's carry-save population count (Warren 2013, Hacker's
+Delight, section 5-1), with the sharing between queries in the spirit of the four Russians' method (Arlazarov et al.
+1970).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils as untyped_cgutils
+from numba.extending import intrinsic
+
+from bigearthnet_cbir.search.compiled import compiled
+
+cgutils: Any = untyped_cgutils
+
+CHUNK: Final = 256
+"""Codes of a plane: the width of a vector register with AVX2. Others split or pair it."""
+
+CHUNK_WORDS: Final = 4
+SEGMENT: Final = 8
+"""Triples of planes added per round."""
+
+SEGMENT_BITS: Final = 3 * SEGMENT
+CASES: Final = 10
+"""Planes tabulated per triple: the sum's low bit for both parities of the query, its high bit for all 8 cases."""
+
+FEW_LEVELS: Final = 9
+MANY_LEVELS: Final = 14
+"""Bits of a distance: 9 for codes of up to 504 bits, 14 for all that are in use."""
+
+PLANE = ir.VectorType(ir.IntType(64), CHUNK_WORDS)
+
+
+def planes_of(bits: int) -> int:
+    """Return how many planes hold codes of this many bits: whole segments, the last one filled with zeros."""
+    return -(-bits // SEGMENT_BITS) * SEGMENT_BITS
+
+
+class _Adder:
+    """Running bit-sliced sums of 256 codes, as LLVM values."""
+
+    def __init__(self, builder: Any, levels: int) -> None:
+        self._builder = builder
+        zero = ir.Constant(PLANE, [0] * CHUNK_WORDS)
+        self._sums = [cgutils.alloca_once_value(builder, zero) for _ in range(levels)]
+
+    def sums(self) -> list[Any]:
+        return [self._builder.load(place) for place in self._sums]
+
+    def add(self, incoming: dict[int, list[Any]]) -> None:
+        """Add planes, given by the power of two that they count."""
+        pending = {level: list(planes) for level, planes in incoming.items()}
+        for level, place in enumerate(self._sums):
+            total = self._builder.load(place)
+            planes, carries = pending.get(level, []), []
+            while planes:
+                first = planes.pop(0)
+                total, carry = self._full(total, first, planes.pop(0)) if planes else self._half(total, first)
+                carries.append(carry)
+            self._builder.store(total, place)
+            pending.setdefault(level + 1, []).extend(carries)
+
+    def _full(self, a: Any, b: Any, c: Any) -> tuple[Any, Any]:
+        differ = self._builder.xor(a, b)
+        carry = self._builder.or_(self._builder.and_(a, b), self._builder.and_(differ, c))
+        return self._builder.xor(differ, c), carry
+
+    def _half(self, a: Any, b: Any) -> tuple[Any, Any]:
+        return self._builder.xor(a, b), self._builder.and_(a, b)
+
+
+def _below(builder: Any, sums: list[Any], limit: Any) -> Any:
+    """Return the plane of codes whose sum is less than the integer `limit`, from the lowest bit up."""
+    one = ir.Constant(limit.type, 1)
+    below = ir.Constant(PLANE, [0] * CHUNK_WORDS)
+    for level, total in enumerate(sums):
+        bit = builder.and_(builder.lshr(limit, ir.Constant(limit.type, level)), one)
+        seed = builder.insert_element(
+            ir.Constant(PLANE, ir.Undefined), builder.neg(bit), ir.Constant(ir.IntType(32), 0)
+        )
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), CHUNK_WORDS), [0] * CHUNK_WORDS)
+        wanted = builder.shuffle_vector(seed, ir.Constant(PLANE, ir.Undefined), lanes)
+        # Smaller where the limit has this bit and the sum has not; undecided where they agree.
+        less = builder.and_(builder.not_(total), wanted)
+        agree = builder.not_(builder.xor(total, wanted))
+        below = builder.or_(less, builder.and_(agree, below))
+    return below
+
+
+def _nearer(levels: int) -> Callable[..., Any]:
+    """Return an intrinsic that marks the codes of a chunk which are nearer to a query than its limit.
+
+    Its arguments: table (triples, CASES, CHUNK_WORDS) uint64; cases (2 * triples,) uint16, the query's two table
+    rows per triple; limit, int64; marks (CHUNK_WORDS,) uint64, written. It returns the marks' OR.
+    """
+
+    def nearer(_context: Any, table: Any, cases: Any, limit: Any, marks: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 3)]
+            table_data = builder.bitcast(arrays[0].data, PLANE.as_pointer())
+            case_data, marks_data = arrays[1].data, arrays[2].data
+            count = builder.extract_value(arrays[1].shape, 0)
+            adder = _Adder(builder, levels)
+            zero, step = ir.Constant(count.type, 0), ir.Constant(count.type, 2 * SEGMENT)
+            with cgutils.for_range_slice(builder, zero, count, step, count.type) as (first, _):
+                planes = []
+                for i in range(2 * SEGMENT):
+                    place = builder.gep(case_data, [builder.add(first, ir.Constant(count.type, i))])
+                    row = builder.zext(builder.load(place), count.type)
+                    planes.append(builder.load(builder.gep(table_data, [row]), align=8))
+                adder.add({0: planes[0::2], 1: planes[1::2]})
+            below = _below(builder, adder.sums(), arguments[2])
+            builder.store(below, builder.bitcast(marks_data, PLANE.as_pointer()), align=8)
+            words = [builder.extract_element(below, ir.Constant(ir.IntType(32), i)) for i in range(CHUNK_WORDS)]
+            return builder.or_(builder.or_(words[0], words[1]), builder.or_(words[2], words[3]))
+
+        return types.uint64(table, cases, types.int64, marks), generate
+
+    return cast(Callable[..., Any], intrinsic(nearer))
+
+
+nearer_few = _nearer(FEW_LEVELS)
+nearer_many = _nearer(MANY_LEVELS)
+
+
+@compiled
+def _transpose(square: Any) -> None:
+    """Transpose 64 words of 64 bits in place, bit j of word i with bit i of word j (Warren 2013, section 7-3)."""
+    width = 32
+    mask = np.uint64(0x00000000FFFFFFFF)
+    while width:
+        shift = np.uint64(width)
+        for pair in range(32):
+            upper = np.uint64(2 * pair - (pair & (width - 1)))
+            lower = upper + shift
+            swap = ((square[upper] >> shift) ^ square[lower]) & mask
+            square[upper] ^= swap << shift
+            square[lower] ^= swap
+        width //= 2
+        mask ^= mask << np.uint64(width)
+
+
+@compiled
+def slice_codes(words: Any, planes: Any) -> None:
+    """Turn (N, W) uint64 codes into (ceil(N / 256), P, 4) uint64 planes; codes and bits that are missing are 0."""
+    square = np.empty(64, np.uint64)
+    for chunk in range(planes.shape[0]):
+        planes[chunk] = np.uint64(0)
+        for part in range(CHUNK_WORDS):
+            first = chunk * CHUNK + part * 64
+            for word in range(words.shape[1]):
+                for i in range(64):
+                    square[i] = words[first + i, word] if first + i < words.shape[0] else np.uint64(0)
+                _transpose(square)
+                for bit in range(min(64, planes.shape[1] - word * 64)):
+                    planes[chunk, word * 64 + bit, part] = square[bit]
+
+
+@compiled
+def tabulate(planes: Any, table: Any) -> None:
+    """Fill the table (triples, CASES, 4) of a chunk from its (P, 4) planes."""
+    for triple in range(table.shape[0]):
+        rows = table[triple]
+        for part in range(CHUNK_WORDS):
+            a, b, c = planes[3 * triple, part], planes[3 * triple + 1, part], planes[3 * triple + 2, part]
+            rows[0, part] = a ^ b ^ c
+            rows[1, part] = ~(a ^ b ^ c)
+            for case in range(8):
+                x = ~a if case & 1 else a
+                y = ~b if case & 2 else b
+                z = ~c if case & 4 else c
+                rows[2 + case, part] = (x & y) | (z & (x | y))
+
+
+@compiled
+def choose_cases(words: Any, cases: Any) -> None:
+    """Write the table rows of one query's (W,) code: (2 * triples,) uint16, low bit and high bit of each triple."""
+    for triple in range(cases.size // 2):
+        word, bit = (3 * triple) >> 6, (3 * triple) & 63
+        three = words[word] >> np.uint64(bit) if word < words.size else np.uint64(0)
+        if bit > 61 and word + 1 < words.size:
+            three |= words[word + 1] << np.uint64(64 - bit)
+        case = np.int64(three & np.uint64(7))
+        parity = (case ^ (case >> 1) ^ (case >> 2)) & 1
+        cases[2 * triple] = CASES * triple + parity
+        cases[2 * triple + 1] = CASES * triple + 2 + case
