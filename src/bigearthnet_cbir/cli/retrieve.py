@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         # A run folder that was moved is where its parameters.yaml is, whatever that file says.
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
         written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
-        print(headline_table(read_results(written).directions, {}))
+        print(headline_table(read_results(written).directions, {}, arguments.baseline or "this run"))
         print(f"retrieved: {written}")
 
     return run(command)

@@ -47,30 +47,40 @@ class FeatureSource:
     directions: tuple[str, ...] = ALL_DIRECTIONS
 
 
-def checkpoint_source(config: Config, checkpoint: Path) -> FeatureSource:
-    """Return the encoder of a checkpoint.
+def load_encoder(config: Config, checkpoint: Path) -> tuple[DualEncoder, dict[str, Any]]:
+    """Return the encoder of a checkpoint, ours or the original scripts', and the options it was built with.
 
     Raises:
         CheckpointError: it is missing, broken, or belongs to another model.
     """
     weights = load_checkpoint(checkpoint)["state_dict"]
-    options: dict[str, Any] = {}
+    options = {key: getattr(config, key) for key in MODEL_KEYS}
     if is_original(weights):
-        options, weights = from_original(weights, config.type)
-        logger.info("%s: a checkpoint of the original scripts, %s, mapped", checkpoint, options)
+        mapped, weights = from_original(weights, config.type)
+        options |= mapped
+        logger.info("%s: a checkpoint of the original scripts, mapped to %s", checkpoint, options)
     model = build_encoder(config, **options)
     load_weights(model, weights, checkpoint)
-    return _encoder_source(config, model, {"checkpoint": file_digest(checkpoint)})
+    return model, options
+
+
+def checkpoint_source(config: Config, checkpoint: Path) -> FeatureSource:
+    """Return the encoder of a checkpoint as a source; raises as load_encoder does."""
+    model, options = load_encoder(config, checkpoint)
+    return _encoder_source(config, model, options, {"checkpoint": file_digest(checkpoint)})
 
 
 def baseline_source(config: Config, baseline: str) -> FeatureSource:
     """Return one of the BASELINES."""
     if baseline == "untrained":
-        return _encoder_source(config, build_encoder(config), {"checkpoint": f"none, seed {config.seed}"})
+        options = {key: getattr(config, key) for key in MODEL_KEYS}
+        return _encoder_source(config, build_encoder(config), options, {"checkpoint": f"none, seed {config.seed}"})
     return FeatureSource({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_SENSOR_DIRECTIONS)
 
 
-def _encoder_source(config: Config, model: DualEncoder, identity: dict[str, Any]) -> FeatureSource:
+def _encoder_source(
+    config: Config, model: DualEncoder, options: dict[str, Any], identity: dict[str, Any]
+) -> FeatureSource:
     device = choose_device(config)
     precision = choose_precision(config.precision, device)
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -86,9 +96,8 @@ def _encoder_source(config: Config, model: DualEncoder, identity: dict[str, Any]
         fused = fuse(one, two, config.fusion)
         return {FUSED: fused.cpu(), S1: one.cpu(), S2: two.cpu()}
 
-    chosen_keys = (*MODEL_KEYS, "feature", "fusion")
-    identity = {**identity, **{key: getattr(config, key) for key in chosen_keys}, "precision": str(precision)}
-    return FeatureSource(identity, compute)
+    chosen_keys = {"feature": config.feature, "fusion": config.fusion, "precision": str(precision)}
+    return FeatureSource({**identity, **options, **chosen_keys}, compute)
 
 
 class _BandStatistics:

@@ -94,21 +94,23 @@ def _row(label: str, cells: list[str]) -> str:
     return f"{label:<24}" + "".join(f"{cell:>7}" for cell in cells)
 
 
-def headline_table(shown: Mapping[str, DirectionResults], baselines: Mapping[str, RunResults]) -> str:
+def headline_table(
+    shown: Mapping[str, DirectionResults], baselines: Mapping[str, RunResults], label: str = "this run"
+) -> str:
     """Return one line per direction and kind of features: the run, its baselines, chance."""
     names = [name for name, _, _ in HEADLINES]
     lines = [f"{'direction':<16}{'features':<18}" + "".join(f"{name:>9}" for name in names)]
     for direction, found in shown.items():
-        rows: list[tuple[str, Mapping[str, Any]]] = [("this run", found.curves)]
+        rows: list[tuple[str, Mapping[str, Any]]] = [(label, found.curves)]
         rows += [
-            (label, other.directions[direction].curves)
-            for label, other in baselines.items()
+            (other_label, other.directions[direction].curves)
+            for other_label, other in baselines.items()
             if direction in other.directions
         ]
         if found.chance:
             rows.append(("chance", found.chance))
-        for position, (label, curves) in enumerate(rows):
+        for position, (name_of_row, curves) in enumerate(rows):
             figures = headline(curves)
             cells = "".join(f"{figures[name]:>9.3f}" if name in figures else f"{'-':>9}" for name in names)
-            lines.append(f"{DIRECTION_WORDS[direction] if position == 0 else '':<16}{label:<18}{cells}")
+            lines.append(f"{DIRECTION_WORDS[direction] if position == 0 else '':<16}{name_of_row:<18}{cells}")
     return "\n".join(lines)

@@ -102,14 +102,15 @@ def _nearer(levels: int) -> Callable[..., Any]:
     """Return an intrinsic that marks the codes of a chunk which are nearer to a query than its limit.
 
     Its arguments: table (triples, CASES, CHUNK_WORDS) uint64; cases (2 * triples,) uint16, the query's two table
-    rows per triple; limit, int64; marks (CHUNK_WORDS,) uint64, written. It returns the marks' OR.
+    rows per triple; limit, int64; sums (1 + levels, CHUNK_WORDS) uint64, written: the marks, then the distances'
+    bits from the lowest up. It returns the marks' OR.
     """
 
-    def nearer(_context: Any, table: Any, cases: Any, limit: Any, marks: Any) -> Any:
+    def nearer(_context: Any, table: Any, cases: Any, limit: Any, sums: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 3)]
             table_data = builder.bitcast(arrays[0].data, PLANE.as_pointer())
-            case_data, marks_data = arrays[1].data, arrays[2].data
+            case_data, target = arrays[1].data, builder.bitcast(arrays[2].data, PLANE.as_pointer())
             count = builder.extract_value(arrays[1].shape, 0)
             adder = _Adder(builder, levels)
             zero, step = ir.Constant(count.type, 0), ir.Constant(count.type, 2 * SEGMENT)
@@ -121,11 +122,12 @@ def _nearer(levels: int) -> Callable[..., Any]:
                     planes.append(builder.load(builder.gep(table_data, [row]), align=8))
                 adder.add({0: planes[0::2], 1: planes[1::2]})
             below = _below(builder, adder.sums(), arguments[2])
-            builder.store(below, builder.bitcast(marks_data, PLANE.as_pointer()), align=8)
+            for level, plane in enumerate([below, *adder.sums()]):
+                builder.store(plane, builder.gep(target, [ir.Constant(count.type, level)]), align=8)
             words = [builder.extract_element(below, ir.Constant(ir.IntType(32), i)) for i in range(CHUNK_WORDS)]
             return builder.or_(builder.or_(words[0], words[1]), builder.or_(words[2], words[3]))
 
-        return types.uint64(table, cases, types.int64, marks), generate
+        return types.uint64(table, cases, types.int64, sums), generate
 
     return cast(Callable[..., Any], intrinsic(nearer))
 
@@ -171,16 +173,16 @@ def slice_codes(words: Any, planes: Any) -> None:
 def tabulate(planes: Any, table: Any) -> None:
     """Fill the table (triples, CASES, 4) of a chunk from its (P, 4) planes."""
     for triple in range(table.shape[0]):
-        rows = table[triple]
         for part in range(CHUNK_WORDS):
             a, b, c = planes[3 * triple, part], planes[3 * triple + 1, part], planes[3 * triple + 2, part]
-            rows[0, part] = a ^ b ^ c
-            rows[1, part] = ~(a ^ b ^ c)
-            for case in range(8):
+            table[triple, 0, part] = a ^ b ^ c
+            table[triple, 1, part] = ~(a ^ b ^ c)
+            for case in range(4):  # two of the three differ; the other four cases are the complements
                 x = ~a if case & 1 else a
                 y = ~b if case & 2 else b
-                z = ~c if case & 4 else c
-                rows[2 + case, part] = (x & y) | (z & (x | y))
+                high = (x & y) | (c & (x | y))
+                table[triple, 2 + case, part] = high
+                table[triple, 2 + (case ^ 7), part] = ~high
 
 
 @compiled

@@ -17,6 +17,7 @@ from bigearthnet_cbir.search.bitslices import (
     CHUNK,
     CHUNK_WORDS,
     FEW_LEVELS,
+    MANY_LEVELS,
     choose_cases,
     nearer_few,
     nearer_many,
@@ -24,7 +25,7 @@ from bigearthnet_cbir.search.bitslices import (
     slice_codes,
     tabulate,
 )
-from bigearthnet_cbir.search.compiled import compiled, popcount, read_only, trailing_zeros
+from bigearthnet_cbir.search.compiled import compiled, read_only, trailing_zeros
 from bigearthnet_cbir.search.selection import is_listed
 from bigearthnet_cbir.types import Neighbours
 
@@ -43,49 +44,55 @@ def as_words(codes: npt.NDArray[np.uint8]) -> Words:
     return read_only(codes.view(np.uint64))
 
 
-def as_planes(words: Words, code_bytes: int) -> Words:
-    """Return the (ceil(N / 256), P, 4) bit planes of (N, W) words that hold codes of `code_bytes` bytes."""
-    planes = np.empty((-(-len(words) // CHUNK), planes_of(8 * code_bytes), CHUNK_WORDS), np.uint64)
-    slice_codes(words, planes)
+def as_planes(codes: npt.NDArray[np.uint8]) -> Words:
+    """Return the (ceil(N / 256), P, 4) uint64 bit planes of (N, B) packed codes."""
+    planes = np.empty((-(-len(codes) // CHUNK), planes_of(8 * codes.shape[1]), CHUNK_WORDS), np.uint64)
+    slice_codes(as_words(codes), planes)
     return read_only(planes)
 
 
 @compiled
-def _distance(code: Any, query: Any) -> Any:
-    if query.size == 4:  # 256 bits; spelt out, since a loop of unknown length costs more than the four words
-        low = popcount(code[0] ^ query[0]) + popcount(code[1] ^ query[1])
-        return np.int64(low + popcount(code[2] ^ query[2]) + popcount(code[3] ^ query[3]))
-    total = np.int64(0)
-    for word in range(query.size):
-        total += np.int64(popcount(code[word] ^ query[word]))
-    return total
+def _distance(sums: Any, part: int, bit: Any) -> Any:
+    """Return the distance of one code of a chunk, gathered from the planes of the sums."""
+    total = np.uint64(0)
+    for level in range(FEW_LEVELS):  # a constant, so that the compiler unrolls the loop
+        total |= ((sums[level + 1, part] >> bit) & np.uint64(1)) << np.uint64(level)
+    for level in range(FEW_LEVELS, sums.shape[0] - 1):
+        total |= ((sums[level + 1, part] >> bit) & np.uint64(1)) << np.uint64(level)
+    return np.int64(total)
 
 
 @compiled
-def _collect(
-    marks: Any, words: Any, first: int, offset: int, query: Any, k: int, listed: Any, values: Any, places: Any,
-    tally: Any, state: Any,
-) -> None:
+def _collect(sums: Any, size: int, first: int, k: int, listed: Any, kept: Any, tally: Any, state: Any) -> None:
     """Append the marked codes of a chunk, which are all nearer than the limit, and lower the limit accordingly.
 
-    `state` is [limit, candidates below it, candidates stored]. The limit is the k-th smallest distance so far, and
-    a code at the limit itself comes too late: k codes with a smaller position are at least as near.
+    The limit is the k-th smallest distance so far; a code at the limit itself comes too late, since k codes with a
+    smaller position are at least as near.
+
+    Args:
+        sums: marks and distances of the chunk, from `bitslices`.
+        size: codes in the chunk.
+        first: archive position of its first code.
+        k: neighbours wanted.
+        listed: ascending positions to leave out.
+        kept: (R,) int64 candidates, distance << 32 | position, in archive order.
+        tally: (bits + 2,) int32 candidates by distance.
+        state: [limit, candidates below it, candidates kept].
     """
     limit, below, stored = state[0], state[1], state[2]
     before = stored
     for part in range(CHUNK_WORDS):
-        left = marks[part]
-        start = first + 64 * part
-        if start + 64 > words.shape[0]:  # codes that only fill the last chunk
-            left &= (np.uint64(1) << np.uint64(max(words.shape[0] - start, 0))) - np.uint64(1)
+        left = sums[0, part]
+        if 64 * part + 64 > size:  # codes that only fill the last chunk
+            left &= (np.uint64(1) << np.uint64(max(size - 64 * part, 0))) - np.uint64(1)
         while left:
-            code = start + np.int64(trailing_zeros(left))
+            bit = trailing_zeros(left)
             left &= left - np.uint64(1)
-            if listed.size and is_listed(listed, offset + code):
+            place = first + 64 * part + np.int64(bit)
+            if listed.size and is_listed(listed, place):
                 continue
-            distance = _distance(words[code], query)
-            values[stored] = distance
-            places[stored] = offset + code
+            distance = _distance(sums, part, bit)
+            kept[stored] = (distance << 32) | place
             tally[distance] += 1
             stored += 1
     below += stored - before
@@ -96,48 +103,50 @@ def _collect(
 
 
 @compiled
-def _compact(values: Any, places: Any, k: int, state: Any) -> None:
-    """Drop the stored candidates that are no longer among the k nearest, keeping the order."""
+def _compact(kept: Any, k: int, state: Any) -> None:
+    """Drop the candidates that are no longer among the k nearest, keeping the order."""
     limit = state[0]
     at_limit = k - state[1]
-    kept = 0
+    stored = 0
     for i in range(state[2]):
-        distance = values[i]
-        values[kept] = distance
-        places[kept] = places[i]
-        if distance < limit:
-            kept += 1
-        elif distance == limit and at_limit > 0:
-            at_limit -= 1
-            kept += 1
-    state[2] = kept
+        candidate = kept[i]
+        distance = candidate >> 32
+        kept[stored] = candidate
+        equal = (distance == limit) & (at_limit > 0)
+        at_limit -= equal
+        stored += (distance < limit) | equal
+    state[2] = stored
 
 
 @compiled
-def _finish(values: Any, places: Any, tally: Any, state: Any, indices: Any, distances: Any) -> None:
-    """Write one query's candidates in order of distance, equals in archive order; then -1 and infinity."""
-    slots = np.zeros(tally.size, np.int64)
-    for distance in range(1, tally.size):
-        slots[distance] = slots[distance - 1] + tally[distance - 1]
+def _finish(kept: Any, tally: Any, state: Any, slots: Any, ranked: Any, indices: Any, distances: Any) -> None:
+    """Write one query's candidates in order of distance, equals in archive order; then -1 and infinity.
+
+    `ranked` is (k + 1,) scratch; its last place takes the candidates that are too many, without a branch.
+    """
+    k = indices.size
+    start = 0
+    for distance in range(slots.size):
+        slots[distance] = start if distance <= state[0] else k
+        start += tally[distance]
     for i in range(state[2]):
-        slot = slots[values[i]]
-        if values[i] <= state[0] and slot < indices.size:
-            slots[values[i]] += 1
-            indices[slot] = places[i]
-            distances[slot] = values[i]
-    for i in range(state[2], indices.size):
+        distance = kept[i] >> 32
+        slot = min(slots[distance], k)
+        slots[distance] = slot + 1
+        ranked[slot] = kept[i]
+    for i in range(min(state[2], k)):
+        indices[i] = ranked[i] & 0x7FFFFFFF
+        distances[i] = ranked[i] >> 32
+    for i in range(state[2], k):
         indices[i] = -1
         distances[i] = np.inf
 
 
 @compiled
-def _search(
-    queries: Any, words: Any, planes: Any, offset: int, k: int, exclude: Any, indices: Any, distances: Any
-) -> None:
+def _search(queries: Any, planes: Any, size: int, offset: int, k: int, exclude: Any, found: Any) -> None:
     count, bits = len(queries), planes.shape[1]
     room = 2 * k + 2 * CHUNK
-    values = np.empty((count, room), np.uint16)
-    places = np.empty((count, room), np.int32)
+    kept = np.empty((count, room), np.int64)
     tallies = np.zeros((count, bits + 2), np.int32)
     states = np.zeros((count, 3), np.int64)
     states[:, 0] = bits + 1
@@ -145,39 +154,38 @@ def _search(
     for i in range(count):
         choose_cases(queries[i], cases[i])
     table = np.empty((bits // 3, CASES, CHUNK_WORDS), np.uint64)
-    marks = np.empty(CHUNK_WORDS, np.uint64)
     few = bits < 1 << FEW_LEVELS
+    sums = np.empty((1 + (FEW_LEVELS if few else MANY_LEVELS), CHUNK_WORDS), np.uint64)
     for chunk in range(planes.shape[0]):
         tabulate(planes[chunk], table)
+        first = chunk * CHUNK
         for i in range(count):
             limit = states[i, 0]
-            found = nearer_few(table, cases[i], limit, marks) if few else nearer_many(table, cases[i], limit, marks)
-            if not found:
-                continue
-            if states[i, 2] + CHUNK > room:
-                _compact(values[i], places[i], k, states[i])
-            _collect(
-                marks, words, chunk * CHUNK, offset, queries[i], k, exclude[i], values[i], places[i], tallies[i],
-                states[i],
-            )
+            marked = nearer_few(table, cases[i], limit, sums) if few else nearer_many(table, cases[i], limit, sums)
+            if marked:
+                if states[i, 2] + CHUNK > room:
+                    _compact(kept[i], k, states[i])
+                _collect(
+                    sums, min(CHUNK, size - first), offset + first, k, exclude[i], kept[i], tallies[i], states[i]
+                )
+    slots, ranked = np.empty(bits + 2, np.int64), np.empty(k + 1, np.int64)
     for i in range(count):
-        _finish(values[i], places[i], tallies[i], states[i], indices[i], distances[i])
+        _finish(kept[i], tallies[i], states[i], slots, ranked, found.indices[i], found.distances[i])
 
 
 def nearest_codes(
-    queries: Words, words: Words, planes: Words, offset: int, k: int, exclude: npt.NDArray[np.int32]
+    queries: Words, planes: Words, size: int, offset: int, k: int, exclude: npt.NDArray[np.int32]
 ) -> Neighbours:
     """Return the k nearest codes of a shard; -1 and infinity where the shard has fewer.
 
     Args:
         queries: (Q, W) words from `as_words`.
-        words: (N, W) words of the shard.
-        planes: the same codes from `as_planes`.
-        offset: archive position of the shard's first code.
+        planes: the shard's codes from `as_planes`.
+        size: how many codes that is.
+        offset: archive position of the first.
         k: how many to return.
         exclude: (Q, E) int32 archive positions to leave out, each row ascending.
     """
-    indices = np.empty((len(queries), k), np.int32)
-    distances = np.empty((len(queries), k), np.float32)
-    _search(read_only(queries), words, planes, offset, k, read_only(exclude), indices, distances)
-    return Neighbours(indices, distances)
+    found = Neighbours(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32))
+    _search(read_only(queries), planes, size, offset, k, read_only(exclude), found)
+    return found

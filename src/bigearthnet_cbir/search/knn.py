@@ -110,7 +110,7 @@ def available_cores() -> int:
 def search_tile(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int, exclude: IntArray) -> Neighbours:
     """Return the k nearest of one shard for a few queries; -1 and infinity where the shard has fewer than k."""
     if isinstance(shard, CodeShard):
-        return nearest_codes(as_words(queries), shard.words, shard.planes, shard.offset, k, exclude)
+        return nearest_codes(as_words(queries), shard.planes, shard.size, shard.offset, k, exclude)
     return nearest_features(queries, shard, distance, k, exclude)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.compiled import read_only
 from bigearthnet_cbir.search.distances import check_features, row_lengths
-from bigearthnet_cbir.search.hamming import as_planes, as_words
+from bigearthnet_cbir.search.hamming import as_planes
 from bigearthnet_cbir.types import DoubleArray, FloatArray
 
 
@@ -39,12 +39,12 @@ class CodeShard(NamedTuple):
 
     Attributes:
         offset: archive position of the first code.
-        words: (N, W) uint64.
-        planes: (ceil(N / 256), P, 4) uint64, the same codes bit by bit.
+        size: how many there are, N.
+        planes: (ceil(N / 256), P, 4) uint64 bit planes.
     """
 
     offset: int
-    words: npt.NDArray[np.uint64]
+    size: int
     planes: npt.NDArray[np.uint64]
 
 
@@ -84,8 +84,7 @@ def make_shard(array: Any, offset: int, distance: str) -> Shard:
     """
     rows = as_rows(array, distance, "archive")
     if distance == "hamming":
-        words = as_words(rows)
-        return CodeShard(offset, words, as_planes(words, rows.shape[1]))
+        return CodeShard(offset, len(rows), as_planes(rows))
     lengths = lengths_of(rows)
     check_features(rows, lengths, distance, "archive")
     scale, shift = np.ones(len(rows), np.float32), np.zeros(len(rows), np.float32)

@@ -1,0 +1,49 @@
+"""Export: from a run's checkpoint to files that other programs can use."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.data.bands import BAND_STATISTICS, MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
+from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.models.exported import write_export, write_onnx
+from bigearthnet_cbir.pipelines.sources import load_encoder
+from bigearthnet_cbir.provenance import file_digest, stamp
+
+logger = logging.getLogger(__name__)
+
+
+def export_model(config: Config, checkpoint: Path, folder: Path) -> list[str]:
+    """Write the encoder of a checkpoint and return the names of the files.
+
+    ONNX is written where the optional packages onnx and onnxscript are installed.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, broken, or belongs to another model.
+    """
+    model, options = load_encoder(config, checkpoint)
+    description = {
+        "inputs": {"s1": list(S1_BANDS), "s2": list(MODEL_S2_BANDS)},
+        "units": {"s1": "dB", "s2": "reflectance x 10 000"},
+        "normalisation": {band: list(BAND_STATISTICS[band]) for band in (*S1_BANDS, *MODEL_S2_BANDS)},
+        "preparation": (
+            f"(value - mean) / std per band, then bands of 60 pixels to {PATCH_SIZE} by bicubic interpolation "
+            "without aligned corners"
+        ),
+        "outputs": {"h1": "features of s1", "h2": "features of s2", "z1": "projection of s1", "z2": "projection of s2"},
+        "fusion": config.fusion,
+        "feature": config.feature,
+        "class_names": list(CLASSES),
+        "checkpoint_sha256": file_digest(checkpoint),
+        **stamp(),
+    }
+    model = model.cpu().eval()
+    write_export(model, folder, options, description)
+    if importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxscript") is None:
+        logger.info("no ONNX file: pip install 'bigearthnet-cbir[onnx]' for one")
+    else:
+        write_onnx(model, folder)
+    return sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,133 @@
+"""Training and retrieval straight from every kind of archive, through the real scripts: the same pairs, the same result.
+
+The kinds are built from the six real pairs of bigearthnet-common; where this machine has the folder of samples that
+other tools wrote, those are used as well.
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from tests.conftest import Archive, RealPairs
+from tests.test_scripts import run_script
+
+from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.data.loaders import ordered_loader
+from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.models.exported import DESCRIPTION, read_export
+from bigearthnet_cbir.pipelines.assembly import build_dataset
+
+KINDS = ("original", "encoder", "rico")
+
+
+def run_on(archive: Archive, lists: dict[str, str], folder: Path) -> Path:
+    """Train one epoch and retrieve; return the run folder."""
+    values = {
+        **{f"{split}_csv": path for split, path in lists.items()},
+        "bigEarthPthLMDB_S2": str(archive.s2),
+        "bigEarthPthLMDB_S1": str(archive.s1),
+        "backbone": "resnet10",
+        "projection_dim": 8,
+        "out_channels": 4,
+        "loss_func": "classification",
+        "batch_size": 3,
+        "epochs": 1,
+        "num_workers": 0,
+        "device": "cpu",
+        "query_split": "test",
+        "archive_split": "train",
+        "name": "kinds",
+        "logging_params": {"save_dir": str(folder), "name": "run"},
+    }
+    path = folder / "args.yaml"
+    path.write_text(yaml.safe_dump(values))
+    run_script("project/train.py", "--filepath", path)
+    run = folder / "kinds" / "run"
+    run_script("project/retrieval.py", "--filepath", run / "parameters.yaml")
+    return run
+
+
+def csv_lists(pairs: RealPairs, folder: Path) -> dict[str, str]:
+    """The parquet's splits as CSV files."""
+    lists = {}
+    for split, rows in (("train", slice(0, 3)), ("val", slice(3, 4)), ("test", slice(4, 6))):
+        path = folder / f"{split}.csv"
+        path.write_text("".join(f"{pair.s2},{pair.s1}\n" for pair in pairs.pairs[rows]))
+        lists[split] = str(path)
+    return lists
+
+
+@pytest.fixture(scope="module")
+def runs(
+    archives: dict[str, Archive], real_pairs: RealPairs, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    made = {}
+    for kind in ("ours", *KINDS):
+        folder = tmp_path_factory.mktemp(kind)
+        if kind == "ours":
+            store = folder / "patches.lmdb"
+            roots = ("--s2-root", real_pairs.s2_root, "--s1-root", real_pairs.s1_root)
+            run_script("project/encode_patches.py", *roots, "--output", store)
+            archive = Archive(store, store)
+        else:
+            archive = archives[kind]
+        parquet = archive.parquet
+        lists = csv_lists(real_pairs, folder)
+        if parquet is not None:
+            lists = {split: f"{parquet}:{split}" for split in ("train", "val", "test")}
+        made[kind] = run_on(archive, lists, folder)
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_trains_and_retrieves_to_the_same_features(runs: dict[str, Path], kind: str) -> None:
+    for name in ("query.h5", "archive.h5"):
+        with h5py.File(runs["ours"] / name) as ours, h5py.File(runs[kind] / name) as theirs:
+            for dataset in ("feature", "feature_s1", "feature_s2", "label", "patch_name"):
+                assert np.array_equal(ours[dataset][:], theirs[dataset][:]), (name, dataset)
+            assert list(ours.attrs["class_names"]) == list(theirs.attrs["class_names"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_the_same_batch_tensors(runs: dict[str, Path], kind: str) -> None:
+    ours, theirs = (
+        build_dataset(load_config(runs[name] / "parameters.yaml"), "train", require_labels=True)
+        for name in ("ours", kind)
+    )
+    for index in range(len(ours)):
+        for one, other in zip(ours[index], theirs[index], strict=True):
+            assert np.array_equal(one.float().numpy(), other.float().numpy())
+
+
+def test_real_v2_sample_goes_all_the_way(samples: Path, tmp_path: Path) -> None:
+    folder = samples / "bigearthnet-v2"
+    archive = Archive(folder / "BigEarthNet-V2-LMDB", folder / "BigEarthNet-V2-LMDB")
+    lists = {split: f"{folder / 'metadata.parquet'}:{split}" for split in ("train", "val", "test")}
+    run = run_on(archive, lists, tmp_path)
+    with h5py.File(run / "retrieval.h5") as results:
+        assert results.attrs["queries"] > 0
+
+
+def test_real_original_sample_goes_all_the_way(samples: Path, tmp_path: Path) -> None:
+    folder = samples / "original-lmdb"
+    lists = {split: str(folder / f"{split}.csv") for split in ("train", "val", "test")}
+    run = run_on(Archive(folder / "BigEarth_S2.lmdb", folder / "BigEarth_S1.lmdb"), lists, tmp_path)
+    assert (run / "retrieval.h5").exists()
+
+
+def test_export_gives_the_features_of_the_run(runs: dict[str, Path]) -> None:
+    run = runs["ours"]
+    run_script("project/export_model.py", "--filepath", run / "parameters.yaml")
+    model, description = read_export(run / "export")
+    assert (run / "export" / DESCRIPTION).exists()
+    assert description["inputs"]["s2"][:4] == ["B02", "B03", "B04", "B08"]
+    dataset = build_dataset(load_config(run / "parameters.yaml"), "test", require_labels=True)
+    (batch,) = ordered_loader(dataset, 8, 0)
+    with torch.inference_mode():
+        output = model(*BatchTransform()(batch))
+    with h5py.File(run / "query.h5") as query:
+        assert np.allclose(query["feature_s1"][:], output.z1.numpy(), atol=1e-5)
+        assert np.allclose(query["feature_s2"][:], output.z2.numpy(), atol=1e-5)
