@@ -1,4 +1,4 @@
-"""Training and retrieval straight from every kind of archive, through the real scripts: the same pairs, the same result.
+"""Training and retrieval straight from every kind of archive, through the real scripts: same pairs, same result.
 
 The kinds are built from the six real pairs of bigearthnet-common; where this machine has the folder of samples that
 other tools wrote, those are used as well.

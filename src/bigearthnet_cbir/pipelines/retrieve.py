@@ -92,7 +92,7 @@ def _search_and_score(config: Config, folder: RunFolder, source: FeatureSource, 
     kept = partial.open(wanted, source.directions, len(query_labels), k, attributes)
     if kept:
         logger.info("an interrupted search of the same features was found: going on where it stopped")
-    chance = chance_curves(query_labels, archive_labels, k)
+    chance = chance_curves(query_labels, archive_labels, k, exclude)
     with open_features(folder.query) as query, open_features(folder.archive) as archive:
         session = _session(config, archive)
         with session, partial.writing() as file:
@@ -190,7 +190,7 @@ def _score_direction(
     scores = CurveAccumulator(archive_labels, stored.shape[1])
     for start in range(0, len(stored), 8192):
         part = slice(start, min(start + 8192, len(stored)))
-        scores.update(query_labels[part], stored[part])
+        scores.update(query_labels[part], stored[part], None if exclude is None else exclude[part])
     write_curves(group, scores.standard())
     write_curves(group.require_group(ORIGINAL), scores.original())
     write_curves(group.require_group(CHANCE), chance)

@@ -22,6 +22,7 @@ from bigearthnet_cbir.search.selection import (
     keep_smallest,
     keep_up_to,
     kth_smallest,
+    loose_limit,
     sort_candidates,
 )
 from bigearthnet_cbir.search.shards import FeatureShard, lengths_of
@@ -31,6 +32,12 @@ TILE = 1024
 """Archive rows of a block: with 256 queries, 1 MiB of screen values."""
 
 GROUP = 64
+LEAST_ROOM = 320
+"""Candidates stored beside a tile's own and 2k, before they are cut back."""
+
+ROWS_AT_ONCE = 256
+"""Archive rows measured exactly for all queries of a tile in turn: 256 KiB at 256 features."""
+
 UNIT = 2.0**-24
 """Unit roundoff of float32."""
 
@@ -94,35 +101,51 @@ def _gather(
             near += part_shift[j] - part[j] * part_scale[j] <= limit
         if near == 0:
             continue
-        for j in range(part.size):
-            value = part_shift[j] - part[j] * part_scale[j]
-            if value <= limit and not (listed.size and is_listed(listed, base + first + j)):
+        place = base + first
+        if listed.size:
+            for j in range(part.size):
+                value = part_shift[j] - part[j] * part_scale[j]
+                if value <= limit and not is_listed(listed, place + j):
+                    mine[stored] = value
+                    where[stored] = place + j
+                    stored += 1
+        else:  # write every pair and step on where it counts: no branch to mispredict
+            for j in range(part.size):
+                value = part_shift[j] - part[j] * part_scale[j]
                 mine[stored] = value
-                where[stored] = base + first + j
-                stored += 1
+                where[stored] = place + j
+                stored += value <= limit
     return stored
 
 
 @compiled
-def _cut(found: Any, i: int, k: int, tally: Any) -> None:
+def _cut(found: Any, i: int, k: int, tally: Any, exactly: bool) -> None:
     """Drop one query's candidates that lie further behind the k-th than the error bound allows."""
     stored = found.counts[i]
     if stored < k:
         return
-    value = np.float64(kth_smallest(found.values[i, :stored], k, tally))
+    values = found.values[i, :stored]
+    value = np.float64(kth_smallest(values, k, tally)) if exactly else loose_limit(values, k, tally)
     limit = np.float32(value + 2.0 * (found.absolute[i] + found.relative * abs(value)))
     found.limits[i] = limit
     found.counts[i] = keep_up_to(found.values[i], found.places[i], stored, limit)
 
 
 @compiled
-def _decide(found: Any, i: int, k: int, shard: Any, tally: Any) -> None:
-    """Replace one query's screen values by exact distances and keep the k nearest."""
+def _measure(found: Any, i: int, first: int, stop: int, shard: Any) -> int:
+    """Replace screen values by exact distances, from candidate `first` while they stand before row `stop`.
+
+    Returns the first candidate that does not.
+    """
     values, places = found.values[i], found.places[i]
-    for c in range(found.counts[i]):
-        row = places[c] - shard.offset
-        values[c] = exact_distance(found.kind, found.queries[i], found.lengths[i], shard.rows[row], shard.lengths[row])
-    found.counts[i] = keep_smallest(values, places, found.counts[i], k, tally)
+    query, length = found.queries[i], found.lengths[i]
+    while first < found.counts[i]:
+        row = places[first] - shard.offset
+        if row >= stop:
+            break
+        values[first] = exact_distance(found.kind, query, length, shard.rows[row], shard.lengths[row])
+        first += 1
+    return first
 
 
 @compiled
@@ -150,29 +173,38 @@ def _collect(screen: Any, first: int, k: int, shard: Any, found: Any, tally: Any
             screen[i], scale, shift, shard.offset + first, found.limits[i], found.exclude[i],
             found.values[i], found.places[i], found.counts[i],
         )
-        if found.counts[i] + TILE > room:
-            _cut(found, i, k, tally)
+        if found.counts[i] + TILE + GROUP > room:
+            _cut(found, i, k, tally, False)
+        if found.counts[i] + TILE + GROUP > room:
+            _cut(found, i, k, tally, True)
         # Where the bound cannot tell candidates apart (a collapsed embedding, say), decide among them now.
-        if found.counts[i] + TILE > room:
-            _decide(found, i, k, shard, tally)
+        if found.counts[i] + TILE + GROUP > room:
+            _measure(found, i, 0, shard.lengths.size, shard)
+            found.counts[i] = keep_smallest(found.values[i], found.places[i], found.counts[i], k, tally)
             _as_screen(found, i)
-            _cut(found, i, k, tally)
+            _cut(found, i, k, tally, True)
 
 
 @compiled
 def _finish(k: int, shard: Any, found: Any, tally: Any, indices: Any, distances: Any) -> None:
     """Rank what remains and write it; -1 and infinity where the shard has fewer than k."""
     room = found.values.shape[1]
-    spare_values, spare_places = np.empty(room, np.float32), np.empty(room, np.int32)
-    for i in range(indices.shape[0]):
-        _cut(found, i, k, tally)
-        _decide(found, i, k, shard, tally)
-        count = found.counts[i]
-        sort_candidates(found.values[i], found.places[i], count, spare_values, spare_places, tally)
-        indices[i, :count] = found.places[i, :count]
-        distances[i, :count] = found.values[i, :count]
-        indices[i, count:] = -1
-        distances[i, count:] = np.inf
+    spare, spare_places = np.empty(room, np.uint32), np.empty(room, np.int32)
+    count = indices.shape[0]
+    measured = np.zeros(count, np.int64)
+    for i in range(count):
+        _cut(found, i, k, tally, False)
+    # All queries meet the same few rows before the next ones, so that those come from the cache.
+    for stop in range(ROWS_AT_ONCE, shard.lengths.size + ROWS_AT_ONCE, ROWS_AT_ONCE):
+        for i in range(count):
+            measured[i] = _measure(found, i, measured[i], stop, shard)
+    for i in range(count):
+        sort_candidates(found.values[i], found.places[i], found.counts[i], spare, spare_places, tally)
+        size = min(found.counts[i], k)
+        indices[i, :size] = found.places[i, :size]
+        distances[i, :size] = found.values[i, :size]
+        indices[i, size:] = -1
+        distances[i, size:] = np.inf
 
 
 def _start(
@@ -190,7 +222,7 @@ def _start(
         absolute += UNIT * ((width + SLACK) * reach * shard.longest + SLACK * reach**2)
     else:
         relative = (width + SLACK) * UNIT
-    room = 2 * k + 2 * TILE
+    room = 2 * k + TILE + LEAST_ROOM
     return Candidates(
         KINDS[distance], queries.astype(np.float64), lengths, absolute, relative,
         np.empty((count, room), np.float32), np.empty((count, room), np.int32),

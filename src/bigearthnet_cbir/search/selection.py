@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from bigearthnet_cbir.search.compiled import compiled
+from bigearthnet_cbir.search.compiled import compiled, compiled_loosely
 
 DIGIT_BITS = 11
 DIGITS = 1 << DIGIT_BITS
 """Three digits of 11 bits cover the 32 of a float."""
+
+STEPS = 1000
+"""Steps of the one-round selection; with the roundings of one more, below DIGITS."""
 
 
 @compiled
@@ -92,40 +95,72 @@ def keep_smallest(values: Any, places: Any, count: int, k: int, tally: Any) -> i
 
 
 @compiled
-def sort_candidates(values: Any, places: Any, count: int, spare_values: Any, spare_places: Any, tally: Any) -> None:
+def sort_candidates(values: Any, places: Any, count: int, spare: Any, spare_places: Any, tally: Any) -> None:
     """Sort the first `count` candidates by value, keeping the order of equals (radix sort, least digit first).
 
     Args:
-        values: float32, not negative.
-        places: int32 archive positions.
+        values: (R,) float32, not negative.
+        places: (R,) int32 archive positions.
         count: how many of them stand.
-        spare_values: scratch, at least `count` long.
-        spare_places: scratch, at least `count` long.
+        spare: (R,) uint32 scratch.
+        spare_places: (R,) int32 scratch.
         tally: (DIGITS,) int32 scratch.
     """
-    source, source_places = values.view(np.uint32), places
-    target, target_places = spare_values.view(np.uint32), spare_places
-    for shift in (np.uint32(0), np.uint32(11), np.uint32(22)):
+    patterns = values.view(np.uint32)
+    lowest, highest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for i in range(count):
+        lowest, highest = min(lowest, patterns[i]), max(highest, patterns[i])
+    shift = np.uint32(0)
+    # Only as many digits as the range of the values has.
+    while count and shift < np.uint32(32) and (highest - lowest) >> shift:
         tally[:] = 0
         for i in range(count):
-            tally[(source[i] >> shift) & np.uint32(DIGITS - 1)] += 1
+            tally[((patterns[i] - lowest) >> shift) & np.uint32(DIGITS - 1)] += 1
         start = 0
         for digit in range(DIGITS):
             size = tally[digit]
             tally[digit] = start
             start += size
         for i in range(count):
-            digit = (source[i] >> shift) & np.uint32(DIGITS - 1)
+            digit = ((patterns[i] - lowest) >> shift) & np.uint32(DIGITS - 1)
             slot = tally[digit]
-            tally[digit] += 1
-            target[slot] = source[i]
-            target_places[slot] = source_places[i]
-        source, target = target, source
-        source_places, target_places = target_places, source_places
-    # Three rounds end in the spare arrays.
-    for i in range(count):
-        values.view(np.uint32)[i] = source[i]
-        places[i] = source_places[i]
+            tally[digit] = slot + 1
+            spare[slot] = patterns[i]
+            spare_places[slot] = places[i]
+        patterns[:count] = spare[:count]
+        places[:count] = spare_places[:count]
+        shift += np.uint32(DIGIT_BITS)
+
+
+@compiled_loosely
+def loose_limit(values: Any, k: int, tally: Any) -> Any:
+    """Return a value that is at least the k-th smallest of the float32 `values`, and usually little more.
+
+    One round of counting in even steps between the least and the greatest value.
+
+    Args:
+        values: (n,) float32, n >= k >= 1.
+        k: rank, from 1.
+        tally: (DIGITS,) int32 scratch.
+    """
+    low, high = values[0], values[0]
+    for value in values:
+        low, high = min(low, value), max(high, value)
+    steps = np.float32(STEPS)
+    spread = high - low
+    if not spread > np.float32(1e-30):
+        return np.float64(high)
+    scale = steps / spread
+    tally[: STEPS + 1] = 0
+    for value in values:
+        tally[np.int32((value - low) * scale)] += 1
+    step = 0
+    count = np.int64(tally[0])
+    while count < k:
+        step += 1
+        count += tally[step]
+    # One step more than needed, for the roundings above.
+    return np.float64(low) + (step + 2) * np.float64(spread) / STEPS
 
 
 @compiled
