@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -14,14 +16,36 @@ from numba.extending import intrinsic
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _drop_stale_caches() -> None:
+    """Remove kernels compiled before the newest of these files.
+
+    Numba compares a cached kernel with its own source file only, and would go on using one that has an older version
+    of another file's function inside.
+    """
+    folder = Path(__file__).parent
+    newest = max(file.stat().st_mtime for file in folder.glob("*.py"))
+    for index in (folder / "__pycache__").glob("*.nbi"):
+        with suppress(OSError):  # another process may have removed it just now, or the folder is not ours to write
+            if index.stat().st_mtime < newest:
+                index.unlink()
+
+
+_drop_stale_caches()
+
+
 def compiled(function: F) -> F:
     """Compile with numba; the result is cached on disk and runs without Python's global lock."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def compiled_inline(function: F) -> F:
+    """Like `compiled`, and always put into the callers: for what stands inside a loop over pairs."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))
 
 
 def compiled_loosely(function: F) -> F:
     """Like `compiled`, with sums in any order, so that they vectorise: for bounds and screens, never for results."""
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=True)(function))
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)(function))
 
 
 def _popcount(_context: Any, word: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.compiled import compiled
+from bigearthnet_cbir.search.compiled import compiled, compiled_inline
 from bigearthnet_cbir.search.lanes import LANES, chi_square_sum, product_sum, square_sum
 
 DISTANCES: Final = ("cosine", "euclidean", "chi2", "hamming")
@@ -75,46 +75,50 @@ def row_lengths(features: Any, lengths: Any) -> None:
     for row in range(features.shape[0]):
         for column in range(double.size):
             double[column] = features[row, column]
-        lengths[row] = math.sqrt(_total(COSINE, double, features[row]))
+        lengths[row] = math.sqrt(_product(double, features[row]))
 
 
-@compiled
-def _total(kind: int, u: Any, v: Any) -> Any:
-    """Return the sum over all elements that the distance of this kind is made from."""
+@compiled_inline
+def _product(u: Any, v: Any) -> Any:
     whole = u.size - u.size % LANES
-    if kind == COSINE:
-        total = product_sum(u, v, whole)
-        for i in range(whole, u.size):
-            total += u[i] * np.float64(v[i])
-    elif kind == EUCLIDEAN:
-        total = square_sum(u, v, whole)
-        for i in range(whole, u.size):
-            total += (u[i] - np.float64(v[i])) ** 2
-    else:
-        total = chi_square_sum(u, v, whole)
-        for i in range(whole, u.size):
-            total += (u[i] - np.float64(v[i])) ** 2 / (u[i] + np.float64(v[i]) + 1e-10)
+    total = product_sum(u, v, whole)
+    for i in range(whole, u.size):
+        total += u[i] * np.float64(v[i])
     return total
 
 
-@compiled
-def exact_distance(kind: int, u: Any, u_length: float, v: Any, v_length: float) -> Any:
-    """Return the distance of two vectors as float32.
+@compiled_inline
+def cosine_distance(u: Any, u_length: float, v: Any, v_length: float) -> Any:
+    """Return 1 - cos as float32; 1 where either vector is zero.
 
     The cosine itself is rounded to float32, and then subtracted from 1: parallel vectors get exactly 0.
 
     Args:
-        kind: COSINE, EUCLIDEAN or CHI2.
         u: (D,) float64, the query.
         u_length: its Euclidean length.
         v: (D,) float32, the archive item.
         v_length: its Euclidean length.
     """
-    total = _total(kind, u, v)
-    if kind == COSINE:
-        lengths = u_length * v_length
-        cosine = np.float32(total / lengths) if lengths > 0.0 else np.float32(0.0)
-        return np.float32(1.0) - min(cosine, np.float32(1.0))
-    if kind == EUCLIDEAN:
-        return np.float32(math.sqrt(total))
+    lengths = u_length * v_length
+    cosine = np.float32(_product(u, v) / lengths) if lengths > 0.0 else np.float32(0.0)
+    return np.float32(1.0) - min(cosine, np.float32(1.0))
+
+
+@compiled_inline
+def euclidean_distance(u: Any, v: Any) -> Any:
+    """Return the Euclidean distance of (D,) float64 `u` and (D,) float32 `v` as float32."""
+    whole = u.size - u.size % LANES
+    total = square_sum(u, v, whole)
+    for i in range(whole, u.size):
+        total += (u[i] - np.float64(v[i])) ** 2
+    return np.float32(math.sqrt(total))
+
+
+@compiled_inline
+def chi_square_distance(u: Any, v: Any) -> Any:
+    """Return 0.5 sum (u - v)^2 / (u + v + 1e-10) of (D,) float64 `u` and (D,) float32 `v` as float32."""
+    whole = u.size - u.size % LANES
+    total = chi_square_sum(u, v, whole)
+    for i in range(whole, u.size):
+        total += (u[i] - np.float64(v[i])) ** 2 / (u[i] + np.float64(v[i]) + 1e-10)
     return np.float32(0.5 * total)

@@ -8,7 +8,7 @@ is the same on every machine, so a mixed cluster returns the same distances to t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 cgutils: Any = untyped_cgutils
 
+CACHE_LINE = 64
 LANES = 16
 DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -75,6 +76,55 @@ def _chi_square(builder: Any, u: Any, v: Any) -> Any:
     tiny = ir.Constant(DOUBLES, [1e-10] * LANES)
     return builder.fdiv(_square(builder, u, v), builder.fadd(builder.fadd(u, v), tiny))
 
+
+MARKS = 64
+"""Pairs that `marks_within` compares at once."""
+
+MANY_FLOATS = ir.VectorType(ir.FloatType(), MARKS)
+
+
+def _marks_within(_context: Any, screen: Any, scale: Any, shift: Any, first: Any, limit: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = []
+        for kind, argument in zip(signature.args[:3], arguments[:3], strict=True):
+            data = context.make_array(kind)(context, builder, argument).data
+            values.append(_load(builder, data, arguments[3], MANY_FLOATS, 4))
+        seed = ir.Constant(MANY_FLOATS, ir.Undefined)
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), MARKS), [0] * MARKS)
+        limits = builder.insert_element(seed, arguments[4], ir.Constant(ir.IntType(32), 0))
+        limits = builder.shuffle_vector(limits, seed, lanes)
+        shifted = builder.fsub(values[2], builder.fmul(values[0], values[1]))
+        return builder.bitcast(builder.fcmp_ordered("<=", shifted, limits), ir.IntType(64))
+
+    return types.uint64(screen, scale, shift, types.intp, types.float32), generate
+
+
+marks_within = cast(Callable[..., Any], intrinsic(_marks_within))
+"""Mark, in one word, which of 64 pairs have shift - screen * scale <= limit.
+
+Arguments: screen, scale, shift, contiguous float32; the index of the first pair; limit, float32.
+"""
+
+def _prefetch(_context: Any, row: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        whole, number = ir.IntType(64), ir.IntType(32)
+        data = builder.ptrtoint(array.data, whole)
+        size = builder.mul(builder.extract_value(array.shape, 0), array.itemsize)
+        byte = ir.IntType(8).as_pointer()
+        call = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0"
+        )
+        with cgutils.for_range_slice(builder, whole(0), size, whole(CACHE_LINE), whole) as (offset, _):
+            place = builder.inttoptr(builder.add(data, offset), byte)
+            builder.call(call, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(row), generate
+
+
+prefetch = cast(Callable[[Any], None], intrinsic(_prefetch))
+"""Ask for a contiguous array's memory ahead of its use: archive rows are met in leaps that no hardware foresees."""
 
 product_sum = _row_sum(_product)
 square_sum = _row_sum(_square)

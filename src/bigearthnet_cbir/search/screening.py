@@ -14,8 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.search.compiled import compiled, compiled_loosely, read_only
-from bigearthnet_cbir.search.distances import CHI2, COSINE, KINDS, exact_distance
+from bigearthnet_cbir.search.compiled import compiled, compiled_loosely, read_only, trailing_zeros
+from bigearthnet_cbir.search.distances import (
+    CHI2,
+    COSINE,
+    EUCLIDEAN,
+    KINDS,
+    chi_square_distance,
+    cosine_distance,
+    euclidean_distance,
+)
+from bigearthnet_cbir.search.lanes import MARKS, marks_within, prefetch
 from bigearthnet_cbir.search.selection import (
     DIGITS,
     is_listed,
@@ -31,7 +40,9 @@ from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray, Neighbours
 TILE = 1024
 """Archive rows of a block: with 256 queries, 1 MiB of screen values."""
 
-GROUP = 64
+AHEAD = 2
+"""Rows asked for before they are measured."""
+
 LEAST_ROOM = 320
 """Candidates stored beside a tile's own and 2k, before they are cut back."""
 
@@ -93,28 +104,23 @@ def _gather(
     screen: Any, scale: Any, shift: Any, base: int, limit: Any, listed: Any, mine: Any, where: Any, stored: int
 ) -> int:
     """Append one query's pairs of a block that are within its limit; return how many candidates it has now."""
-    for first in range(0, screen.size, GROUP):
-        part = screen[first : first + GROUP]
-        part_scale, part_shift = scale[first : first + GROUP], shift[first : first + GROUP]
-        near = 0
-        for j in range(part.size):
-            near += part_shift[j] - part[j] * part_scale[j] <= limit
-        if near == 0:
-            continue
-        place = base + first
-        if listed.size:
-            for j in range(part.size):
-                value = part_shift[j] - part[j] * part_scale[j]
-                if value <= limit and not is_listed(listed, place + j):
-                    mine[stored] = value
-                    where[stored] = place + j
-                    stored += 1
-        else:  # write every pair and step on where it counts: no branch to mispredict
-            for j in range(part.size):
-                value = part_shift[j] - part[j] * part_scale[j]
-                mine[stored] = value
-                where[stored] = place + j
-                stored += value <= limit
+    whole = screen.size - screen.size % MARKS
+    for first in range(0, whole, MARKS):
+        left = marks_within(screen, scale, shift, first, limit)
+        while left:
+            j = first + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            if listed.size and is_listed(listed, base + j):
+                continue
+            mine[stored] = shift[j] - screen[j] * scale[j]
+            where[stored] = base + j
+            stored += 1
+    for j in range(whole, screen.size):
+        value = shift[j] - screen[j] * scale[j]
+        if value <= limit and not (listed.size and is_listed(listed, base + j)):
+            mine[stored] = value
+            where[stored] = base + j
+            stored += 1
     return stored
 
 
@@ -137,15 +143,24 @@ def _measure(found: Any, i: int, first: int, stop: int, shard: Any) -> int:
 
     Returns the first candidate that does not.
     """
-    values, places = found.values[i], found.places[i]
-    query, length = found.queries[i], found.lengths[i]
-    while first < found.counts[i]:
-        row = places[first] - shard.offset
-        if row >= stop:
-            break
-        values[first] = exact_distance(found.kind, query, length, shard.rows[row], shard.lengths[row])
-        first += 1
-    return first
+    values, places, rows, query = found.values[i], found.places[i], shard.rows, found.queries[i]
+    end = first + np.searchsorted(places[first : found.counts[i]], shard.offset + stop)
+    for c in range(first, min(first + AHEAD, end)):
+        prefetch(rows[places[c] - shard.offset])
+    if found.kind == COSINE:
+        for c in range(first, end):
+            prefetch(rows[places[min(c + AHEAD, end - 1)] - shard.offset])
+            row = places[c] - shard.offset
+            values[c] = cosine_distance(query, found.lengths[i], rows[row], shard.lengths[row])
+    elif found.kind == EUCLIDEAN:
+        for c in range(first, end):
+            prefetch(rows[places[min(c + AHEAD, end - 1)] - shard.offset])
+            values[c] = euclidean_distance(query, rows[places[c] - shard.offset])
+    else:
+        for c in range(first, end):
+            prefetch(rows[places[min(c + AHEAD, end - 1)] - shard.offset])
+            values[c] = chi_square_distance(query, rows[places[c] - shard.offset])
+    return int(end)
 
 
 @compiled
@@ -173,12 +188,12 @@ def _collect(screen: Any, first: int, k: int, shard: Any, found: Any, tally: Any
             screen[i], scale, shift, shard.offset + first, found.limits[i], found.exclude[i],
             found.values[i], found.places[i], found.counts[i],
         )
-        if found.counts[i] + TILE + GROUP > room:
+        if found.counts[i] + TILE > room:
             _cut(found, i, k, tally, False)
-        if found.counts[i] + TILE + GROUP > room:
+        if found.counts[i] + TILE > room:
             _cut(found, i, k, tally, True)
         # Where the bound cannot tell candidates apart (a collapsed embedding, say), decide among them now.
-        if found.counts[i] + TILE + GROUP > room:
+        if found.counts[i] + TILE > room:
             _measure(found, i, 0, shard.lengths.size, shard)
             found.counts[i] = keep_smallest(found.values[i], found.places[i], found.counts[i], k, tally)
             _as_screen(found, i)

@@ -16,6 +16,10 @@ DIGIT_BITS = 11
 DIGITS = 1 << DIGIT_BITS
 """Three digits of 11 bits cover the 32 of a float."""
 
+FEW = 512
+FEW_DIGIT_BITS = 8
+"""Narrower digits for short lists, where emptying and reading the tally costs more than another round."""
+
 STEPS = 1000
 """Steps of the one-round selection; with the roundings of one more, below DIGITS."""
 
@@ -110,26 +114,29 @@ def sort_candidates(values: Any, places: Any, count: int, spare: Any, spare_plac
     lowest, highest = np.uint32(0xFFFFFFFF), np.uint32(0)
     for i in range(count):
         lowest, highest = min(lowest, patterns[i]), max(highest, patterns[i])
+    bits = np.uint32(DIGIT_BITS) if count > FEW else np.uint32(FEW_DIGIT_BITS)
+    digits = 1 << bits
+    mask = np.uint32(digits - 1)
     shift = np.uint32(0)
     # Only as many digits as the range of the values has.
     while count and shift < np.uint32(32) and (highest - lowest) >> shift:
-        tally[:] = 0
+        tally[:digits] = 0
         for i in range(count):
-            tally[((patterns[i] - lowest) >> shift) & np.uint32(DIGITS - 1)] += 1
+            tally[((patterns[i] - lowest) >> shift) & mask] += 1
         start = 0
-        for digit in range(DIGITS):
+        for digit in range(digits):
             size = tally[digit]
             tally[digit] = start
             start += size
         for i in range(count):
-            digit = ((patterns[i] - lowest) >> shift) & np.uint32(DIGITS - 1)
+            digit = np.int64(((patterns[i] - lowest) >> shift) & mask)
             slot = tally[digit]
             tally[digit] = slot + 1
             spare[slot] = patterns[i]
             spare_places[slot] = places[i]
         patterns[:count] = spare[:count]
         places[:count] = spare_places[:count]
-        shift += np.uint32(DIGIT_BITS)
+        shift += bits
 
 
 @compiled_loosely

@@ -1,0 +1,49 @@
+"""Ray workers against one process: the same indices and distances, to the last bit."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from tests.search.oracles import distance_matrix
+
+from bigearthnet_cbir.search.knn import joined, search
+from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
+
+QUERIES, ARCHIVE, WIDTH, K = 700, 900, 24, 50
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    with ray_session(2, ARCHIVE * WIDTH * 4):
+        yield
+
+
+def arrays(distance: str) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    if distance == "hamming":
+        codes = generator.integers(0, 4, (QUERIES + ARCHIVE, WIDTH), dtype=np.uint8)
+        return codes[:QUERIES], codes[QUERIES:]
+    features = generator.random((QUERIES + ARCHIVE, WIDTH), dtype=np.float32)
+    features[::7] = features[0]
+    return features[:QUERIES], features[QUERIES:]
+
+
+@pytest.mark.parametrize("distance", ["cosine", "hamming", "euclidean", "chi2"])
+def test_ray_search_equals_serial_search(session: None, distance: str) -> None:
+    queries, archive = arrays(distance)
+    exclude = np.arange(QUERIES, dtype=np.int32)[:, None]
+    serial = search(queries, archive, K, distance, exclude)
+    found = joined([part for _, part in iter_search_on_ray(queries, archive, K, distance, 2, exclude)], K)
+    assert np.array_equal(found.indices, serial.indices)
+    assert np.array_equal(found.distances, serial.distances)
+    assert not (found.indices == exclude).any()
+    expected = np.sort(distance_matrix(queries[:1], archive, distance)[0][np.arange(ARCHIVE) != 0])[:K]
+    assert found.distances[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_ray_search_goes_on_from_a_query(session: None) -> None:
+    queries, archive = arrays("cosine")
+    whole = search(queries, archive, K, "cosine")
+    parts = list(iter_search_on_ray(queries, archive, K, "cosine", 2, start=600))
+    assert parts[0][0] == 600
+    assert np.array_equal(joined([part for _, part in parts], K).indices, whole.indices[600:])
