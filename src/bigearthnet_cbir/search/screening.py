@@ -46,9 +46,6 @@ AHEAD = 2
 LEAST_ROOM = 320
 """Candidates stored beside a tile's own and 2k, before they are cut back."""
 
-ROWS_AT_ONCE = 256
-"""Archive rows measured exactly for all queries of a tile in turn: 256 KiB at 256 features."""
-
 UNIT = 2.0**-24
 """Unit roundoff of float32."""
 
@@ -138,29 +135,21 @@ def _cut(found: Any, i: int, k: int, tally: Any, exactly: bool) -> None:
 
 
 @compiled
-def _measure(found: Any, i: int, first: int, stop: int, shard: Any) -> int:
-    """Replace screen values by exact distances, from candidate `first` while they stand before row `stop`.
-
-    Returns the first candidate that does not.
-    """
+def _measure(found: Any, i: int, shard: Any) -> None:
+    """Replace one query's screen values by exact distances."""
+    count = found.counts[i]
     values, places, rows, query = found.values[i], found.places[i], shard.rows, found.queries[i]
-    end = first + np.searchsorted(places[first : found.counts[i]], shard.offset + stop)
-    for c in range(first, min(first + AHEAD, end)):
+    for c in range(min(AHEAD, count)):
         prefetch(rows[places[c] - shard.offset])
-    if found.kind == COSINE:
-        for c in range(first, end):
-            prefetch(rows[places[min(c + AHEAD, end - 1)] - shard.offset])
-            row = places[c] - shard.offset
+    for c in range(count):
+        prefetch(rows[places[min(c + AHEAD, count - 1)] - shard.offset])
+        row = places[c] - shard.offset
+        if found.kind == COSINE:
             values[c] = cosine_distance(query, found.lengths[i], rows[row], shard.lengths[row])
-    elif found.kind == EUCLIDEAN:
-        for c in range(first, end):
-            prefetch(rows[places[min(c + AHEAD, end - 1)] - shard.offset])
-            values[c] = euclidean_distance(query, rows[places[c] - shard.offset])
-    else:
-        for c in range(first, end):
-            prefetch(rows[places[min(c + AHEAD, end - 1)] - shard.offset])
-            values[c] = chi_square_distance(query, rows[places[c] - shard.offset])
-    return int(end)
+        elif found.kind == EUCLIDEAN:
+            values[c] = euclidean_distance(query, rows[row])
+        else:
+            values[c] = chi_square_distance(query, rows[row])
 
 
 @compiled
@@ -194,7 +183,7 @@ def _collect(screen: Any, first: int, k: int, shard: Any, found: Any, tally: Any
             _cut(found, i, k, tally, True)
         # Where the bound cannot tell candidates apart (a collapsed embedding, say), decide among them now.
         if found.counts[i] + TILE > room:
-            _measure(found, i, 0, shard.lengths.size, shard)
+            _measure(found, i, shard)
             found.counts[i] = keep_smallest(found.values[i], found.places[i], found.counts[i], k, tally)
             _as_screen(found, i)
             _cut(found, i, k, tally, True)
@@ -205,15 +194,9 @@ def _finish(k: int, shard: Any, found: Any, tally: Any, indices: Any, distances:
     """Rank what remains and write it; -1 and infinity where the shard has fewer than k."""
     room = found.values.shape[1]
     spare, spare_places = np.empty(room, np.uint32), np.empty(room, np.int32)
-    count = indices.shape[0]
-    measured = np.zeros(count, np.int64)
-    for i in range(count):
+    for i in range(indices.shape[0]):
         _cut(found, i, k, tally, False)
-    # All queries meet the same few rows before the next ones, so that those come from the cache.
-    for stop in range(ROWS_AT_ONCE, shard.lengths.size + ROWS_AT_ONCE, ROWS_AT_ONCE):
-        for i in range(count):
-            measured[i] = _measure(found, i, measured[i], stop, shard)
-    for i in range(count):
+        _measure(found, i, shard)
         sort_candidates(found.values[i], found.places[i], found.counts[i], spare, spare_places, tally)
         size = min(found.counts[i], k)
         indices[i, :size] = found.places[i, :size]

@@ -1,0 +1,97 @@
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import Archive, RealPairs
+
+from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
+from bigearthnet_cbir.data.dataset import BigEarthNetMM, PairBatch
+from bigearthnet_cbir.data.loaders import ordered_loader, training_loader
+from bigearthnet_cbir.data.patch_store import PatchStore
+from bigearthnet_cbir.data.splits import read_split
+from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.types import Patch, PatchPair
+
+
+def dataset(archive: Archive, real: RealPairs, **options: bool) -> BigEarthNetMM:
+    return BigEarthNetMM(real.pairs, PatchStore(archive.s2), PatchStore(archive.s1), **options)
+
+
+def test_sample_holds_the_values_of_the_files(
+    archives: dict[str, Archive], real_pairs: RealPairs, true_patches: dict[str, Patch]
+) -> None:
+    samples = dataset(archives["rico"], real_pairs, require_labels=False)
+    for position, pair in enumerate(real_pairs.pairs):
+        sample = samples[position]
+        s1, s2 = true_patches[pair.s1].bands, true_patches[pair.s2].bands
+        assert sample.s2_10m.dtype == torch.uint16
+        assert np.array_equal(sample.s1.numpy(), np.stack([s1[band] for band in S1_BANDS]))
+        assert np.array_equal(sample.s2_10m.numpy(), np.stack([s2[band] for band in S2_10M_BANDS]))
+        assert np.array_equal(sample.s2_20m.numpy(), np.stack([s2[band] for band in S2_20M_BANDS]))
+        assert int(sample.position) == position
+
+
+def test_missing_labels_are_an_error_only_where_labels_are_needed(
+    archives: dict[str, Archive], real_pairs: RealPairs
+) -> None:
+    assert int(dataset(archives["rico"], real_pairs, require_labels=False)[0].label.sum()) == 0
+    with pytest.raises(DataError, match="neither record of this pair has labels"):
+        dataset(archives["rico"], real_pairs)[0]
+
+
+def test_swapped_archives_are_refused_at_once(archives: dict[str, Archive], real_pairs: RealPairs) -> None:
+    original = archives["original"]
+    with pytest.raises(DataError, match=r"6 of 6 Sentinel-2 patches .* not swapped"):
+        dataset(Archive(original.s1, original.s2), real_pairs)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_read_what_this_process_reads(
+    archives: dict[str, Archive], real_pairs: RealPairs, context: str
+) -> None:
+    samples = dataset(archives["original"], real_pairs)
+    here = list(ordered_loader(samples, 4, 0))
+    workers = ordered_loader(samples, 4, 2)
+    workers.multiprocessing_context = context
+    for one, other in zip(here, workers, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_batches_of_the_real_original_archive_equal_those_of_its_geotiffs(
+    samples: Path, true_patches: dict[str, Patch]
+) -> None:
+    folder = samples / "original-lmdb"
+    pairs = [pair for split in ("train", "val", "test") for pair in read_split(folder / f"{split}.csv")]
+    stored = BigEarthNetMM(pairs, PatchStore(folder / "BigEarth_S2.lmdb"), PatchStore(folder / "BigEarth_S1.lmdb"))
+    (batch,) = ordered_loader(stored, 8, 0)
+
+    def stacked(sensor: str, bands: tuple[str, ...]) -> torch.Tensor:
+        rows = [[true_patches[getattr(pair, sensor)].bands[band] for band in bands] for pair in pairs]
+        return torch.from_numpy(np.array(rows))
+
+    from_files = PairBatch(
+        stacked("s1", S1_BANDS), stacked("s2", S2_10M_BANDS), stacked("s2", S2_20M_BANDS), batch.label, batch.position
+    )
+    for ours, theirs in zip(BatchTransform()(batch), BatchTransform()(from_files), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_training_loader_drops_the_short_batch_but_keeps_a_lone_one(
+    archives: dict[str, Archive], real_pairs: RealPairs
+) -> None:
+    samples = dataset(archives["original"], real_pairs)
+    assert [len(batch.label) for batch in training_loader(samples, 4, 0, 0)] == [4]
+    assert [len(batch.label) for batch in training_loader(samples, 100, 0, 0)] == [6]
+    empty = BigEarthNetMM([], samples.s2_store, samples.s1_store)
+    with pytest.raises(DataError, match="training pairs"):
+        training_loader(empty, 4, 0, 0)
+
+
+def test_unknown_names_are_counted_and_shown(archives: dict[str, Archive], real_pairs: RealPairs) -> None:
+    extra = [PatchPair(f"S2A_unknown_{number}", real_pairs.pairs[0].s1) for number in range(7)]
+    wrong = RealPairs(real_pairs.s1_root, real_pairs.s2_root, [*real_pairs.pairs, *extra])
+    with pytest.raises(DataError, match=r"7 of 13 Sentinel-2 patches .*S2A_unknown_0.* and 2 more"):
+        dataset(archives["original"], wrong)
