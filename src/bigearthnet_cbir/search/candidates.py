@@ -1,0 +1,174 @@
+"""Candidates of a tile of queries: gathered from screen values, cut back within the error bound, decided exactly."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.search.compiled import compiled, trailing_zeros
+from bigearthnet_cbir.search.distances import (
+    CHI2,
+    COSINE,
+    EUCLIDEAN,
+    chi_square_distance,
+    cosine_distance,
+    euclidean_distance,
+)
+from bigearthnet_cbir.search.lanes import MARKS, marks_within, prefetch
+from bigearthnet_cbir.search.selection import (
+    is_listed,
+    keep_smallest,
+    keep_up_to,
+    kth_smallest,
+    loose_limit,
+    sort_candidates,
+)
+from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray
+
+TILE = 1024
+"""Archive rows of a block: with 256 queries, 1 MiB of screen values."""
+
+AHEAD = 2
+"""Rows asked for before they are measured."""
+
+LEAST_ROOM = 320
+"""Candidates stored beside a tile's own and 2k, before they are cut back."""
+
+
+class Candidates(NamedTuple):
+    """What a tile of Q queries has gathered so far, each query in archive order.
+
+    Attributes:
+        kind: COSINE, EUCLIDEAN or CHI2.
+        queries: (Q, D) float64.
+        lengths: (Q,) float64.
+        absolute: (Q,) float64 bound on a screen value's error.
+        relative: the same, as a fraction of the value.
+        values: (Q, R) float32 screen values.
+        places: (Q, R) int32 archive positions.
+        counts: (Q,) int64 candidates stored.
+        limits: (Q,) float32; a pair with a greater screen value is out.
+        exclude: (Q, E) int32 positions that are out, ascending.
+    """
+
+    kind: int
+    queries: DoubleArray
+    lengths: DoubleArray
+    absolute: DoubleArray
+    relative: float
+    values: FloatArray
+    places: IntArray
+    counts: npt.NDArray[np.int64]
+    limits: FloatArray
+    exclude: IntArray
+
+
+@compiled
+def _gather(
+    screen: Any, scale: Any, shift: Any, base: int, limit: Any, listed: Any, mine: Any, where: Any, stored: int
+) -> int:
+    """Append one query's pairs of a block that are within its limit; return how many candidates it has now."""
+    whole = screen.size - screen.size % MARKS
+    for first in range(0, whole, MARKS):
+        left = marks_within(screen, scale, shift, first, limit)
+        while left:
+            j = first + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            if listed.size and is_listed(listed, base + j):
+                continue
+            mine[stored] = shift[j] - screen[j] * scale[j]
+            where[stored] = base + j
+            stored += 1
+    for j in range(whole, screen.size):
+        value = shift[j] - screen[j] * scale[j]
+        if value <= limit and not (listed.size and is_listed(listed, base + j)):
+            mine[stored] = value
+            where[stored] = base + j
+            stored += 1
+    return stored
+
+
+@compiled
+def _cut(found: Any, i: int, k: int, tally: Any, exactly: bool) -> None:
+    """Drop one query's candidates that lie further behind the k-th than the error bound allows."""
+    stored = found.counts[i]
+    if stored < k:
+        return
+    values = found.values[i, :stored]
+    value = np.float64(kth_smallest(values, k, tally)) if exactly else loose_limit(values, k, tally)
+    limit = np.float32(value + 2.0 * (found.absolute[i] + found.relative * abs(value)))
+    found.limits[i] = limit
+    found.counts[i] = keep_up_to(found.values[i], found.places[i], stored, limit)
+
+
+@compiled
+def _measure(found: Any, i: int, shard: Any) -> None:
+    """Replace one query's screen values by exact distances."""
+    count = found.counts[i]
+    values, places, rows, query = found.values[i], found.places[i], shard.rows, found.queries[i]
+    for c in range(min(AHEAD, count)):
+        prefetch(rows[places[c] - shard.offset])
+    for c in range(count):
+        prefetch(rows[places[min(c + AHEAD, count - 1)] - shard.offset])
+        row = places[c] - shard.offset
+        if found.kind == COSINE:
+            values[c] = cosine_distance(query, found.lengths[i], rows[row], shard.lengths[row])
+        elif found.kind == EUCLIDEAN:
+            values[c] = euclidean_distance(query, rows[row])
+        else:
+            values[c] = chi_square_distance(query, rows[row])
+
+
+@compiled
+def _as_screen(found: Any, i: int) -> None:
+    """Turn one query's exact distances back into screen values: they differ by less than the bound."""
+    for c in range(found.counts[i]):
+        distance = np.float64(found.values[i, c])
+        if found.kind == COSINE:
+            value = distance - 1.0
+        elif found.kind == CHI2:
+            value = 2.0 * distance
+        else:
+            value = (distance * distance - found.lengths[i] ** 2) / 2.0
+        found.values[i, c] = value
+
+
+@compiled
+def collect(screen: Any, first: int, k: int, shard: Any, found: Any, tally: Any) -> None:
+    """Take in one block of screen values for all queries of the tile."""
+    size = screen.shape[1]
+    scale, shift = shard.scale[first : first + size], shard.shift[first : first + size]
+    room = found.values.shape[1]
+    for i in range(screen.shape[0]):
+        found.counts[i] = _gather(
+            screen[i], scale, shift, shard.offset + first, found.limits[i], found.exclude[i],
+            found.values[i], found.places[i], found.counts[i],
+        )
+        if found.counts[i] + TILE > room:
+            _cut(found, i, k, tally, False)
+        if found.counts[i] + TILE > room:
+            _cut(found, i, k, tally, True)
+        # Where the bound cannot tell candidates apart (a collapsed embedding, say), decide among them now.
+        if found.counts[i] + TILE > room:
+            _measure(found, i, shard)
+            found.counts[i] = keep_smallest(found.values[i], found.places[i], found.counts[i], k, tally)
+            _as_screen(found, i)
+            _cut(found, i, k, tally, True)
+
+
+@compiled
+def finish(k: int, shard: Any, found: Any, tally: Any, indices: Any, distances: Any) -> None:
+    """Rank what remains and write it; -1 and infinity where the shard has fewer than k."""
+    room = found.values.shape[1]
+    spare, spare_places = np.empty(room, np.uint32), np.empty(room, np.int32)
+    for i in range(indices.shape[0]):
+        _cut(found, i, k, tally, False)
+        _measure(found, i, shard)
+        sort_candidates(found.values[i], found.places[i], found.counts[i], spare, spare_places, tally)
+        size = min(found.counts[i], k)
+        indices[i, :size] = found.places[i, :size]
+        distances[i, :size] = found.values[i, :size]
+        indices[i, size:] = -1
+        distances[i, size:] = np.inf
