@@ -95,7 +95,7 @@ def _average_precisions(
 def _normalized_gains(tally: Counts, tables: Tables) -> DoubleArray:
     """Return the mean over queries of E[NDCG@k]: the mean gain of an item, discounted k times, over the ideal."""
     distinct, times = np.unique(tally, axis=0, return_counts=True)
-    reached = np.cumsum(tables.discounts)
+    reached = tables.summed
     total, ideal = np.zeros(len(reached)), np.empty(len(reached))
     for row, count in zip(distinct, times, strict=True):
         ideal_dcg(row, tables, ideal)

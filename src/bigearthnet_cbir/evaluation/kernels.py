@@ -25,11 +25,13 @@ class Tables(NamedTuple):
     Attributes:
         over: reciprocals, over[n] = 1 / n with over[0] = 0, up to the greater of K and 64.
         discounts: (K,) 1 / log2(1 + rank).
+        summed: (K,) their sums up to each rank.
         gains: (33,) 2^s - 1.
     """
 
     over: DoubleArray
     discounts: DoubleArray
+    summed: DoubleArray
     gains: DoubleArray
 
 
@@ -37,21 +39,26 @@ def tables_for(top_k: int) -> Tables:
     """Return the constants of curves of length `top_k`."""
     over = np.zeros(max(top_k, 2 * MOST_LABELS) + 1)
     over[1:] = 1 / np.arange(1, len(over))
-    return Tables(over, 1 / np.log2(np.arange(top_k) + 2), np.exp2(np.arange(MOST_LABELS + 1)) - 1)
+    discounts = 1 / np.log2(np.arange(top_k) + 2)
+    return Tables(over, discounts, np.cumsum(discounts), np.exp2(np.arange(MOST_LABELS + 1)) - 1)
 
 
 @compiled
 def ideal_dcg(tally: Any, tables: Any, ideal: Any) -> None:
-    """Write DCG@k of the best order of the items in a tally of shared labels; `ideal` is (K,) float64."""
-    level = tally.size - 1
-    left = tally[level]
-    total = 0.0
-    for i in range(ideal.size):
-        while left == 0 and level > 0:
-            level -= 1
-            left = tally[level]
-        left -= 1
-        total += tables.gains[level] * tables.discounts[i]
+    """Write DCG@k of the best order of the items in a tally of shared labels; `ideal` is (K,) float64.
+
+    Equal items stand together, so each run of them adds its gain times a difference of summed discounts.
+    """
+    start = 0
+    total = before = 0.0
+    for level in range(tally.size - 1, -1, -1):
+        stop = min(start + tally[level], ideal.size)
+        gain = tables.gains[level]
+        for i in range(start, stop):
+            ideal[i] = total + gain * (tables.summed[i] - before)
+        if stop > start:
+            total, before, start = ideal[stop - 1], tables.summed[stop - 1], stop
+    for i in range(start, ideal.size):  # an archive that is smaller than K
         ideal[i] = total
 
 
@@ -62,62 +69,71 @@ def _normalize(dcg: Any, ideal: Any, row: Any) -> None:
 
 
 @compiled
-def _standard_rows(word: Any, items: Any, tables: Any, dcg: Any, rows: Any) -> None:
-    """Write one query's standard curves except NDCG, and its DCG.
-
-    Args:
-        word: uint32 labels of the query, not 0.
-        items: (K,) uint32 labels of the retrieved, in rank order.
-        tables: see Tables.
-        dcg: (K,) float64, written.
-        rows: (7, K) float64, written.
-    """
-    over, discounts, gains = tables.over, tables.discounts, tables.gains
-    labels = np.int64(popcount(word))
-    precision = f1 = ap = wap = gained = 0.0
-    total = 0
-    hits = 0
-    for i in range(items.size):
-        over_rank = over[i + 1]
-        shared = np.int64(popcount(word & items[i]))
-        if shared:
-            size = np.int64(popcount(items[i]))
-            hits += 1
-            total += shared
-            precision += shared * over[size]
-            f1 += 2.0 * shared * over[size + labels]
-            ap += hits * over_rank
-            wap += total * over_rank
-            gained += gains[shared] * discounts[i]
-        rows[PRECISION, i] = precision * over_rank
-        rows[RECALL, i] = total * over[labels] * over_rank
-        rows[F1, i] = f1 * over_rank
-        rows[AP, i] = ap * over[hits]
-        rows[ACG, i] = total * over_rank
-        rows[WAP, i] = wap * over[hits]
-        dcg[i] = gained
+def _add(sums: Any, rows: Any) -> None:
+    flat, added = sums.reshape(-1), rows.reshape(-1)
+    for i in range(flat.size):
+        flat[i] += added[i]
 
 
 @compiled
-def _original_rows(word: Any, items: Any, tables: Any, rows: Any) -> None:
-    """Write one query's original precision, recall, F1 (of the single item at a rank) and WAP; see _standard_rows."""
-    over = tables.over
+def _meet(word: Any, items: Any, tables: Any, pairs: Any) -> None:
+    """Write what a query shares with each retrieved item: (4, K) float64 of s, precision, F1, gain."""
+    over, gains = tables.over, tables.gains
     labels = np.int64(popcount(word))
-    wap = 0.0
-    total = 0
-    hits = 0
     for i in range(items.size):
-        over_rank = over[i + 1]
         shared = np.int64(popcount(word & items[i]))
         size = np.int64(popcount(items[i]))
+        pairs[0, i] = shared
+        pairs[1, i] = shared * over[size]
+        pairs[2, i] = 2.0 * shared * over[size + labels]
+        pairs[3, i] = gains[shared] * tables.discounts[i]
+
+
+@compiled
+def _accumulate(labels: int, pairs: Any, tables: Any, rows: Any, original: Any, dcg: Any) -> None:
+    """Write one query's curves except NDCG, in rank order, and its DCG.
+
+    Nothing in the loop branches on the data: half of all items are relevant, so a branch would be guessed wrong often.
+
+    Args:
+        labels: number of the query's labels, at least 1.
+        pairs: (4, K) from _meet.
+        tables: see Tables.
+        rows: (7, K) float64 standard curves, written.
+        original: (7, K) float64, the original's WAP written; its other curves are copied from `pairs`.
+        dcg: (K,) float64, written.
+    """
+    over = tables.over
+    over_labels = over[labels]
+    precision = f1 = ap = wap = wap_original = gained = total = 0.0
+    hits = 0
+    for i in range(dcg.size):
+        over_rank = over[i + 1]
+        shared = pairs[0, i]
+        hit = shared > 0.0
+        hits += hit
         total += shared
-        if shared:
-            hits += 1
-            wap += total * over_rank * over_rank
-        rows[PRECISION, i] = shared * over[size]
-        rows[RECALL, i] = shared * over[labels]
-        rows[F1, i] = 2.0 * shared * over[size + labels]
-        rows[WAP, i] = wap * over[hits]
+        precision += pairs[1, i]
+        f1 += pairs[2, i]
+        gained += pairs[3, i]
+        mean_gain = total * over_rank
+        relevant = np.float64(hit)
+        ap += relevant * (hits * over_rank)
+        wap += relevant * mean_gain
+        wap_original += relevant * (mean_gain * over_rank)
+        over_hits = over[hits]
+        rows[PRECISION, i] = precision * over_rank
+        rows[RECALL, i] = mean_gain * over_labels
+        rows[F1, i] = f1 * over_rank
+        rows[AP, i] = ap * over_hits
+        rows[ACG, i] = mean_gain
+        rows[WAP, i] = wap * over_hits
+        original[WAP, i] = wap_original * over_hits
+        dcg[i] = gained
+    original[PRECISION] = pairs[1]
+    original[F1] = pairs[2]
+    for i in range(dcg.size):
+        original[RECALL, i] = pairs[0, i] * over_labels
 
 
 @compiled
@@ -141,7 +157,7 @@ def add_rows(
     counted = 0
     length = indices.shape[1]
     items, dcg, ideal = np.empty(length, np.uint32), np.empty(length, np.float64), np.empty(length, np.float64)
-    rows, original_rows = np.empty_like(standard), np.zeros_like(original)
+    pairs, rows, original_rows = np.empty((4, length)), np.empty_like(standard), np.zeros_like(original)
     retrieved = np.empty(MOST_LABELS + 1, np.int64)
     for q in range(queries.size):
         word = queries[q]
@@ -152,14 +168,14 @@ def add_rows(
         for i in range(length):
             items[i] = archive[indices[q, i]]
             retrieved[popcount(word & items[i])] += 1
-        _standard_rows(word, items, tables, dcg, rows)
+        _meet(word, items, tables, pairs)
+        _accumulate(np.int64(popcount(word)), pairs, tables, rows, original_rows, dcg)
         ideal_dcg(tallies[q], tables, ideal)
         _normalize(dcg, ideal, rows[NDCG])
-        standard += rows
-        _original_rows(word, items, tables, original_rows)
         ideal_dcg(retrieved, tables, ideal)
         _normalize(dcg, ideal, original_rows[NDCG])
-        original += original_rows
+        _add(standard, rows)
+        _add(original, original_rows)
     return counted
 
 
@@ -170,14 +186,15 @@ def standard_at(
     """Write (7, Q, R) standard values at the given ranks (from 1); NaN for queries without labels; see add_rows."""
     length = indices.shape[1]
     items, dcg, ideal = np.empty(length, np.uint32), np.empty(length, np.float64), np.empty(length, np.float64)
-    rows = np.empty((CURVES, length), np.float64)
+    pairs, rows, unused = np.empty((4, length)), np.empty((CURVES, length)), np.empty((CURVES, length))
     for q in range(queries.size):
         if queries[q] == 0:
             values[:, q, :] = np.nan
             continue
         for i in range(length):
             items[i] = archive[indices[q, i]]
-        _standard_rows(queries[q], items, tables, dcg, rows)
+        _meet(queries[q], items, tables, pairs)
+        _accumulate(np.int64(popcount(queries[q])), pairs, tables, rows, unused, dcg)
         ideal_dcg(tallies[q], tables, ideal)
         _normalize(dcg, ideal, rows[NDCG])
         for r in range(ranks.size):

@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def compiled(function: F) -> F:
     """Compile with numba; the result is cached on disk and runs without Python's global lock."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def _popcount(_context: Any, word: Any) -> Any:
