@@ -83,6 +83,9 @@ def test_a_dead_node_changes_nothing(cluster: object, many_tasks: None) -> None:
         found = [next(blocks)[1] for _ in range(4)]
         cluster.remove_node(cluster.removable[0], allow_graceful=False)  # type: ignore[attr-defined]
         found += [part for _, part in blocks]
+        deadline = time.monotonic() + 60  # the head notices a dead node some seconds after it is gone
+        while len([node for node in ray.nodes() if node["Alive"]]) > 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
         assert len([node for node in ray.nodes() if node["Alive"]]) == 2
     assert_same(joined(found, K), expected)
 
