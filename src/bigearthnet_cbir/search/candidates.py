@@ -30,7 +30,7 @@ from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray
 TILE = 1024
 """Archive rows of a block: with 256 queries, 1 MiB of screen values."""
 
-AHEAD = 2
+AHEAD = 4
 """Rows asked for before they are measured."""
 
 LEAST_ROOM = 320
@@ -44,6 +44,7 @@ class Candidates(NamedTuple):
         kind: COSINE, EUCLIDEAN or CHI2.
         queries: (Q, D) float64.
         lengths: (Q,) float64.
+        centres: (Q,) float64 part of the cosine that all rows share and screen values leave out.
         absolute: (Q,) float64 bound on a screen value's error.
         relative: the same, as a fraction of the value.
         values: (Q, R) float32 screen values.
@@ -56,6 +57,7 @@ class Candidates(NamedTuple):
     kind: int
     queries: DoubleArray
     lengths: DoubleArray
+    centres: DoubleArray
     absolute: DoubleArray
     relative: float
     values: FloatArray
@@ -127,7 +129,7 @@ def _as_screen(found: Any, i: int) -> None:
     for c in range(found.counts[i]):
         distance = np.float64(found.values[i, c])
         if found.kind == COSINE:
-            value = distance - 1.0
+            value = distance - 1.0 + found.centres[i]
         elif found.kind == CHI2:
             value = 2.0 * distance
         else:
@@ -136,14 +138,25 @@ def _as_screen(found: Any, i: int) -> None:
 
 
 @compiled
-def collect(screen: Any, first: int, k: int, shard: Any, found: Any, tally: Any) -> None:
-    """Take in one block of screen values for all queries of the tile."""
-    size = screen.shape[1]
-    scale, shift = shard.scale[first : first + size], shard.shift[first : first + size]
+def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any, tally: Any) -> None:
+    """Take in one block of screen values for all queries of the tile.
+
+    Args:
+        screen: (>= Q, S) float32 products of the queries with rows `first` on; what stands beyond the tile's queries
+            and rows is not read.
+        scales: (N,) float32 that turn a row's products into similarities.
+        first: the block's first row.
+        k: how many are wanted.
+        shard: the whole shard.
+        found: the tile's candidates so far.
+        tally: (DIGITS,) int32 scratch.
+    """
+    size = min(TILE, screen.shape[1], shard.shift.size - first)
+    scale, shift = scales[first : first + size], shard.shift[first : first + size]
     room = found.values.shape[1]
-    for i in range(screen.shape[0]):
+    for i in range(found.counts.size):
         found.counts[i] = _gather(
-            screen[i], scale, shift, shard.offset + first, found.limits[i], found.exclude[i],
+            screen[i, :size], scale, shift, shard.offset + first, found.limits[i], found.exclude[i],
             found.values[i], found.places[i], found.counts[i],
         )
         if found.counts[i] + TILE > room:

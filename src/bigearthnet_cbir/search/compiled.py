@@ -1,7 +1,8 @@
-"""What every compiled search kernel shares: the typed decorator, population count, read-only views."""
+"""What every compiled search kernel shares: the typed decorator, cores, population count, read-only views."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,11 @@ def _drop_stale_caches() -> None:
 
 
 _drop_stale_caches()
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compiled(function: F) -> F:

@@ -6,7 +6,6 @@ workers or machines.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from bigearthnet_cbir.search.compiled import available_cores
 from bigearthnet_cbir.search.hamming import as_words, nearest_codes
 from bigearthnet_cbir.search.merging import merge
 from bigearthnet_cbir.search.plan import (
@@ -29,10 +29,11 @@ from bigearthnet_cbir.search.plan import (
     exclude_block,
     query_block,
     row_bytes,
+    shard_rows,
     shards_of,
 )
 from bigearthnet_cbir.search.screening import nearest_features
-from bigearthnet_cbir.search.shards import CodeShard, Shard
+from bigearthnet_cbir.search.shards import CodeShard, PreparedArchive, Shard, cut_shard
 from bigearthnet_cbir.types import IntArray, Neighbours
 
 ARCHIVE_BYTES = 2 << 30
@@ -61,7 +62,7 @@ def search(
 
     Args:
         queries: (Q, D) float32 features, or (Q, B) packed uint8 codes for hamming. Anything that slices by rows.
-        archive: (N, D) or (N, B), likewise.
+        archive: (N, D) or (N, B), likewise; or a PreparedArchive, which saves its preparation on every further call.
         k: neighbours per query, 1 ... N.
         distance: cosine, euclidean, chi2 or hamming.
         exclude: (Q, E) archive positions that a query must not get (itself, say), padded with -1.
@@ -100,11 +101,6 @@ def iter_search(
     """
     job = check_job(queries, archive, k, distance, exclude)
     return _blocks(job, start, block, threads or available_cores())
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def search_tile(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int, exclude: IntArray) -> Neighbours:
@@ -180,13 +176,17 @@ class _Archive:
     def __init__(self, job: Job, start: int, threads: int) -> None:
         size, bytes_each = job.archive.shape[0], row_bytes(job)
         self._job = job
-        self._fits = isinstance(job.archive, np.ndarray) or size * bytes_each <= ARCHIVE_BYTES
+        whole = job.archive if isinstance(job.archive, PreparedArchive) else None
+        fits = whole is not None or isinstance(job.archive, np.ndarray) or size * bytes_each <= ARCHIVE_BYTES
         few = job.queries.shape[0] - start < 2 * threads * QUERY_TILE
-        wanted = (threads if few else 1) if self._fits else -(-size * bytes_each // SHARD_BYTES)
-        self._rows = max(LEAST_SHARD, -(-size // wanted))
+        wanted = (threads if few else 1) if fits else -(-size * bytes_each // SHARD_BYTES)
+        self._rows = max(LEAST_SHARD, shard_rows(size, wanted))
         self.pieces = -(-size // self._rows)
-        self.queries_per_pass = QUERY_TILE * threads * (BLOCKS_PER_THREAD if self._fits else 16 * BLOCKS_PER_THREAD)
-        self._kept = list(shards_of(job, self._rows)) if self._fits else None
+        self.queries_per_pass = QUERY_TILE * threads * (BLOCKS_PER_THREAD if fits else 16 * BLOCKS_PER_THREAD)
+        self._kept = None
+        if fits:
+            whole = whole or PreparedArchive(job.archive, job.distance)
+            self._kept = [cut_shard(whole.shard, first, stop) for first, stop in cut(size, self._rows)]
 
     def __iter__(self) -> Iterator[Shard]:
         return iter(self._kept) if self._kept is not None else shards_of(self._job, self._rows)

@@ -24,6 +24,7 @@ from bigearthnet_cbir.search.plan import (
     exclude_block,
     query_block,
     row_bytes,
+    shard_rows,
     shards_of,
 )
 from bigearthnet_cbir.search.shards import Shard
@@ -85,7 +86,7 @@ def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None
             num_cpus=num_cpu,
             include_dashboard=False,
             # What does not fit is spilled to disk by Ray.
-            object_store_memory=LEAST_STORE + min(archive_bytes * 9 // 8, memory // 2),
+            object_store_memory=LEAST_STORE + min(archive_bytes * 7 // 4, memory // 2),
             **quiet,
         )
     finally:
@@ -108,7 +109,7 @@ def _cut_for(job: Job, start: int, num_cpu: int) -> _Cut:
     tiles = -(-(job.queries.shape[0] - start) // QUERY_TILE)
     if tiles < TASKS_PER_WORKER * num_cpu:  # too few queries to go round: cut the archive instead
         shards = max(shards, min(num_cpu, -(-size // QUERY_TILE)))
-    rows = -(-size // shards)
+    rows = shard_rows(size, shards)
     fair = max(1, tiles // (TASKS_PER_WORKER * num_cpu))
     return _Cut(QUERY_TILE * max(1, min(PAIRS_PER_TASK // (rows * QUERY_TILE), fair)), rows)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.distances import check_distance, check_features
-from bigearthnet_cbir.search.shards import Shard, as_rows, lengths_of, make_shard
+from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, Shard, as_rows, cut_shard, lengths_of, make_shard
 from bigearthnet_cbir.types import IntArray
 
 QUERY_TILE = 256
@@ -57,6 +57,8 @@ def check_job(
         SearchError: the shapes do not go together, the distance is unknown, or k is not in 1 ... N.
     """
     check_distance(distance)
+    if isinstance(archive, PreparedArchive) and archive.distance != distance:
+        raise SearchError(f"distance is {distance}, but the archive was prepared for {archive.distance}; use that")
     if len(queries.shape) != 2 or len(archive.shape) != 2:
         raise SearchError(f"queries {queries.shape} and archive {archive.shape}; a search needs (Q, D) and (N, D)")
     if queries.shape[1] != archive.shape[1]:
@@ -115,6 +117,14 @@ def cut(total: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
 
 
 def shards_of(job: Job, rows: int) -> Iterator[Shard]:
-    """Yield the archive as prepared shards of at most `rows` rows."""
+    """Yield the archive as prepared shards of at most `rows` rows, a multiple of ALIGNED."""
     for start, stop in cut(job.archive.shape[0], rows):
-        yield make_shard(job.archive[start:stop], start, job.distance)
+        if isinstance(job.archive, PreparedArchive):
+            yield cut_shard(job.archive.shard, start, stop)
+        else:
+            yield make_shard(job.archive[start:stop], start, job.distance)
+
+
+def shard_rows(size: int, shards: int) -> int:
+    """Return the rows of each of about so many shards of an archive."""
+    return -(-size // shards // ALIGNED) * ALIGNED

@@ -1,14 +1,16 @@
-"""Exact k nearest float features of an archive shard: screen with float32 blocks, then decide in double precision.
+"""Exact k nearest float features of an archive shard: screen with blocks of products, then decide in double precision.
 
-A matrix product gives a cheap value for every pair (minus the similarity, scaled and shifted: smaller is nearer)
-together with a bound on its error. Whoever lies further behind the k-th value than the bound allows cannot be
-among the k nearest; the few that remain are measured exactly (`distances.exact_distance`) and ranked by that.
-So the screen changes how long a search takes and never what it returns. Error bound: Higham 2002, "Accuracy and
-Stability of Numerical Algorithms", section 3.1, which holds for every order of the additions.
+A matrix product (of float32, or for the cosine of 16-bit integers, see `panels`) gives a cheap value for every pair
+(minus the similarity, scaled and shifted: smaller is nearer) together with a bound on its error. Whoever lies further
+behind the k-th value than the bound allows cannot be among the k nearest; the few that remain are measured exactly
+(`distances`) and ranked by that. So the screen changes how long a search takes and never what it returns. Bound of
+the float32 products: Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1, which holds for every
+order of the additions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ import numpy as np
 from bigearthnet_cbir.search.candidates import LEAST_ROOM, TILE, Candidates, collect, finish
 from bigearthnet_cbir.search.compiled import compiled_loosely, read_only
 from bigearthnet_cbir.search.distances import KINDS
+from bigearthnet_cbir.search.pair_products import PANEL
+from bigearthnet_cbir.search.panels import RoundedQueries, round_queries, screen_panels
 from bigearthnet_cbir.search.selection import DIGITS
 from bigearthnet_cbir.search.shards import FeatureShard, lengths_of
 from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray, Neighbours
@@ -59,7 +63,7 @@ def start_tile(
         relative = (width + SLACK) * UNIT
     room = 2 * k + TILE + LEAST_ROOM
     return Candidates(
-        KINDS[distance], queries.astype(np.float64), lengths, absolute, relative,
+        KINDS[distance], queries.astype(np.float64), lengths, np.zeros(count), absolute, relative,
         np.empty((count, room), np.float32), np.empty((count, room), np.int32),
         np.zeros(count, np.int64), np.full(count, np.inf, np.float32), read_only(exclude),
     )
@@ -69,6 +73,32 @@ def unit_rows(queries: FloatArray, lengths: DoubleArray) -> FloatArray:
     """Return the queries at length 1, zero vectors as they are."""
     divisors = np.where(lengths > 0, lengths, 1.0)
     return (queries / divisors[:, None]).astype(np.float32)
+
+
+def _products(
+    queries: FloatArray, shard: FeatureShard, distance: str, found: Candidates
+) -> Iterator[tuple[int, FloatArray]]:
+    """Yield (first row, (Q, TILE) screen products) of one block of the shard after the other, in the same memory."""
+    screened = unit_rows(queries, found.lengths) if distance == "cosine" else read_only(queries)
+    memory = np.empty(len(queries) * TILE, np.float32)
+    for first in range(0, len(shard.rows), TILE):
+        rows = shard.rows[first : first + TILE]
+        screen = memory[: len(queries) * len(rows)].reshape(len(queries), len(rows))
+        if distance == "chi2":
+            _chi_square_screen(screened, rows, screen)
+        else:
+            np.matmul(screened, rows.T, out=screen)
+        yield first, screen
+
+
+def _rounded_products(rounded: RoundedQueries, shard: FeatureShard) -> Iterator[tuple[int, FloatArray]]:
+    """Like `_products`, from integers; the blocks have a few columns more than rows."""
+    # Rows a whole 4 KiB apart would all fall into the same few lines of the cache.
+    screen = np.empty((len(rounded.values), TILE + PANEL), np.float32)
+    for first in range(0, len(shard.rows), TILE):
+        block = shard.panels.values[first // PANEL : (first + TILE) // PANEL]
+        screen_panels(rounded.values, rounded.steps, block, screen)
+        yield first, screen
 
 
 def nearest_features(queries: FloatArray, shard: FeatureShard, distance: str, k: int, exclude: IntArray) -> Neighbours:
@@ -84,17 +114,16 @@ def nearest_features(queries: FloatArray, shard: FeatureShard, distance: str, k:
         exclude: (Q, E) int32 archive positions to leave out, each row ascending.
     """
     found = start_tile(queries, shard, distance, k, exclude)
-    screened = unit_rows(queries, found.lengths) if distance == "cosine" else read_only(queries)
+    if len(shard.panels.values):
+        rounded = round_queries(found.queries, found.lengths, shard.panels)
+        absolute = rounded.bounds + SLACK * UNIT + queries.shape[1] * 2.0**-120
+        found = found._replace(centres=rounded.centres, absolute=absolute)
+        blocks, scales = _rounded_products(rounded, shard), shard.panels.steps
+    else:
+        blocks, scales = _products(queries, shard, distance, found), shard.scale
     tally = np.empty(DIGITS, np.int32)
-    memory = np.empty(len(queries) * TILE, np.float32)
-    for first in range(0, len(shard.rows), TILE):
-        rows = shard.rows[first : first + TILE]
-        screen = memory[: len(queries) * len(rows)].reshape(len(queries), len(rows))
-        if distance == "chi2":
-            _chi_square_screen(screened, rows, screen)
-        else:
-            np.matmul(screened, rows.T, out=screen)
-        collect(screen, first, k, shard, found, tally)
+    for first, screen in blocks:
+        collect(screen, scales, first, k, shard, found, tally)
     indices, distances = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
     finish(k, shard, found, tally, indices, distances)
     return Neighbours(indices, distances)

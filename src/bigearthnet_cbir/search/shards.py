@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
+from bigearthnet_cbir.search.bitslices import CHUNK
 from bigearthnet_cbir.search.compiled import read_only
-from bigearthnet_cbir.search.distances import check_features, row_lengths
+from bigearthnet_cbir.search.distances import check_distance, check_features, row_lengths
 from bigearthnet_cbir.search.hamming import as_planes
+from bigearthnet_cbir.search.pair_products import PANEL
+from bigearthnet_cbir.search.panels import NO_PANELS, Panels, make_panels
 from bigearthnet_cbir.types import DoubleArray, FloatArray
 
 
@@ -24,6 +27,7 @@ class FeatureShard(NamedTuple):
         scale: (N,) float32 factor that turns a screen product into a similarity.
         shift: (N,) float32 that a similarity is subtracted from.
         longest: greatest of `lengths`.
+        panels: the rows as integers, for the cosine's screen; NO_PANELS for other distances.
     """
 
     offset: int
@@ -32,6 +36,7 @@ class FeatureShard(NamedTuple):
     scale: FloatArray
     shift: FloatArray
     longest: float
+    panels: Panels
 
 
 class CodeShard(NamedTuple):
@@ -49,6 +54,9 @@ class CodeShard(NamedTuple):
 
 
 Shard = FeatureShard | CodeShard
+
+ALIGNED = max(CHUNK, PANEL)
+"""Rows that a shard may be cut at: whole groups of codes, whole panels of features."""
 
 
 def as_rows(array: Any, distance: str, whose: str) -> npt.NDArray[Any]:
@@ -96,4 +104,51 @@ def make_shard(array: Any, offset: int, distance: str) -> Shard:
     else:
         scale = -scale
     longest = float(lengths.max(initial=0.0))
-    return FeatureShard(offset, read_only(rows), read_only(lengths), read_only(scale), read_only(shift), longest)
+    panels = make_panels(rows, lengths) if distance == "cosine" else NO_PANELS
+    return FeatureShard(
+        offset, read_only(rows), read_only(lengths), read_only(scale), read_only(shift), longest, panels
+    )
+
+
+def cut_shard(shard: Shard, first: int, stop: int) -> Shard:
+    """Return rows first ... stop - 1 of a shard, in the same memory; `first` is a multiple of ALIGNED."""
+    if isinstance(shard, CodeShard):
+        return CodeShard(shard.offset + first, stop - first, shard.planes[first // CHUNK : -(-stop // CHUNK)])
+    panels = shard.panels
+    return shard._replace(
+        offset=shard.offset + first,
+        **{name: getattr(shard, name)[first:stop] for name in ("rows", "lengths", "scale", "shift")},
+        panels=panels._replace(
+            values=panels.values[first // PANEL : -(-stop // PANEL)], steps=panels.steps[first:stop]
+        ),
+    )
+
+
+class PreparedArchive:
+    """An archive checked and laid out once, to be searched many times: give it to `search` in the array's place.
+
+    Attributes:
+        shape: of the archive.
+        distance: the only one that it can be searched by.
+        shard: all of it.
+    """
+
+    def __init__(self, archive: Any, distance: str) -> None:
+        """Prepare an archive.
+
+        Args:
+            archive: (N, D) float32 features, or (N, B) packed uint8 codes for hamming; anything that slices by rows.
+            distance: cosine, euclidean, chi2 or hamming.
+
+        Raises:
+            SearchError: see `make_shard`.
+        """
+        check_distance(distance)
+        self._rows = archive
+        self.shape: tuple[int, ...] = tuple(archive.shape)
+        self.distance = distance
+        self.shard = make_shard(archive[0 : self.shape[0]], 0, distance)
+
+    def __getitem__(self, rows: slice) -> Any:
+        """Return consecutive rows as they were given."""
+        return self._rows[rows]

@@ -1,0 +1,175 @@
+"""Cosine screens from products of 16-bit integers: about twice as many a second as in float32 (AVX2).
+
+Archive rows, at length 1, are moved to their common middle m and rounded to integers of their own step, and so are
+the queries. For a query u and a row v, <u, v> = <u, m> + <u, v - m>: the first term is the same for all rows, and the
+second is as small as the archive is narrow, so that rounding costs a collapsed embedding no more than a spread one.
+By the inequality of Cauchy and Schwarz the rounded product is off by at most
+
+    |u - u'| max |v - m| + |u'| max |(v - m) - (v - m)'|,
+
+where u' and (v - m)' are what the integers stand for. The lengths on the right are measured, so the bound is certain.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.search.compiled import available_cores, compiled, compiled_loosely, read_only
+from bigearthnet_cbir.search.pair_products import PANEL, QUERIES_AT_ONCE, has_pair_products, pair_products
+from bigearthnet_cbir.types import DoubleArray, FloatArray
+
+MOST: Final = 2**31 - 1
+GREATEST: Final = 2**15 - 1
+MIDDLE_ROWS: Final = 4096
+"""Rows that the middle is taken from. Any middle is right; this many are as good as all."""
+
+ROWS_AT_ONCE: Final = 1 << 14
+"""Rows that a thread rounds at a time: whole panels."""
+
+SAFE: Final = 1.0 + 1e-6
+"""Widens measured lengths by more than the roundings of measuring them."""
+
+Integers = npt.NDArray[np.int16]
+
+
+class Panels(NamedTuple):
+    """Rounded archive rows, 16 of them side by side.
+
+    Attributes:
+        values: (ceil(N / 16), ceil(D / 2), 16, 2) int16; none where this processor has no fast integer products.
+        steps: (N,) float32 that a row's integers are multiples of.
+        middle: (D,) float64 that was subtracted from the rows.
+        reach: greatest length of a row less the middle.
+        error: greatest length of what rounding took from a row.
+    """
+
+    values: Integers
+    steps: FloatArray
+    middle: DoubleArray
+    reach: float
+    error: float
+
+
+NO_PANELS: Final = Panels(
+    np.empty((0, 0, PANEL, 2), np.int16), np.empty(0, np.float32), np.empty(0, np.float64), 0.0, 0.0
+)
+
+
+def largest_integer(width: int) -> int:
+    """Return the greatest magnitude for which the products of `width` pairs still sum to an int32."""
+    return min(GREATEST, math.isqrt(MOST // (width + width % 2)))
+
+
+@compiled_loosely
+def _round_row(row: Any, length: float, middle: Any, largest: float, spare: Any, integers: Any) -> Any:
+    """Write (row / length - middle) / step to (D,) integers; return step, squared length, squared error."""
+    inverse = 1.0 / length if length > 0.0 else 0.0
+    reach, top = 0.0, 0.0
+    for d in range(spare.size):
+        value = row[d] * inverse - middle[d]
+        spare[d] = value
+        reach += value * value
+        top = max(top, abs(value))
+    step = np.float32(top / largest)
+    inverse = 1.0 / np.float64(step) if step > np.float32(1e-30) else 0.0
+    error = 0.0
+    for d in range(spare.size):
+        whole = np.int16(np.int32(np.rint(spare[d] * inverse)))
+        integers[d] = whole
+        left = spare[d] - whole * np.float64(step)
+        error += left * left
+    return step, reach, error
+
+
+@compiled
+def _round_rows(
+    rows: Any, lengths: Any, middle: Any, largest: float, start: int, stop: int, values: Any, steps: Any
+) -> Any:
+    """Round rows start ... stop - 1 into their panels; return the greatest squared length and squared error."""
+    spare = np.empty(rows.shape[1], np.float64)
+    integers = np.zeros(2 * values.shape[1], np.int16)
+    reach, error = 0.0, 0.0
+    for row in range(start, stop):
+        step, squared, lost = _round_row(
+            rows[row], lengths[row], middle, largest, spare, integers[: rows.shape[1]]
+        )
+        steps[row] = step
+        reach, error = max(reach, squared), max(error, lost)
+        place = values[row // PANEL, :, row % PANEL, :]
+        for pair in range(values.shape[1]):
+            place[pair, 0] = integers[2 * pair]
+            place[pair, 1] = integers[2 * pair + 1]
+    return reach, error
+
+
+def make_panels(rows: FloatArray, lengths: DoubleArray) -> Panels:
+    """Round (N, D) float32 archive rows of the given (N,) lengths for the cosine."""
+    if not has_pair_products():
+        return NO_PANELS
+    size, width = rows.shape
+    some = slice(None, None, max(1, size // MIDDLE_ROWS))
+    middle = (rows[some] / np.where(lengths[some] > 0, lengths[some], 1.0)[:, None]).mean(axis=0, dtype=np.float64)
+    values = np.zeros((-(-size // PANEL), -(-width // 2), PANEL, 2), np.int16)
+    steps = np.empty(size, np.float32)
+
+    def round_from(start: int) -> tuple[float, float]:
+        stop, largest = min(start + ROWS_AT_ONCE, size), float(largest_integer(width))
+        reached: tuple[float, float] = _round_rows(
+            read_only(rows), read_only(lengths), middle, largest, start, stop, values, steps
+        )
+        return reached
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        reach, error = np.array(list(pool.map(round_from, range(0, size, ROWS_AT_ONCE)))).max(axis=0)
+    return Panels(read_only(values), read_only(steps), middle, math.sqrt(reach) * SAFE, math.sqrt(error) * SAFE)
+
+
+class RoundedQueries(NamedTuple):
+    """A tile of queries, ready for the screen.
+
+    Attributes:
+        values: (Q', 2 ceil(D / 2)) int16, Q' a multiple of QUERIES_AT_ONCE.
+        steps: (Q',) float32.
+        centres: (Q,) float64 products of the queries at length 1 with the middle.
+        bounds: (Q,) float64 that a screen value is at most off by, but for float32 roundings of the result.
+    """
+
+    values: Integers
+    steps: FloatArray
+    centres: DoubleArray
+    bounds: DoubleArray
+
+
+def round_queries(queries: DoubleArray, lengths: DoubleArray, panels: Panels) -> RoundedQueries:
+    """Round (Q, D) queries of the given (Q,) lengths for one archive."""
+    count, width = queries.shape
+    units = queries / np.where(lengths > 0, lengths, 1.0)[:, None]
+    steps = np.abs(units).max(axis=1).astype(np.float32) / np.float32(largest_integer(width) - 1)
+    whole = np.rint(units / np.where(steps > 0, steps, 1.0).astype(np.float64)[:, None])
+    lost = np.sqrt(((units - whole * steps[:, None].astype(np.float64)) ** 2).sum(axis=1)) * SAFE
+    values = np.zeros((-(-count // QUERIES_AT_ONCE) * QUERIES_AT_ONCE, 2 * panels.values.shape[1]), np.int16)
+    values[:count, :width] = whole
+    padded = np.zeros(len(values), np.float32)
+    padded[:count] = steps
+    bounds = lost * panels.reach + (SAFE + lost) * panels.error
+    return RoundedQueries(values, padded, units @ panels.middle, bounds)
+
+
+@compiled
+def screen_panels(queries: Any, query_steps: Any, panels: Any, screen: Any) -> None:
+    """Write the products of all queries with the rows of some panels, each times its query's step.
+
+    Args:
+        queries: (Q', D') int16.
+        query_steps: (Q',) float32.
+        panels: (P, D' / 2, 16, 2) int16.
+        screen: (Q', S) float32, S >= 16 P.
+    """
+    for panel in range(panels.shape[0]):
+        for first in range(0, queries.shape[0], QUERIES_AT_ONCE):
+            pair_products(queries, query_steps, first, panels, panel, screen)
