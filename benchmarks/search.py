@@ -133,9 +133,9 @@ def main() -> None:
     rows = []
     for size in sizes:
         for k in RANKS:
-            rows += [hamming(size, k, 3), cosine(size, k, 3)]
+            rows += [hamming(size, k, 5), cosine(size, k, 5)]
             print(rows[-2], rows[-1], sep="\n", file=sys.stderr)
-    rows.append(chi_square(2))
+    rows.append(chi_square(5))
     write_results("search_quick" if quick else "search", rows)
 
 

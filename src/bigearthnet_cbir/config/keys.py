@@ -110,7 +110,7 @@ class Config:
     )
     distance: str = key(Choice(("cosine", "hamming", "euclidean", "chi2")), "distance between two vectors", "cosine")
     top_k: int = key(Integer(1), "ranks kept and scored per query", 1000)
-    num_cpu: int = key(Integer(0), "Ray workers for retrieval; 0 searches in this process, without Ray", 0)
+    num_cpu: int = key(Integer(0), "Ray workers for retrieval; 0: this process, on its GPU if `device` is one", 0)
     ray_address: str | None = key(Text(), "auto or host:port joins a running Ray cluster", None, optional=True)
 
     source: str = field(default="configuration", compare=False)

@@ -19,10 +19,12 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.chance import chance_curves
 from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
+from bigearthnet_cbir.pipelines.assembly import choose_device
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.sources import FeatureSource, baseline_source, checkpoint_source
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
+from bigearthnet_cbir.search.gpu import iter_search_on_device
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
 from bigearthnet_cbir.storage.features import FUSED, S1, S2, open_features, read_fingerprint, read_labels, read_names
@@ -76,11 +78,19 @@ def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, 
     if read_fingerprint(folder.retrieval) == wanted:
         logger.info("%s is up to date: reused", folder.retrieval)
         return folder.retrieval
-    _search_and_score(config, folder, source, wanted)
+    search_and_score(config, folder, source, wanted)
     return folder.retrieval
 
 
-def _search_and_score(config: Config, folder: RunFolder, source: FeatureSource, wanted: str) -> None:
+def search_and_score(config: Config, folder: RunFolder, source: FeatureSource, wanted: str) -> None:
+    """Search every direction of a source between query.h5 and archive.h5 of a folder, score it, publish retrieval.h5.
+
+    Args:
+        config: the run's configuration.
+        folder: where the files are.
+        source: names the directions.
+        wanted: fingerprint that the results get; an interrupted search of the same goes on.
+    """
     query_labels, archive_labels = read_labels(folder.query), read_labels(folder.archive)
     exclude = own_positions(folder)
     largest = len(archive_labels) - (0 if exclude is None else 1)
@@ -166,13 +176,7 @@ def _search_direction(
     queries, vectors = _sides(config, direction, query, archive)
     start = partial.finished(direction)
     began = time.perf_counter()
-    blocks: Iterator[tuple[int, Neighbours]]
-    if config.num_cpu == 0:
-        blocks = iter_search(queries, vectors, k, config.distance, exclude=exclude, start=start)
-    else:
-        blocks = iter_search_on_ray(
-            queries, vectors, k, config.distance, num_cpu=config.num_cpu, exclude=exclude, start=start
-        )
+    blocks = _blocks(config, queries, vectors, k, exclude, start)
     with tqdm(total=len(queries), initial=start, desc=f"search {direction}", unit="query", disable=None) as bar:
         for position, found in blocks:
             partial.store(file, direction, position, found)
@@ -181,6 +185,22 @@ def _search_direction(
     compared = (len(queries) - start) * len(vectors)
     rate = compared / seconds
     logger.info("searched %s: %s distances, %.1f s, %.3g pairs/s", direction, f"{compared:,}", seconds, rate)
+
+
+def _blocks(
+    config: Config, queries: Any, vectors: Any, k: int, exclude: IntArray | None, start: int
+) -> Iterator[tuple[int, Neighbours]]:
+    """Search on Ray workers, or in this process on its GPU, or else on its cores: the results are the same."""
+    if config.num_cpu:
+        return iter_search_on_ray(
+            queries, vectors, k, config.distance, num_cpu=config.num_cpu, exclude=exclude, start=start
+        )
+    device = choose_device(config)
+    if device.type == "cuda":
+        return iter_search_on_device(
+            queries, vectors, k, config.distance, exclude=exclude, start=start, device=str(device)
+        )
+    return iter_search(queries, vectors, k, config.distance, exclude=exclude, start=start)
 
 
 def _score_direction(

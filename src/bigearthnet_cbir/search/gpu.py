@@ -7,6 +7,7 @@ index. A query whose screen cannot tell enough candidates apart is searched on t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,18 +43,31 @@ def search_on_device(
     device: str = "cuda",
 ) -> Neighbours:
     """Return what knn.search returns, computed by torch on `device` ("cuda", "cuda:1", "cpu"); see there."""
+    blocks = iter_search_on_device(queries, archive, k, distance, exclude, device=device)
+    return joined([found for _, found in blocks], k)
+
+
+def iter_search_on_device(
+    queries: Sliceable,
+    archive: Sliceable,
+    k: int,
+    distance: str,
+    exclude: Sliceable | None = None,
+    *,
+    start: int = 0,
+    device: str = "cuda",
+) -> Iterator[tuple[int, Neighbours]]:
+    """Yield what knn.iter_search yields, computed by torch on `device`; the archive is kept in memory."""
     job = check_job(queries, archive, k, distance, exclude)
     whole = archive[0 : archive.shape[0]]
     codes = as_rows(whole, distance, "archive") if distance == "hamming" else None
     shard = make_shard(whole, 0, distance) if codes is None else None
-    blocks = []
-    for first, stop in cut(queries.shape[0], QUERY_BLOCK):
+    for first, stop in cut(queries.shape[0], QUERY_BLOCK, start):
         rows, left_out = query_block(job, first, stop), exclude_block(job, first, stop)
         if isinstance(shard, FeatureShard):
-            blocks.append(_features_block(job, rows, shard, left_out, device))
+            yield first, _features_block(job, rows, shard, left_out, device)
         else:
-            blocks.append(_codes_block(job, rows, codes, left_out, device))
-    return joined(blocks, k)
+            yield first, _codes_block(job, rows, codes, left_out, device)
 
 
 def _leave_out(values: torch.Tensor, exclude: torch.Tensor, first: int, worst: Any) -> None:

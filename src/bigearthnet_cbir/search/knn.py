@@ -72,8 +72,14 @@ def search(
         SearchError: shapes or dtypes do not fit, a feature is NaN, infinite or (chi2) negative, or k is larger than
             what is left of the archive.
     """
-    blocks = iter_search(queries, archive, k, distance, exclude, threads=threads)
-    return joined([found for _, found in blocks], k)
+    job = check_job(queries, archive, k, distance, exclude)
+    shape = (queries.shape[0], k)
+    found = Neighbours(np.empty(shape, np.int32), np.empty(shape, np.float32))
+    for tiles in _blocks(job, 0, None, threads or available_cores()):
+        for first, tile in tiles:
+            found.indices[first : first + QUERY_TILE] = tile.indices
+            found.distances[first : first + QUERY_TILE] = tile.distances
+    return found
 
 
 def iter_search(
@@ -100,7 +106,7 @@ def iter_search(
         threads: see `search`.
     """
     job = check_job(queries, archive, k, distance, exclude)
-    return _blocks(job, start, block, threads or available_cores())
+    return _joined_blocks(job, start, block, threads or available_cores())
 
 
 def search_tile(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int, exclude: IntArray) -> Neighbours:
@@ -119,17 +125,33 @@ def search_slice(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int,
     return joined(tiles, k)
 
 
-def _blocks(job: Job, start: int, block: int | None, threads: int) -> Iterator[tuple[int, Neighbours]]:
+def _joined_blocks(job: Job, start: int, block: int | None, threads: int) -> Iterator[tuple[int, Neighbours]]:
+    for tiles in _blocks(job, start, block, threads):
+        found = list(tiles)
+        yield found[0][0], joined([tile for _, tile in found], job.k)
+
+
+def _blocks(
+    job: Job, start: int, block: int | None, threads: int
+) -> Iterator[Iterator[tuple[int, Neighbours]]]:
+    """Yield each block of queries as an iterator over its tiles, (first query, result); take all of one, then go on."""
     archive = _Archive(job, start, threads)
     spans = list(cut(job.queries.shape[0], block or archive.queries_per_pass, start))
     # One BLAS thread per tile: several tiles run side by side, and a nested pool would only get in their way.
     with ThreadpoolController().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         results = in_order(pool, _tasks(job, spans, archive), 2 * threads)
         for first, stop in spans:
-            tiles = len(range(first, stop, QUERY_TILE))
-            parts = list(islice(results, tiles * archive.pieces))
-            merged = [merge(parts[tile::tiles]) for tile in range(tiles)]
-            yield first, joined(merged, job.k)
+            yield _tiles(first, stop, archive.pieces, results)
+
+
+def _tiles(first: int, stop: int, pieces: int, results: Iterator[Neighbours]) -> Iterator[tuple[int, Neighbours]]:
+    """Yield the tiles of one block; with several shards they are complete only when the last shard is."""
+    starts = range(first, stop, QUERY_TILE)
+    if pieces == 1:
+        yield from zip(starts, results, strict=False)
+        return
+    parts = list(islice(results, len(starts) * pieces))
+    yield from ((start, merge(parts[tile :: len(starts)])) for tile, start in enumerate(starts))
 
 
 def _tasks(job: Job, spans: list[tuple[int, int]], archive: _Archive) -> Iterator[Callable[[], Neighbours]]:
