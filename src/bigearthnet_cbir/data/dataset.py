@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.labels import N_CLASSES, multi_hot
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import DataError, shown
-from bigearthnet_cbir.types import PatchPair
+from bigearthnet_cbir.types import Patch, PatchPair
 
 
 class PairBatch(NamedTuple):
@@ -74,19 +74,30 @@ class BigEarthNetMM(Dataset[PairBatch]):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> PairBatch:
-        """Return one pair with its values as stored.
+        """Return one pair with its values as stored; raises as `__getitems__` does."""
+        batch = self.__getitems__([index])
+        return PairBatch(*(values[0] for values in batch))
+
+    def __getitems__(self, indices: Sequence[int]) -> PairBatch:
+        """Return a batch of pairs: each value is copied once, from the memory map to its place in the batch.
 
         Raises:
-            DataError: a record is malformed, or has no label where one is required.
+            DataError: a record is malformed, lacks a band, or has no label where one is required.
         """
-        pair = self.pairs[index]
-        s2, s1 = self.s2_store.read(pair.s2), self.s1_store.read(self.s1_store.s1_name(pair))
+        filling: dict[str, npt.NDArray[Any]] = {}
+        labels = np.zeros((len(indices), N_CLASSES), dtype=np.uint8)
+        with self.s2_store.reading() as read_s2, self.s1_store.reading() as read_s1:
+            for row, index in enumerate(indices):
+                pair = self.pairs[index]
+                s2, s1 = read_s2(pair.s2), read_s1(self.s1_store.s1_name(pair))
+                parts = (("s1", s1, S1_BANDS), ("s2_10m", s2, S2_10M_BANDS), ("s2_20m", s2, S2_20M_BANDS))
+                for field, patch, bands in parts:
+                    _fill(filling, field, (row, len(indices)), [_band(patch, band, pair) for band in bands])
+                labels[row] = self._label(pair, s2.labels if s2.labels is not None else s1.labels)
         return PairBatch(
-            s1=_stack(s1.bands, S1_BANDS, pair.s1),
-            s2_10m=_stack(s2.bands, S2_10M_BANDS, pair.s2),
-            s2_20m=_stack(s2.bands, S2_20M_BANDS, pair.s2),
-            label=torch.from_numpy(self._label(pair, s2.labels if s2.labels is not None else s1.labels)),
-            position=torch.tensor(index),
+            **{field: torch.from_numpy(values) for field, values in filling.items()},
+            label=torch.from_numpy(labels),
+            position=torch.tensor(indices),
         )
 
     def _label(self, pair: PatchPair, names: tuple[str, ...] | None) -> npt.NDArray[np.uint8]:
@@ -97,8 +108,29 @@ class BigEarthNetMM(Dataset[PairBatch]):
         return np.zeros(N_CLASSES, dtype=np.uint8)
 
 
-def _stack(bands: dict[str, npt.NDArray[np.generic]], wanted: tuple[str, ...], name: str) -> Tensor:
+def _band(patch: Patch, band: str, pair: PatchPair) -> npt.NDArray[np.generic]:
     try:
-        return torch.from_numpy(np.stack([bands[band] for band in wanted]))
+        return patch.bands[band]
     except KeyError as error:
-        raise DataError(f"{name}: band {error.args[0]} is not in its record; are the two LMDBs swapped?") from error
+        name = pair.s1 if band in S1_BANDS else pair.s2
+        raise DataError(f"{name}: band {band} is not in its record; are the two LMDBs swapped?") from error
+
+
+def _fill(
+    filling: dict[str, npt.NDArray[Any]], field: str, place: tuple[int, int], bands: list[npt.NDArray[np.generic]]
+) -> None:
+    """Copy bands to their row of a batch, which is made with the first; mixed archives widen it to float32."""
+    row, rows = place
+    if field not in filling:
+        filling[field] = np.empty((rows, len(bands), *bands[0].shape), bands[0].dtype)
+    if bands[0].dtype != filling[field].dtype:
+        filling[field] = filling[field].astype(np.float32)
+    for channel, values in enumerate(bands):
+        filling[field][row, channel] = values
+
+
+def collate(samples: PairBatch | list[PairBatch]) -> PairBatch:
+    """Return samples as a batch; `BigEarthNetMM.__getitems__` has already made it one."""
+    if isinstance(samples, PairBatch):
+        return samples
+    return PairBatch(*(torch.stack(part) for part in zip(*samples, strict=True)))

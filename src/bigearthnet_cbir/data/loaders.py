@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from bigearthnet_cbir.data.dataset import BigEarthNetMM, PairBatch
+from bigearthnet_cbir.data.dataset import BigEarthNetMM, PairBatch, collate
 from bigearthnet_cbir.errors import DataError
 
 
@@ -84,7 +84,7 @@ def ordered_loader(
 
 
 def _worker_options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
+    options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory, "collate_fn": collate}
     # A generator of the loader's own: without it every epoch would draw from the global one.
     options["generator"] = torch.Generator().manual_seed(0)
     if num_workers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -93,13 +94,15 @@ class PatchStore:
         Raises:
             DataError: the store cannot be opened, lacks the patch, or holds a malformed record for it.
         """
-        patch, kind = self._decode(name, self._record(name))
-        if self._kind is None:
-            self._kind = kind
-            logger.info("%s holds %s", self.path, kind.value)
-        if patch.labels is None and self.labels is not None:
-            return patch._replace(labels=self.labels.get(name))
-        return patch
+        with self._begin() as transaction:
+            record = bytes(self._record(transaction, name))  # the memory map is not ours after the transaction
+        return self._patch(name, record)
+
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[str], Patch]]:
+        """Give a `read` without a copy: its patches are views of the memory map, which end with the block."""
+        with self._begin() as transaction:
+            yield lambda name: self._patch(name, self._record(transaction, name))
 
     def read_bands(self, name: str, bands: Iterable[str]) -> list[npt.NDArray[np.generic]]:
         """Return only these bands of a patch, in this order; raises as read does, or where a band is not there."""
@@ -127,14 +130,22 @@ class PatchStore:
     def _begin(self) -> Any:
         return _environment(self.path, self._key).begin(buffers=True)
 
-    def _record(self, name: str) -> bytes:
-        with self._begin() as transaction:
-            value = transaction.get(name.encode()) if 0 < len(name) <= _MAX_KEY else None
-            if value is None:
-                raise DataError(f"{self.path}: patch {name} is not in this archive; check the list of pairs")
-            return bytes(value)  # the one copy: the memory map is not ours after the transaction
+    def _record(self, transaction: Any, name: str) -> Any:
+        value = transaction.get(name.encode()) if 0 < len(name) <= _MAX_KEY else None
+        if value is None:
+            raise DataError(f"{self.path}: patch {name} is not in this archive; check the list of pairs")
+        return value
 
-    def _decode(self, name: str, record: bytes) -> tuple[Patch, RecordKind]:
+    def _patch(self, name: str, record: bytes | memoryview) -> Patch:
+        patch, kind = self._decode(name, record)
+        if self._kind is None:
+            self._kind = kind
+            logger.info("%s holds %s", self.path, kind.value)
+        if patch.labels is None and self.labels is not None:
+            return patch._replace(labels=self.labels.get(name))
+        return patch
+
+    def _decode(self, name: str, record: bytes | memoryview) -> tuple[Patch, RecordKind]:
         try:
             return records.decode_with_kind(record)
         except DataError as error:

@@ -76,20 +76,20 @@ def decode(record: bytes) -> Patch:
     return decode_with_kind(record)[0]
 
 
-def decode_with_kind(record: bytes) -> tuple[Patch, RecordKind]:
+def decode_with_kind(record: bytes | memoryview) -> tuple[Patch, RecordKind]:
     """Return the patch in a record, as decode does, and which tool's kind the record is."""
     if record[8:9] != b"{" and record[:1] == b"\x80":  # no pickle has a brace there, every safetensors record has
-        return _from_pickle(record)
+        return _from_pickle(bytes(record))
     return _from_safetensors(record), RecordKind.SAFETENSORS
 
 
-def _from_safetensors(record: bytes) -> Patch:
+def _from_safetensors(record: bytes | memoryview) -> Patch:
     if len(record) < 10 or record[8:9] != b"{":
         raise DataError("neither a safetensors nor a pickle record; is this LMDB an archive of patches?")
     end = 8 + int.from_bytes(record[:8], "little")
     if end > min(len(record), _MAX_HEADER):
         raise DataError("the record is cut short inside its header; encode this patch again")
-    layout = _layout(record[8:end])
+    layout = _layout(bytes(record[8:end]))
     if layout.length != len(record) - end:
         raise DataError(f"the record has {len(record) - end:,} bytes of pixels where its header says {layout.length:,}")
     bands = {

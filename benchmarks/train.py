@@ -1,0 +1,156 @@
+"""Training step and feature extraction, ours against the plain way, same pairs, same run.
+
+    python benchmarks/train.py [--backbone resnet50] [--batch 32] [--steps 6]
+
+The plain way is the original scripts': two torchvision ResNets in float32 with the default memory layout, an unfused
+Adam, and network input that was prepared beforehand (so its slow data path is not counted here: benchmarks/loader.py
+measures that). Ours starts from values as stored and includes normalisation and interpolation on the device. What the
+hardware could do is measured beside it, as a large matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import numpy as np
+import torch
+from hardware import write_results
+from torch import nn
+
+from bigearthnet_cbir.data.dataset import PairBatch
+from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.losses.ntxent import NTXentLoss
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.training.optimizers import build_optimizer
+from bigearthnet_cbir.training.precision import choose_precision
+
+WIDTH = 128
+
+
+def stored_batch(size: int) -> PairBatch:
+    """Return a batch of random pairs as the loader hands them out."""
+    generator = np.random.default_rng(0)
+    shapes = ((4, 120), (6, 60))
+    integers = [generator.integers(0, 4000, (size, n, side, side), dtype=np.uint16) for n, side in shapes]
+    s1 = generator.normal(-12, 4, (size, 2, 120, 120)).astype(np.float32)
+    label = np.zeros((size, 19), np.uint8)
+    return PairBatch(*(torch.from_numpy(part) for part in (s1, *integers, label, np.arange(size))))
+
+
+class Plain(nn.Module):
+    """Two trunks, two Linear + ReLU heads."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.trunks = nn.ModuleList([Trunk(backbone, 2), Trunk(backbone, 10)])
+        width = self.trunks[0].width
+        self.heads = nn.ModuleList([nn.Sequential(nn.Linear(width, WIDTH), nn.ReLU()) for _ in range(2)])
+
+    def forward(self, s1: torch.Tensor, s2: torch.Tensor) -> tuple[Any, Any]:
+        """Return z1, z2."""
+        one, two = (head(trunk(x)) for head, trunk, x in zip(self.heads, self.trunks, (s1, s2), strict=True))
+        return one, two
+
+
+def rate(call: Callable[[], Any], batch: int, steps: int, device: torch.device) -> float:
+    """Return pairs a second of the fastest step; the first two are not counted."""
+    seconds = []
+    for _ in range(steps + 2):
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return batch / min(seconds[2:])
+
+
+def plain_calls(backbone: str, inputs: Any, device: torch.device) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Return a training step and an extraction of the plain way."""
+    model = Plain(backbone).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, foreach=False)
+    loss_of = NTXentLoss(0.1).to(device)
+
+    def step() -> None:
+        model.train()
+        optimizer.zero_grad()
+        loss_of(*model(*inputs)).backward()
+        optimizer.step()
+
+    def extract() -> None:
+        model.eval()
+        with torch.no_grad():
+            model(*inputs)
+
+    return step, extract
+
+
+def our_calls(backbone: str, batch: PairBatch, device: torch.device) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Return a training step and an extraction as Trainer and sources do them."""
+    precision = choose_precision("auto", device)
+    model = DualEncoder(type="separate", backbone=backbone, projection_dim=WIDTH)
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer("adamw", model.parameters(), 1e-4, 1e-4)
+    loss_of, transform = NTXentLoss(0.1).to(device), BatchTransform(device)
+
+    def forward() -> Any:
+        s1, s2 = (images.contiguous(memory_format=torch.channels_last) for images in transform(batch))
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            return model(s1, s2)
+
+    def step() -> None:
+        model.train()
+        output = forward()
+        loss_of(output.z1, output.z2).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def extract() -> None:
+        model.eval()
+        with torch.inference_mode():
+            forward()
+
+    return step, extract
+
+
+def matmul_peak(device: torch.device, precision: torch.dtype) -> float:
+    """Return TFLOP/s of a large matrix product."""
+    size = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(size, size, device=device, dtype=precision)
+    return 2 * size**3 * rate(lambda: a @ a, 1, 5, device) / 1e12
+
+
+def main() -> None:
+    """Measure and write benchmarks/results/train.*."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=6)
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision("auto", device)
+    batch = stored_batch(options.batch)
+    inputs = tuple(images.contiguous() for images in BatchTransform(device)(batch))
+    plain, ours = plain_calls(options.backbone, inputs, device), our_calls(options.backbone, batch, device)
+    rows = []
+    for work, theirs, mine in zip(("training step", "feature extraction"), plain, ours, strict=True):
+        rates = [rate(call, options.batch, options.steps, device) for call in (theirs, mine)]
+        rows.append({
+            "work": f"{work}, two {options.backbone}, batch {options.batch}", "ours in": str(precision),
+            "plain pairs/s": f"{rates[0]:.1f}", "ours pairs/s": f"{rates[1]:.1f}",
+            "x plain": f"{rates[1] / rates[0]:.2f}",
+        })  # fmt: skip
+    peak = matmul_peak(device, precision)
+    rows.append({"work": "matrix product", "ours in": str(precision), "ours pairs/s": f"{peak:.2f} TFLOP/s"})
+    write_results("train", rows)
+
+
+if __name__ == "__main__":
+    main()
