@@ -75,7 +75,7 @@ def configuration(folder: Path, recipe: str, seed: int, epochs: int) -> Any:
     values = {
         **{f"{split}_csv": str(folder / f"{split}.csv") for split in ("train", "val", "test")},
         "bigEarthPthLMDB_S1": store, "bigEarthPthLMDB_S2": store,
-        "backbone": "resnet10", "window": 64, "batch_size": 32, "epochs": epochs, "learning_rate": 1e-3,
+        "backbone": "resnet10", "window": 64, "batch_size": 16, "epochs": epochs, "learning_rate": 1e-3,
         "device": "cpu", "num_workers": 0, "seed": seed, "name": recipe.replace(" ", "_"),
         "logging_params": {"save_dir": str(folder), "name": f"seed{seed}"}, **RECIPES[recipe],
     }  # fmt: skip

@@ -12,10 +12,12 @@ import pytest
 import torch
 import yaml
 from tests.conftest import Archive, RealPairs
+from tests.models.test_original import OriginalNetwork
 from tests.test_scripts import run_script
 
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.loaders import ordered_loader
+from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.models.exported import DESCRIPTION, read_export
 from bigearthnet_cbir.pipelines.assembly import build_dataset
@@ -23,7 +25,7 @@ from bigearthnet_cbir.pipelines.assembly import build_dataset
 KINDS = ("original", "encoder", "rico")
 
 
-def run_on(archive: Archive, lists: dict[str, str], folder: Path) -> Path:
+def run_on(archive: Archive, lists: dict[str, str], folder: Path, **more: object) -> Path:
     """Train one epoch and retrieve; return the run folder."""
     values = {
         **{f"{split}_csv": path for split, path in lists.items()},
@@ -41,6 +43,7 @@ def run_on(archive: Archive, lists: dict[str, str], folder: Path) -> Path:
         "archive_split": "train",
         "name": "kinds",
         "logging_params": {"save_dir": str(folder), "name": "run"},
+        **more,
     }
     path = folder / "args.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -111,11 +114,51 @@ def test_real_v2_sample_goes_all_the_way(samples: Path, tmp_path: Path) -> None:
         assert results.attrs["queries"] > 0
 
 
-def test_real_original_sample_goes_all_the_way(samples: Path, tmp_path: Path) -> None:
+def test_real_encoder_sample_goes_all_the_way(samples: Path, tmp_path: Path) -> None:
+    """Its records do not say what the Sentinel-1 patch is called: the list's second column is only a label."""
+    path = samples / "encoder-lmdb" / "BigEarthNetEncoded.lmdb"
+    names = sorted(PatchStore(path).names())
+    lists = {}
+    for split, part in (("train", names[:2]), ("val", names[2:3]), ("test", names[3:])):
+        file = tmp_path / f"{split}.csv"
+        lines = [f"{name},S1A_IW_GRDH_1SDV_20180101T000000_33UUP_1_{row}\n" for row, name in enumerate(part)]
+        file.write_text("".join(lines))
+        lists[split] = str(file)
+    run = run_on(Archive(path, path), lists, tmp_path, batch_size=2)
+    assert (run / "retrieval.h5").exists()
+
+
+def test_real_original_sample_goes_all_the_way_with_the_original_keys(samples: Path, tmp_path: Path) -> None:
     folder = samples / "original-lmdb"
     lists = {split: str(folder / f"{split}.csv") for split in ("train", "val", "test")}
-    run = run_on(Archive(folder / "BigEarth_S2.lmdb", folder / "BigEarth_S1.lmdb"), lists, tmp_path)
+    kept = {"pretrain": False, "reload": True, "epoch_num": 3, "scheduler_gamma": 0.5, "n_features": 512}
+    logging_params = {"save_dir": str(tmp_path), "name": "run", "summaries": "x", "suffix": "y"}
+    archive = Archive(folder / "BigEarth_S2.lmdb", folder / "BigEarth_S1.lmdb")
+    run = run_on(archive, lists, tmp_path, **kept, logging_params=logging_params)
     assert (run / "retrieval.h5").exists()
+
+
+def test_checkpoint_of_the_original_scripts_retrieves_through_the_script(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    network = OriginalNetwork().eval()
+    checkpoint = tmp_path / "checkpoint.pth.tar"
+    content = {"epoch": 7, "state_dict": network.state_dict(), "optimizer": {"state": {}}}
+    torch.save(content, checkpoint, _use_new_zipfile_serialization=False)  # as old versions of torch did
+    values = yaml.safe_load((runs["ours"] / "parameters.yaml").read_text())
+    values |= {"backbone": "resnet50", "n_features": 2048, "state_dict": str(checkpoint), "num_cpu": 0}
+    values["logging_params"] |= {"save_dir": str(tmp_path), "name": "original"}
+    path = tmp_path / "original.yaml"
+    path.write_text(yaml.safe_dump(values))
+    run_script("project/retrieval.py", "--filepath", path)
+    dataset = build_dataset(load_config(path), "test", require_labels=True)
+    (batch,) = ordered_loader(dataset, 8, 0)
+    with torch.inference_mode():
+        z1, z2 = network(*BatchTransform()(batch), values["type"])
+    with h5py.File(tmp_path / "kinds" / "original" / "query.h5") as query:
+        assert np.allclose(query["feature_s1"][:], z1.numpy(), atol=1e-4)
+        assert np.allclose(query["feature_s2"][:], z2.numpy(), atol=1e-4)
 
 
 def test_export_gives_the_features_of_the_run(runs: dict[str, Path]) -> None:
