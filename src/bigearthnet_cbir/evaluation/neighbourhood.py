@@ -96,8 +96,9 @@ class Neighbourhood:
         self._queries = [place_of(pair) for pair in queries]
         places = [place_of(pair) for pair in archive]
         self._radius = radius
-        self._at = np.array([(place.column, place.row) for place in places], np.int32).reshape(-1, 2)
-        self._tiles = _grouped(place.tile for place in places)
+        at = np.array([(place.column, place.row) for place in places], np.int32).reshape(-1, 2)
+        tiles = _grouped(place.tile for place in places)
+        self._tiles = {tile: (positions, *at[positions].T.copy()) for tile, positions in tiles.items()}
         self._s1, self._s2 = _grouped(place.s1 for place in places), _grouped(place.s2 for place in places)
         self._taken: dict[tuple[str, str], IntArray] = {}
         self.counts = np.array([len(self._near(place)) for place in self._queries], np.int64)
@@ -105,7 +106,7 @@ class Neighbourhood:
         self.shape = (len(queries), int(self.counts.max(initial=0)))
 
     def __getitem__(self, rows: slice) -> IntArray:
-        """Return (queries, E) positions in no order, each row filled up with -1; E is what the longest of them needs."""
+        """Return (queries, E) positions in no order, rows filled up with -1; E is what the longest of them needs."""
         chosen = zip(self._queries[rows], self.left_out[rows], strict=True)
         near = [self._none() if left_out else self._near(place) for place, left_out in chosen]
         filled = np.full((len(near), max(map(len, near), default=0)), -1, np.int32)
@@ -118,9 +119,9 @@ class Neighbourhood:
         return np.empty(0, np.int32)
 
     def _near(self, place: Place) -> IntArray:
-        tile = self._tiles.get(place.tile, self._none())
-        away = abs(self._at[tile] - (place.column, place.row)).max(axis=1, initial=0)
-        beside, taken = tile[away <= self._radius], self._taken_with(place)
+        positions, columns, rows = self._tiles.get(place.tile, (self._none(),) * 3)
+        close = (abs(columns - place.column) <= self._radius) & (abs(rows - place.row) <= self._radius)
+        beside, taken = positions[close], self._taken_with(place)
         # Both are ascending; a position of both stands once, so that lengths count patches.
         slots = np.searchsorted(taken, beside)
         known = np.append(taken, -1)[slots] == beside
