@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.provenance import replace_file, stamp
+from bigearthnet_cbir.storage.statistics import DirectionStatistics, read_statistics
 from bigearthnet_cbir.types import Neighbours
 
-DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1")
+DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
 """Query sensor, then archive sensor; fused compares the fused vectors (the original scripts' only direction)."""
 
 ORIGINAL: Final = "original_convention"
@@ -154,11 +155,12 @@ def read_curves(group: h5py.Group) -> dict[str, npt.NDArray[np.float64]]:
 
 @dataclass(frozen=True)
 class DirectionResults:
-    """Curves of one direction; `chance` is empty in files of the original scripts."""
+    """Curves of one direction; `chance` and `statistics` are empty in files of the original scripts."""
 
     curves: dict[str, npt.NDArray[np.float64]]
     chance: dict[str, npt.NDArray[np.float64]]
     original: dict[str, npt.NDArray[np.float64]]
+    statistics: DirectionStatistics = field(default_factory=DirectionStatistics)
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,10 @@ def read_results(path: Path) -> RunResults:
             return RunResults(attributes, {"fused": DirectionResults(curves, {}, curves)}, original_only=True)
         directions = {
             name: DirectionResults(
-                read_curves(file[name]), _read_group(file[name], CHANCE), _read_group(file[name], ORIGINAL)
+                read_curves(file[name]),
+                _read_group(file[name], CHANCE),
+                _read_group(file[name], ORIGINAL),
+                read_statistics(file[name]),
             )
             for name in DIRECTIONS
             if name in file
