@@ -84,7 +84,7 @@ def test_real_patches_go_all_the_way(world: World, kind: str, loss: str, tmp_pat
         assert set(results["fused"]) >= {"precision", "average_precision", "original_convention", "chance", "distance"}
         assert results["s1_s2/retrieval_result"].shape == (6, 5)
         assert np.array_equal(results["precision"][:], results["fused/precision"][:])
-        for direction in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1"):
+        for direction in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused"):
             neighbours = results[direction]["retrieval_result"][:]
             assert not (neighbours == np.arange(6)[:, None]).any(), "a query retrieved itself"
     printed = run_script(ROOT / "utils/utils.py", "--filepath", folder / "parameters.yaml", cwd=elsewhere).stdout
@@ -109,7 +109,7 @@ def test_ray_workers_give_what_one_process_gives(world: World, trained: Path, di
         with h5py.File(trained / "retrieval.h5") as results:
             found[workers] = {
                 (group, name): results[group][name][:]
-                for group in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1")
+                for group in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
                 for name in ("retrieval_result", "distance", "precision")
             }
     for key, values in found[0].items():
