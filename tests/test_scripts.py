@@ -138,7 +138,7 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
         first = run_script(*command)
         assert first.stderr.count("epoch 1/1:") == 2
         table = (tmp_path / "logs" / group / "sweep_contrastive.csv").read_text().splitlines()
-        assert len(table) == 1 + 2 * 4 * 5
+        assert len(table) == 1 + 2 * 4 * 7
         assert len(list((ROOT / "project/config").glob(f"{group}_*.yaml"))) == 8
         second = run_script(*command)
         assert "epoch 1/1:" not in second.stderr

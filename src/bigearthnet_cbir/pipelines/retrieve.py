@@ -95,7 +95,11 @@ def _search_and_score(config: Config, folder: RunFolder, source: FeatureSource, 
         raise ResultsError(f"{folder.archive}: holds no patch besides the query itself; use a larger archive_split")
     k = min(config.top_k, largest)
     near = find_near(folder, config.exclude_within, k)
-    attributes = _attributes(config, source, query_labels, archive_labels, k)
+    attributes = {
+        **_attributes(config, source, query_labels, archive_labels, k),
+        "query_fingerprint": str(read_fingerprint(folder.query)),
+        "archive_fingerprint": str(read_fingerprint(folder.archive)),
+    }
     partial = PartialResults(folder.retrieval)
     kept = partial.open(wanted, source.directions, len(query_labels), k, attributes)
     if kept:
