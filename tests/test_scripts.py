@@ -84,7 +84,7 @@ def test_real_patches_go_all_the_way(world: World, kind: str, loss: str, tmp_pat
         assert set(results["fused"]) >= {"precision", "average_precision", "original_convention", "chance", "distance"}
         assert results["s1_s2/retrieval_result"].shape == (6, 5)
         assert np.array_equal(results["precision"][:], results["fused/precision"][:])
-        for direction in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1"):
+        for direction in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused"):
             neighbours = results[direction]["retrieval_result"][:]
             assert not (neighbours == np.arange(6)[:, None]).any(), "a query retrieved itself"
     printed = run_script(ROOT / "utils/utils.py", "--filepath", folder / "parameters.yaml", cwd=elsewhere).stdout
@@ -109,7 +109,7 @@ def test_ray_workers_give_what_one_process_gives(world: World, trained: Path, di
         with h5py.File(trained / "retrieval.h5") as results:
             found[workers] = {
                 (group, name): results[group][name][:]
-                for group in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1")
+                for group in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
                 for name in ("retrieval_result", "distance", "precision")
             }
     for key, values in found[0].items():
@@ -138,7 +138,7 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
         first = run_script(*command)
         assert first.stderr.count("epoch 1/1:") == 2
         table = (tmp_path / "logs" / group / "sweep_contrastive.csv").read_text().splitlines()
-        assert len(table) == 1 + 2 * 4 * 5
+        assert len(table) == 1 + 2 * 4 * 7
         assert len(list((ROOT / "project/config").glob(f"{group}_*.yaml"))) == 8
         second = run_script(*command)
         assert "epoch 1/1:" not in second.stderr

@@ -95,3 +95,41 @@ def test_original_keys_without_effect_warn(caplog: pytest.LogCaptureFixture) -> 
     assert config.logging_params.name == "run"
     for word in ("pretrain", "epoch_num", "logging_params.suffix"):
         assert word in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "protocol", "splits"),
+    [
+        ({}, "csmae", ("val", "test")),
+        ({"protocol": "original"}, "original", ("train", "test")),
+        ({"query_split": "val"}, "csmae", ("val", "test")),
+        ({"query_split": "train"}, "custom", ("train", "test")),
+        ({"archive_split": "train"}, "custom", ("val", "train")),
+        ({"protocol": "custom"}, "custom", ("val", "test")),
+        ({"protocol": "original", "query_split": "train"}, "original", ("train", "test")),
+    ],
+)
+def test_protocol_and_splits_settle_each_other(
+    given: dict[str, str], protocol: str, splits: tuple[str, str], tmp_path: Path
+) -> None:
+    config = parse_config({**MINIMAL, **given}, root=tmp_path)
+    assert (config.protocol, (config.query_split, config.archive_split)) == (protocol, splits)
+    write_config(config, tmp_path / "parameters.yaml", root=tmp_path)
+    assert load_config(tmp_path / "parameters.yaml", root=tmp_path) == config
+
+
+def test_splits_that_contradict_a_named_protocol_are_refused(tmp_path: Path) -> None:
+    values = {**MINIMAL, "protocol": "original", "query_split": "val", "archive_split": "train"}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(values, root=tmp_path)
+    message = str(caught.value)
+    assert "query_split is 'val', but protocol original has train" in message
+    assert "archive_split is 'train', but protocol original has test" in message
+    assert "\n" not in message
+
+
+def test_exclude_within_is_off_unless_given(tmp_path: Path) -> None:
+    assert parse_config(MINIMAL, root=tmp_path).exclude_within is None
+    assert parse_config({**MINIMAL, "exclude_within": 0}, root=tmp_path).exclude_within == 0
+    with pytest.raises(ConfigError, match="exclude_within is -1; give a whole number >= 0"):
+        parse_config({**MINIMAL, "exclude_within": -1}, root=tmp_path)

@@ -1,27 +1,36 @@
 import numpy as np
 
 from bigearthnet_cbir.report.text import run_text
-from bigearthnet_cbir.storage.results import DirectionResults, RunResults
+from bigearthnet_cbir.storage.results import DIRECTIONS, DirectionResults, RunResults
+from bigearthnet_cbir.storage.statistics import DirectionStatistics, OtherCurves
 
 NAMES = (
     "precision", "recall", "f1score", "f1score_harmonic", "average_precision", "normalized_discounted_cumulative_gains",
 )  # fmt: skip
 
 
-def results(level: float, ranks: int = 40) -> RunResults:
+FEW = ("fused", "s1_s2")
+NOTHING = DirectionStatistics()
+
+
+def results(
+    level: float, ranks: int = 40, names: tuple[str, ...] = FEW, statistics: DirectionStatistics = NOTHING
+) -> RunResults:
     curves = {name: np.full(ranks, level) for name in NAMES}
     chance = {name: np.full(ranks, 0.111) for name in NAMES}
     attributes = {
         "query_split": "val", "archive_split": "test", "queries": 3, "archive_size": 41, "distance": "cosine",
         "feature_kind": "projection", "k": ranks, "queries_without_labels": 1,
+        "protocol": "csmae", "convention": "standard",
     }  # fmt: skip
-    directions = {name: DirectionResults(curves, chance, {}) for name in ("fused", "s1_s2")}
+    directions = {name: DirectionResults(curves, chance, {}, statistics) for name in names}
     return RunResults(attributes, directions, original_only=False)
 
 
 def test_text_names_what_was_measured_and_shows_chance_and_baselines() -> None:
     text = run_text(results(0.5), {"untrained": results(0.222)})
-    assert "val (3 queries) searched in test (41 patches), cosine distance" in text
+    assert "protocol csmae: val (3 queries) searched in test (41 patches), cosine distance" in text
+    assert "standard convention" in text
     assert "1 queries without labels left out" in text
     for word in ("fused -> fused", "S1 -> S2", "chance", "untrained", "0.500", "0.222", "0.111"):
         assert word in text
@@ -45,3 +54,32 @@ def test_file_of_the_original_scripts_is_said_to_be_one() -> None:
     curves = {"precision": np.array([0.5, 0.4])}
     old = RunResults({}, {"fused": DirectionResults(curves, {}, curves)}, original_only=True)
     assert "original scripts" in run_text(old, {})
+
+
+def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> None:
+    ends = {name: np.array([0.25, 0.75]) for name in ("P@10", "mAP@10")}
+    ties = OtherCurves(
+        {"average_precision": np.full(40, 0.333)}, {"mean_group": 4.5, "largest_group": 12, "cut_queries": 1}
+    )
+    within = OtherCurves(
+        {name: np.full(30, 0.444) for name in NAMES},
+        {"radius": 2, "dropped_mean": 7.5, "dropped_queries": 3, "queries_left_out": 0},
+    )
+    text = run_text(results(0.5, statistics=DirectionStatistics(ends, None, None, ties, within)), {})
+    lines = [line.split() for line in text.splitlines()]
+    assert ["95", "%", ".250-.750", "-", "-", "-", ".250-.750", "-"] in lines
+    assert ["tie-aware", "-", "-", "-", "-", "0.333", "-"] in lines
+    assert ["no", "neighbours", *["0.444"] * 6] in lines
+    assert "within 2 of the query or of its acquisition: 7.5 a query, 3 queries lose some" in text
+    assert "fused 4.5, s1_s2 4.5; at most 12" in text
+    assert "tie-aware: 2 times" in text
+
+
+def test_everything_by_default_fits_one_screen() -> None:
+    statistics = DirectionStatistics({"P@10": np.array([0.25, 0.75])})
+    run = results(0.5, 1000, DIRECTIONS, statistics)
+    text = run_text(run, {"untrained": results(0.3, 1000, DIRECTIONS), "band_statistics": results(0.3, 1000)})
+    assert len(text.splitlines()) <= 50
+    assert max(map(len, text.splitlines()[1:])) <= 120
+    for word in ("S1 -> fused", "S2 -> fused", "S2 -> S1"):
+        assert word in text

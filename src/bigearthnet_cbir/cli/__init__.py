@@ -49,8 +49,8 @@ def run(command: Callable[[], int | None], *, verbose: bool = False) -> int:
     return code
 
 
-def find_file(given: str, root: Path) -> Path:
-    """Return the file or folder that --filepath means: from the current folder, else from project/.
+def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
+    """Return the file or folder that --filepath (or another option) means: from the current folder, else from project/.
 
     Raises:
         ConfigError: it is in neither place; the message names both.
@@ -61,4 +61,4 @@ def find_file(given: str, root: Path) -> Path:
         if candidate.exists():
             return candidate
     tried = " nor at ".join(str(candidate) for candidate in dict.fromkeys(candidates))
-    raise ConfigError(f"--filepath {given}: nothing at {tried}; give a path that exists")
+    raise ConfigError(f"{option} {given}: nothing at {tried}; give a path that exists")

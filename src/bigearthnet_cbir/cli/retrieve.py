@@ -23,14 +23,17 @@ def main(argv: list[str] | None = None) -> int:
         path = find_file(arguments.filepath, repository_root())
         config = load_config(path)
         from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
-        from bigearthnet_cbir.report.text import headline_table
+        from bigearthnet_cbir.report.headlines import headline_table
+        from bigearthnet_cbir.report.text import describe
         from bigearthnet_cbir.storage.results import read_results
         from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
         # A run folder that was moved is where its parameters.yaml is, whatever that file says.
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
         written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
-        print(headline_table(read_results(written).directions, {}, arguments.baseline or "this run"))
+        results = read_results(written)
+        print(describe(results))
+        print(headline_table(results.directions, {}, arguments.baseline or "this run"))
         print(f"retrieved: {written}")
 
     return run(command)

@@ -14,18 +14,24 @@ from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print precision, recall and mAP of a run, per direction; return the exit code."""
+    """Print precision, recall and mAP of a run, or how it differs from another; return the exit code."""
     parser = argparse.ArgumentParser(prog="utils.py", description="Print the retrieval metrics of a run.")
     parser.add_argument("--filepath", required=True, help="parameters.yaml, retrieval.h5 or the run folder")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="ranks to print (default 10)")
     parser.add_argument("--keys", nargs="+", default=list(DEFAULT_KEYS), metavar="KEY", help="curves to print by rank")
-    parser.add_argument("--direction", nargs="+", default=[], choices=DIRECTIONS, help="directions (default all)")
+    parser.add_argument("--direction", nargs="+", default=[], choices=DIRECTIONS, help="(default all; by rank: fused)")
+    parser.add_argument("--against", metavar="RUN", help="another run, to compare with on the same queries")
     arguments = parser.parse_args(argv)
 
     def command() -> None:
         if arguments.top < 1:
             raise ConfigError(f"--top is {arguments.top}; give a whole number >= 1")
         path = results_file(find_file(arguments.filepath, repository_root()))
+        if arguments.against is not None:
+            from bigearthnet_cbir.report.against import against_text  # compiled metrics, which printing does without
+
+            print(against_text(path, results_file(find_file(arguments.against, repository_root(), "--against"))))
+            return
         results = read_results(path)
         check_keys(arguments.keys, results)
         print(path)

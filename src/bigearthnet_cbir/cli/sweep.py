@@ -54,7 +54,7 @@ def settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def _sweep(values: dict[str, Any], folder_name: str, loss_func: str, root: Path) -> int:
-    from bigearthnet_cbir.pipelines.sweep import plan_sweep, run_sweep, write_table
+    from bigearthnet_cbir.pipelines.sweep import MEASURED, plan_sweep, run_sweep, write_table
 
     runs = plan_sweep(values, folder_name, loss_func, root)
 
@@ -67,7 +67,8 @@ def _sweep(values: dict[str, Any], folder_name: str, loss_func: str, root: Path)
     path = runs[0].config.run_folder.parent / f"sweep_{loss_func}.csv"
     if not table.empty:
         write_table(table, path)
-        shown = table[[name for name in table if not str(name).startswith("chance")]]
+        shown = table[[name for name in table if name not in MEASURED and not str(name).startswith("chance")]]
+        print(", ".join(f"{name} {value}" for name, value in table[list(MEASURED)].iloc[0].items()))
         print(shown.to_string(index=False, float_format="%.3f"))
         print(f"{len(runs) - len(failed)} of {len(runs)} runs finished; table with chance levels: {path}")
     if failed:

@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from bigearthnet_cbir.config.protocols import CUSTOM, DEFAULT, PROTOCOLS
 from bigearthnet_cbir.config.rules import Choice, Flag, Integer, Number, PathText, Rule, Text
 
 BACKBONE_WIDTHS: Final = {
@@ -103,8 +104,14 @@ class Config:
     state_dict: str | None = key(
         PathText(), "checkpoint to retrieve with; if absent the run's best", None, optional=True
     )
-    query_split: str = key(_SPLITS, "split whose patches are the queries", "val")
-    archive_split: str = key(_SPLITS, "split that is searched", "test")
+    protocol: str = key(
+        Choice((*PROTOCOLS, CUSTOM)), "who asks what: original is train in test, csmae val in test", DEFAULT
+    )
+    query_split: str = key(_SPLITS, "split whose patches are the queries; with protocol custom", "val")
+    archive_split: str = key(_SPLITS, "split that is searched; with protocol custom", "test")
+    exclude_within: int | None = key(
+        Integer(0), "score again without archive patches this near or of the same acquisition", None, optional=True
+    )
     feature: str = key(
         Choice(("projection", "backbone")), "search with the projections z or the features h", "projection"
     )

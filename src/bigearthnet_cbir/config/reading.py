@@ -20,6 +20,7 @@ from bigearthnet_cbir.config.keys import (
     Config,
     LoggingParams,
 )
+from bigearthnet_cbir.config.protocols import settle_protocol
 from bigearthnet_cbir.config.rules import RuleError, nearest
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.provenance import replace_file
@@ -112,6 +113,7 @@ def parse_config(values: Any, source: str = "configuration", root: Path | None =
     kept_logging = _check_all(logging_values, LOGGING_KEYS, OBSOLETE_LOGGING_KEYS, "logging_params.", problems)
     if not problems:
         _check_together(kept, problems)
+        settle_protocol(kept, problems)
     if problems:
         raise ConfigError(f"{source}: " + "; and ".join(problems))
     for name in PATH_KEYS:

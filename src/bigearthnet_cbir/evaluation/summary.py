@@ -18,6 +18,9 @@ HEADLINES: Final = (
 )
 """Name in print, curve, rank. F1@10 is the harmonic kind (CSMAE), F1@5 the mean of the pairs' F1 (CR-JEPA)."""
 
+HEADLINE_RANK: Final = 10
+"""The deepest rank that a headline figure looks at."""
+
 
 def at_rank(curve: npt.NDArray[np.float64], rank: int) -> float:
     """Return a curve's value at a rank (1-based), or at its last rank where it is shorter."""

@@ -11,24 +11,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm import tqdm
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.chance import chance_curves
-from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
+from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.pipelines.assembly import choose_device
 from bigearthnet_cbir.pipelines.extract import extract
+from bigearthnet_cbir.pipelines.one_sensor import ONE_SENSOR, OneSensor
+from bigearthnet_cbir.pipelines.scoring import Search, Truth, find_near, score_direction
 from bigearthnet_cbir.pipelines.sources import FeatureSource, baseline_source, checkpoint_source
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
 from bigearthnet_cbir.search.gpu import iter_search_on_device
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
+from bigearthnet_cbir.search.plan import Sliceable
 from bigearthnet_cbir.storage.features import FUSED, S1, S2, open_features, read_fingerprint, read_labels, read_names
-from bigearthnet_cbir.storage.results import CHANCE, ORIGINAL, PartialResults, link_at_root, write_curves
+from bigearthnet_cbir.storage.results import PartialResults, link_at_root
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import IntArray, Neighbours
 
@@ -38,12 +40,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TIE_RULE = "equal distances are ordered by archive index"
+CONVENTION = "standard"
 SIDES = {
     "fused": (FUSED, FUSED),
     "s1_s1": (S1, S1),
     "s2_s2": (S2, S2),
     "s1_s2": (S1, S2),
     "s2_s1": (S2, S1),
+    "s1_fused": (S1, FUSED),
+    "s2_fused": (S2, FUSED),
 }
 """Datasets of query.h5 and archive.h5 that a direction compares."""
 
@@ -73,6 +78,8 @@ def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, 
         "archive": extract(config, config.archive_split, source, folder.archive),
         "distance": config.distance,
         "top_k": config.top_k,
+        "protocol": config.protocol,
+        "exclude_within": config.exclude_within,
     }
     wanted = fingerprint(made_from)
     if read_fingerprint(folder.retrieval) == wanted:
@@ -92,41 +99,40 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureSource, w
         wanted: fingerprint that the results get; an interrupted search of the same goes on.
     """
     query_labels, archive_labels = read_labels(folder.query), read_labels(folder.archive)
-    exclude = own_positions(folder)
+    exclude = own_positions(read_names(folder.query), read_names(folder.archive))
     largest = len(archive_labels) - (0 if exclude is None else 1)
     if largest < 1:
         raise ResultsError(f"{folder.archive}: holds no patch besides the query itself; use a larger archive_split")
     k = min(config.top_k, largest)
-    attributes = _attributes(config, source, query_labels, archive_labels, k)
+    near = find_near(folder, config.exclude_within, k)
+    attributes = {
+        **_attributes(config, source, query_labels, archive_labels, k),
+        "query_fingerprint": str(read_fingerprint(folder.query)),
+        "archive_fingerprint": str(read_fingerprint(folder.archive)),
+    }
     partial = PartialResults(folder.retrieval)
     kept = partial.open(wanted, source.directions, len(query_labels), k, attributes)
     if kept:
         logger.info("an interrupted search of the same features was found: going on where it stopped")
     chance = chance_curves(query_labels, archive_labels, k, exclude)
+    truth = Truth(query_labels, archive_labels, exclude, chance, near, config.exclude_within or 0)
     with open_features(folder.query) as query, open_features(folder.archive) as archive:
         session = _session(config, archive)
         with session, partial.writing() as file:
             for direction in source.directions:
                 _search_direction(config, direction, query, archive, exclude, k, partial, file)
-                _score_direction(file[direction], query_labels, archive_labels, exclude, chance)
+                again = _search_again(config, direction, query, archive)
+                score_direction(file[direction], truth, hamming=config.distance == "hamming", search_again=again)
             link_at_root(file)
     partial.publish()
-
-
-def own_positions(folder: RunFolder) -> IntArray | None:
-    """Return (Q, 1) archive positions of the queries themselves, -1 for those not in it; None where none is.
-
-    A patch is known by its Sentinel-2 name.
-    """
-    positions = {pair.s2: position for position, pair in enumerate(read_names(folder.archive))}
-    own = np.array([[positions.get(pair.s2, -1)] for pair in read_names(folder.query)], dtype=np.int32)
-    return own if (own >= 0).any() else None
 
 
 def _attributes(
     config: Config, source: FeatureSource, query_labels: Any, archive_labels: Any, k: int
 ) -> dict[str, Any]:
     return {
+        "protocol": config.protocol,
+        "convention": CONVENTION,
         "query_split": config.query_split,
         "archive_split": config.archive_split,
         "queries": len(query_labels),
@@ -155,12 +161,27 @@ def _sides(config: Config, direction: str, query: h5py.File, archive: h5py.File)
 
     A query's bits are cut at the medians of its own sensor's features over the archive.
     """
-    query_name, archive_name = SIDES[direction]
+    queries, vectors = _query_side(config, direction, query), archive[SIDES[direction][1]]
     if config.distance != "hamming":
-        return query[query_name], archive[archive_name]
-    same_sensor, other = archive[query_name][:], archive[archive_name][:]
-    query_codes = pack(binarize(query[query_name][:], median_thresholds(same_sensor)))
+        return queries, vectors
+    same_sensor, other = _query_side(config, direction, archive)[:], vectors[:]
+    query_codes = pack(binarize(queries[:], median_thresholds(same_sensor)))
     return query_codes, pack(binarize(other, median_thresholds(other)))
+
+
+def _query_side(config: Config, direction: str, file: h5py.File) -> Any:
+    """Return the vectors of a file as a direction's queries have them."""
+    if direction in ONE_SENSOR:
+        return OneSensor(file[ONE_SENSOR[direction]], config.fusion)
+    return file[SIDES[direction][0]]
+
+
+def _search_again(config: Config, direction: str, query: h5py.File, archive: h5py.File) -> Search:
+    def blocks(exclude: Sliceable, k: int) -> Iterator[tuple[int, Neighbours]]:
+        queries, vectors = _sides(config, direction, query, archive)
+        return _blocks(config, queries, vectors, k, exclude, 0)
+
+    return blocks
 
 
 def _search_direction(
@@ -188,7 +209,7 @@ def _search_direction(
 
 
 def _blocks(
-    config: Config, queries: Any, vectors: Any, k: int, exclude: IntArray | None, start: int
+    config: Config, queries: Any, vectors: Any, k: int, exclude: Sliceable | None, start: int
 ) -> Iterator[tuple[int, Neighbours]]:
     """Search on Ray workers, or in this process on its GPU, or else on its cores: the results are the same."""
     if config.num_cpu:
@@ -201,16 +222,3 @@ def _blocks(
             queries, vectors, k, config.distance, exclude=exclude, start=start, device=str(device)
         )
     return iter_search(queries, vectors, k, config.distance, exclude=exclude, start=start)
-
-
-def _score_direction(
-    group: h5py.Group, query_labels: Any, archive_labels: Any, exclude: IntArray | None, chance: Any
-) -> None:
-    stored = group["retrieval_result"]
-    scores = CurveAccumulator(archive_labels, stored.shape[1])
-    for start in range(0, len(stored), 8192):
-        part = slice(start, min(start + 8192, len(stored)))
-        scores.update(query_labels[part], stored[part], None if exclude is None else exclude[part])
-    write_curves(group, scores.standard())
-    write_curves(group.require_group(ORIGINAL), scores.original())
-    write_curves(group.require_group(CHANCE), chance)

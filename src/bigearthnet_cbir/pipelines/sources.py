@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 BASELINES: Final = ("untrained", "band_statistics")
 """What a trained network is compared with: its own random weights, and no network at all."""
 
-ALL_DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1")
+ALL_DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
 SAME_SENSOR_DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2")
 
 

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 TYPES: Final = ("joint", "separate")
 FUSIONS: Final = ("concat", "avg", "max", "sum")
+MEASURED: Final = ("protocol", "query_split", "queries", "archive_split", "archive_size", "convention")
+"""Columns of the table that say what was measured; the same in all rows of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,17 @@ def run_sweep(
 
 
 def _rows(config: Config, results_file: Path) -> list[dict[str, Any]]:
+    results = read_results(results_file)
     return [
         {
+            **{name: results.attributes[name] for name in MEASURED},
             "type": config.type,
             "fusion": config.fusion,
             "direction": direction,
             **headline(found.curves),
             **{f"chance {name}": value for name, value in headline(found.chance).items()},
         }
-        for direction, found in read_results(results_file).directions.items()
+        for direction, found in results.directions.items()
     ]
 
 

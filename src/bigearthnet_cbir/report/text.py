@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
+from bigearthnet_cbir.report.headlines import DIRECTION_WORDS, headline_table
 from bigearthnet_cbir.storage.results import DirectionResults, RunResults
 
 MAP_RANKS: Final = (8, 16, 32, 64, 128, 1000)
 DEFAULT_KEYS: Final = ("precision", "recall")
-DIRECTION_WORDS: Final = {
-    "fused": "fused -> fused",
-    "s1_s1": "S1 -> S1",
-    "s2_s2": "S2 -> S2",
-    "s1_s2": "S1 -> S2",
-    "s2_s1": "S2 -> S1",
-}
 
 
 def describe(results: RunResults) -> str:
-    """Return the line that says what was measured: splits, sizes, distance."""
+    """Return the line that says what was measured: protocol, splits, sizes, distance, convention."""
     told = results.attributes
     if results.original_only:
         return "written by the original scripts: figures in their convention (docs/metrics.md), no chance level known"
     left_out = int(told.get("queries_without_labels", 0))
+    protocol = f"protocol {told['protocol']}: " if "protocol" in told else ""
     return (
-        f"{told['query_split']} ({told['queries']:,} queries) searched in {told['archive_split']} "
+        f"{protocol}{told['query_split']} ({told['queries']:,} queries) searched in {told['archive_split']} "
         f"({told['archive_size']:,} patches), {told['distance']} distance on {told['feature_kind']} vectors, "
-        f"top {told['k']:,}; {left_out} queries without labels left out"
+        f"top {told['k']:,}; {told.get('convention', 'standard')} convention; "
+        f"{left_out} queries without labels left out"
     )
 
 
@@ -47,13 +42,14 @@ def run_text(
     Args:
         results: of the run.
         baselines: of the same splits, by name; shown beside the run.
-        directions: those to show; all where empty.
+        directions: those to show; where empty, all in the table and the first rank by rank.
         keys: curves shown rank by rank.
         top: ranks shown of them.
     """
     shown = {name: found for name, found in results.directions.items() if not directions or name in directions}
     parts = [describe(results)]
-    for name, found in shown.items():
+    for name in list(shown) if directions else list(shown)[:1]:
+        found = shown[name]
         others = {label: other.directions[name] for label, other in baselines.items() if name in other.directions}
         parts.append(_direction_text(DIRECTION_WORDS[name], found, others, keys, top))
     parts.append(headline_table(shown, baselines))
@@ -92,25 +88,3 @@ def _values(curve: npt.NDArray[np.float64], ranks: Iterable[int]) -> list[str]:
 
 def _row(label: str, cells: list[str]) -> str:
     return f"{label:<24}" + "".join(f"{cell:>7}" for cell in cells)
-
-
-def headline_table(
-    shown: Mapping[str, DirectionResults], baselines: Mapping[str, RunResults], label: str = "this run"
-) -> str:
-    """Return one line per direction and kind of features: the run, its baselines, chance."""
-    names = [name for name, _, _ in HEADLINES]
-    lines = [f"{'direction':<16}{'features':<18}" + "".join(f"{name:>9}" for name in names)]
-    for direction, found in shown.items():
-        rows: list[tuple[str, Mapping[str, Any]]] = [(label, found.curves)]
-        rows += [
-            (other_label, other.directions[direction].curves)
-            for other_label, other in baselines.items()
-            if direction in other.directions
-        ]
-        if found.chance:
-            rows.append(("chance", found.chance))
-        for position, (name_of_row, curves) in enumerate(rows):
-            figures = headline(curves)
-            cells = "".join(f"{figures[name]:>9.3f}" if name in figures else f"{'-':>9}" for name in names)
-            lines.append(f"{DIRECTION_WORDS[direction] if position == 0 else '':<16}{name_of_row:<18}{cells}")
-    return "\n".join(lines)

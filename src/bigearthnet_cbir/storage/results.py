@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import h5py
 import numpy as np
@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.provenance import replace_file, stamp
-from bigearthnet_cbir.types import Neighbours
+from bigearthnet_cbir.storage.statistics import DirectionStatistics, read_statistics
+from bigearthnet_cbir.types import IntArray, Neighbours
 
-DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1")
+DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
 """Query sensor, then archive sensor; fused compares the fused vectors (the original scripts' only direction)."""
 
 ORIGINAL: Final = "original_convention"
@@ -154,11 +155,12 @@ def read_curves(group: h5py.Group) -> dict[str, npt.NDArray[np.float64]]:
 
 @dataclass(frozen=True)
 class DirectionResults:
-    """Curves of one direction; `chance` is empty in files of the original scripts."""
+    """Curves of one direction; `chance` and `statistics` are empty in files of the original scripts."""
 
     curves: dict[str, npt.NDArray[np.float64]]
     chance: dict[str, npt.NDArray[np.float64]]
     original: dict[str, npt.NDArray[np.float64]]
+    statistics: DirectionStatistics = field(default_factory=DirectionStatistics)
 
 
 @dataclass(frozen=True)
@@ -189,12 +191,40 @@ def read_results(path: Path) -> RunResults:
             return RunResults(attributes, {"fused": DirectionResults(curves, {}, curves)}, original_only=True)
         directions = {
             name: DirectionResults(
-                read_curves(file[name]), _read_group(file[name], CHANCE), _read_group(file[name], ORIGINAL)
+                read_curves(file[name]),
+                _read_group(file[name], CHANCE),
+                _read_group(file[name], ORIGINAL),
+                read_statistics(file[name]),
             )
             for name in DIRECTIONS
             if name in file
         }
     return RunResults(attributes, directions, original_only=False)
+
+
+class Top(NamedTuple):
+    """The nearest few of every query.
+
+    Attributes:
+        attributes: of the file.
+        indices: direction -> (Q, min(rank, k)) int32 archive positions.
+    """
+
+    attributes: dict[str, Any]
+    indices: dict[str, IntArray]
+
+
+def read_top(path: Path, rank: int) -> Top:
+    """Read the `rank` nearest of every query from a retrieval.h5 of ours.
+
+    Raises:
+        ResultsError: it is missing, broken, or of the original scripts, which say nothing of the archive.
+    """
+    with open_results(path) as file:
+        if "fused" not in file:
+            raise ResultsError(f"{path}: written by the original scripts, query by query unknown; give a run of ours")
+        indices = {name: file[name]["retrieval_result"][:, :rank] for name in DIRECTIONS if name in file}
+        return Top(dict(file.attrs), indices)
 
 
 def _read_group(group: h5py.Group, name: str) -> dict[str, npt.NDArray[np.float64]]:

@@ -1,0 +1,41 @@
+"""The named evaluation protocols: which split asks, and which is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+CUSTOM: Final = "custom"
+DEFAULT: Final = "csmae"
+
+PROTOCOLS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "original": {"query_split": "train", "archive_split": "test"},
+        "csmae": {"query_split": "val", "archive_split": "test"},
+    }
+)
+"""original: the scripts this project replaces. csmae: https://arxiv.org/abs/2401.07782, whose queries are unseen."""
+
+
+def settle_protocol(kept: dict[str, Any], problems: list[str]) -> None:
+    """Fill in protocol, query_split and archive_split from those that were given; report what contradicts.
+
+    Splits that differ from the default protocol's make it "custom" where no protocol is named. A named one other than
+    custom decides the splits, and a split given beside it must be its own.
+
+    Args:
+        kept: the keys that were given, checked one by one; changed in place.
+        problems: messages are appended here.
+    """
+    given = {name: kept[name] for name in PROTOCOLS[DEFAULT] if name in kept}
+    splits = {**PROTOCOLS[DEFAULT], **given}
+    protocol = kept.get("protocol") or (DEFAULT if splits == PROTOCOLS[DEFAULT] else CUSTOM)
+    if protocol != CUSTOM:
+        splits = {**PROTOCOLS[protocol]}
+        problems += [
+            f"{name} is {split!r}, but protocol {protocol} has {splits[name]}; leave it out or give protocol: custom"
+            for name, split in given.items()
+            if split != splits[name]
+        ]
+    kept.update(splits, protocol=protocol)

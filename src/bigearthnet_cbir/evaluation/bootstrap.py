@@ -1,0 +1,114 @@
+"""Confidence intervals of figures that are means over queries, by resampling the queries.
+
+The percentile bootstrap: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13,
+https://doi.org/10.1201/9780429246593. A resample is a row of weights, how often each query was drawn, so that the
+means of all figures are one matrix product.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.figures import COLUMNS, figures
+from bigearthnet_cbir.types import DoubleArray
+
+RESAMPLES: Final = 1000
+CONFIDENCE: Final = 0.95
+SEED: Final = 0
+
+_DRAWS: Final = 1 << 22
+"""Draws held at a time: 32 MiB of them and as much of weights."""
+
+
+class Difference(NamedTuple):
+    """One figure of a run less that of another.
+
+    Attributes:
+        value: on the queries as they are.
+        lower: end of the interval.
+        upper: end of the interval.
+    """
+
+    value: float
+    lower: float
+    upper: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval is on one side of zero."""
+        return self.lower > 0 or self.upper < 0
+
+
+def resampled_means(values: DoubleArray, resamples: int = RESAMPLES, seed: int = SEED) -> DoubleArray:
+    """Return (resamples, F) means of (Q, F) per-query values over queries drawn Q times with repetition.
+
+    Raises:
+        ResultsError: there is no query, or a value is not finite.
+    """
+    queries = len(values)
+    if queries == 0 or not np.isfinite(values).all():
+        raise ResultsError(f"{queries:,} queries, not all with finite values; leave those without labels out")
+    generator = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[1]))
+    rows = max(1, _DRAWS // queries)
+    for first in range(0, resamples, rows):
+        part = means[first : first + rows]
+        drawn = generator.integers(queries, size=(len(part), queries))
+        drawn += np.arange(len(part))[:, None] * queries
+        weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        np.matmul(weights.astype(np.float64), values, out=part)
+    means /= queries
+    return means
+
+
+def interval(samples: DoubleArray) -> DoubleArray:
+    """Return (2, ...) the ends between which the middle 95 % of (R, ...) resampled figures lie."""
+    outside = (1 - CONFIDENCE) / 2
+    ends: DoubleArray = np.quantile(samples, [outside, 1 - outside], axis=0)
+    return ends
+
+
+def labelled(columns: DoubleArray) -> DoubleArray:
+    """Return the rows of figures.query_columns that belong to queries with labels."""
+    return columns[np.isfinite(columns).all(axis=1)]
+
+
+def headline_intervals(columns: DoubleArray) -> dict[str, DoubleArray]:
+    """Return (2,) lower and upper end by the names of summary.HEADLINES; NaN where no query has labels.
+
+    Args:
+        columns: (Q, C) from figures.query_columns.
+    """
+    kept = labelled(columns)
+    if len(kept) == 0:
+        return {name: np.full(2, np.nan) for name in figures(np.zeros(len(COLUMNS)))}
+    return {name: interval(samples) for name, samples in figures(resampled_means(kept)).items()}
+
+
+def paired_differences(first: DoubleArray, second: DoubleArray) -> dict[str, Difference]:
+    """Return every headline figure of the first run less that of the second, with its interval.
+
+    Both runs are measured on the same resampled queries, so that what makes a query hard for both cancels out.
+
+    Args:
+        first: (Q, C) from figures.query_columns.
+        second: (Q, C) of the same queries in the same order.
+
+    Raises:
+        ResultsError: the numbers of queries differ, or none has labels.
+    """
+    if first.shape != second.shape:
+        raise ResultsError(f"{len(first):,} queries against {len(second):,}; a paired comparison needs the same ones")
+    both = labelled(np.concatenate([first, second], axis=1))
+    samples = resampled_means(both)
+    plain = _difference(both.mean(axis=0))
+    ends = {name: interval(values) for name, values in _difference(samples).items()}
+    return {name: Difference(float(plain[name]), *map(float, ends[name])) for name in plain}
+
+
+def _difference(means: DoubleArray) -> dict[str, DoubleArray]:
+    left, right = figures(means[..., : len(COLUMNS)]), figures(means[..., len(COLUMNS) :])
+    return {name: np.asarray(left[name] - right[name]) for name in left}

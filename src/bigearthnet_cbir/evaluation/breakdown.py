@@ -1,0 +1,86 @@
+"""Figures by class and by number of labels, and which classes are retrieved for which."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.evaluation.bootstrap import interval, resampled_means
+from bigearthnet_cbir.evaluation.figures import figures
+from bigearthnet_cbir.evaluation.metrics import Positions
+from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
+from bigearthnet_cbir.types import DoubleArray
+
+SHOWN: Final = ("F1@10", "mAP@10", "NDCG@10")
+_BLOCK: Final = 1 << 16
+
+
+class Breakdown(NamedTuple):
+    """Figures of G groups of queries.
+
+    Attributes:
+        queries: (G,) int64 queries in each.
+        figures: by the names of SHOWN, (G, 3) float64 value, lower and upper end; NaN for a group without queries.
+    """
+
+    queries: npt.NDArray[np.int64]
+    figures: dict[str, DoubleArray]
+
+
+def by_group(columns: DoubleArray, members: npt.NDArray[np.bool_]) -> Breakdown:
+    """Return the figures of groups of queries, each with its 95 % interval over the group's own queries.
+
+    Args:
+        columns: (Q, C) from figures.query_columns; rows with NaN belong to no group.
+        members: (Q, G) whether a query belongs to a group; it may belong to several.
+    """
+    counted = np.isfinite(columns).all(axis=1).reshape(-1, 1)
+    members = np.logical_and(members, counted)
+    values = {name: np.full((members.shape[1], 3), np.nan) for name in SHOWN}
+    for group, belongs in enumerate(members.T):
+        if not belongs.any():
+            continue
+        own = columns[belongs]
+        plain, samples = figures(own.mean(axis=0)), figures(resampled_means(own))
+        for name in SHOWN:
+            values[name][group] = plain[name], *interval(samples[name])
+    return Breakdown(members.sum(axis=0, dtype=np.int64), values)
+
+
+def by_class(columns: DoubleArray, query_labels: npt.NDArray[Any]) -> Breakdown:
+    """Return the figures of each class; a query counts for every class it has."""
+    return by_group(columns, query_labels.astype(bool))
+
+
+def by_label_count(
+    columns: DoubleArray, query_labels: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], Breakdown]:
+    """Return the numbers of labels that queries have, ascending from 1, and the figures for each."""
+    counts = query_labels.sum(axis=1, dtype=np.int64)
+    present = np.unique(counts[counts > 0])
+    return present, by_group(columns, counts[:, None] == present)
+
+
+def confusion(
+    query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions
+) -> DoubleArray:
+    """Return (L, L): of the 10 nearest items of the queries with class i, the share that holds class j.
+
+    Items have several labels, so rows add up to more than 1 and a perfect retrieval is not the identity. A row
+    without queries is NaN.
+
+    Args:
+        query_labels: (Q, L) of 0 and 1.
+        archive_labels: (N, L) of 0 and 1.
+        indices: (Q, K) archive positions, nearest first; the first 10 are looked at, or all K where there are fewer.
+    """
+    classes = query_labels.shape[1]
+    met = np.zeros((classes, classes))
+    for start in range(0, len(indices), _BLOCK):
+        held = archive_labels[indices[start : start + _BLOCK, :HEADLINE_RANK]].mean(axis=1, dtype=np.float64)
+        met += query_labels[start : start + _BLOCK].astype(np.float64).T @ held
+    queries = query_labels.sum(axis=0, dtype=np.float64)[:, None]
+    shares: DoubleArray = np.divide(met, queries, out=np.full_like(met, np.nan), where=queries > 0)
+    return shares

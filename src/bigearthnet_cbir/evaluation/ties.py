@@ -1,0 +1,192 @@
+"""AP and NDCG that do not depend on the order of equal distances: their mean over all such orders.
+
+McSherry & Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
+Scores", https://doi.org/10.1007/978-3-540-78646-7_38. Our average precision at k divides by the relevant items among
+the first k, which is itself random where k cuts through a group; docs/metrics.md has the formula.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.kernels import ideal_dcg, tables_for
+from bigearthnet_cbir.evaluation.metrics import Positions, check_top_k
+from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
+from bigearthnet_cbir.evaluation.words import ArchiveLabels, compiled, label_words, popcount
+from bigearthnet_cbir.types import DoubleArray
+
+TIE_AWARE: Final = ("average_precision", "normalized_discounted_cumulative_gains")
+_NEGLIGIBLE: Final = 1e-18
+"""Probability below which a number of relevant items is not followed further."""
+
+
+@compiled
+def _draw(chance: Any, window: Any, size: int, relevant: int, drawn: int) -> None:
+    """Draw one more item of a group: `chance[j]` of j relevant ones goes from `drawn` items to one more.
+
+    Args:
+        chance: (relevant + 1,) or longer, 0 outside the window.
+        window: first and last j that is followed.
+        size: items of the group.
+        relevant: those of them that are relevant.
+        drawn: items drawn before.
+    """
+    left = size - drawn
+    low, high = window[0], min(window[1] + 1, relevant)
+    for j in range(high, low - 1, -1):
+        value = chance[j] * (left - (relevant - j)) / left
+        if j > low:
+            value += chance[j - 1] * (relevant - j + 1) / left
+        chance[j] = value
+    while low < high and chance[low] < _NEGLIGIBLE:
+        chance[low] = 0.0
+        low += 1
+    while high > low and chance[high] < _NEGLIGIBLE:
+        chance[high] = 0.0
+        high -= 1
+    window[0], window[1] = low, high
+
+
+@compiled
+def _hits(j: int, m: int, before: int, over: float, climbed: float) -> float:
+    """Return the mean sum of N_i / i over the hits among m places of a group that hold j, after `before` hits.
+
+    Args:
+        j: relevant items among the m.
+        m: places.
+        before: relevant items in the groups before.
+        over: sum of 1 / rank over the m places.
+        climbed: sum of (place - 1) / rank over them, places counted from 1.
+    """
+    value = over * (before + 1)
+    if m > 1:
+        value += climbed * (j - 1) / (m - 1)
+    return value * j / m
+
+
+@compiled
+def _expect(shared: Any, distances: Any, tables: Any, ideal: Any, chance: Any, rows: Any) -> None:
+    """Write one query's expected AP and NDCG at every rank into `rows`, (2, K)."""
+    window = np.zeros(2, np.int64)
+    start = before = 0
+    summed = gained = 0.0
+    while start < shared.size:
+        stop = start
+        relevant = 0
+        gain = 0.0
+        while stop < shared.size and distances[stop] == distances[start]:
+            relevant += shared[stop] > 0
+            gain += tables.gains[shared[stop]]
+            stop += 1
+        size = stop - start
+        gain /= size
+        chance[: relevant + 1] = 0.0
+        chance[0] = 1.0
+        window[:] = 0
+        over = climbed = 0.0
+        for m in range(1, size + 1):
+            rank = start + m
+            _draw(chance, window, size, relevant, m - 1)
+            over += 1.0 / rank
+            climbed += (m - 1) / rank
+            expected = 0.0
+            for j in range(window[0], window[1] + 1):
+                if before + j:
+                    expected += chance[j] * (summed + _hits(j, m, before, over, climbed)) / (before + j)
+            rows[0, rank - 1] = expected
+            gained += gain * tables.discounts[rank - 1]
+            rows[1, rank - 1] = gained / ideal[rank - 1] if ideal[rank - 1] > 0.0 else 0.0
+        summed += _hits(relevant, size, before, over, climbed)
+        before += relevant
+        start = stop
+
+
+@compiled
+def _add_expected(
+    queries: Any, archive: Any, indices: Any, distances: Any, tallies: Any, tables: Any, sums: Any, sizes: Any
+) -> None:
+    """Add every labelled query's expected curves to (2, K) `sums`, and write (Q,) `sizes`.
+
+    The size is that of the group at rank 10, negative where the list ends inside it; 0 for a query without labels.
+    """
+    length = indices.shape[1]
+    at = min(HEADLINE_RANK, length) - 1
+    shared, ideal, chance = np.empty(length, np.int64), np.empty(length), np.empty(length + 1)
+    rows = np.empty((2, length))
+    for q in range(queries.size):
+        sizes[q] = 0
+        if queries[q] == 0:
+            continue
+        for i in range(length):
+            shared[i] = np.int64(popcount(queries[q] & archive[indices[q, i]]))
+        ideal_dcg(tallies[q], tables, ideal)
+        _expect(shared, distances[q], tables, ideal, chance, rows)
+        sums += rows
+        same = distances[q] == distances[q, at]
+        sizes[q] = same.sum()
+        if same[length - 1] and tallies[q].sum() > length:
+            sizes[q] = -sizes[q]
+
+
+class TieAccumulator:
+    """Tie-aware curves of queries that arrive in blocks.
+
+    A retrieved list may end inside a group of equal distances. The rest of that group is not in the list, and the
+    mean is over the orders of the part that is: at the ranks of this last group the curves still depend on which of
+    its members came first in the archive. `cut` counts the queries for which that reaches up to rank 10.
+
+    Attributes:
+        queries: queries that entered the means.
+        largest_group: retrieved items at the distance of the tenth, at most.
+        cut: queries whose group at rank 10 goes on beyond their list.
+    """
+
+    def __init__(self, archive_labels: npt.NDArray[Any], top_k: int) -> None:
+        """Prepare for one archive; arguments and errors as in metrics.CurveAccumulator."""
+        self._archive = ArchiveLabels(archive_labels)
+        check_top_k(top_k, len(self._archive))
+        self._tables = tables_for(top_k)
+        self._sums = np.zeros((len(TIE_AWARE), top_k))
+        self._grouped = 0
+        self.queries = 0
+        self.largest_group = 0
+        self.cut = 0
+
+    def update(
+        self,
+        query_labels: npt.NDArray[Any],
+        indices: Positions,
+        distances: npt.NDArray[np.floating[Any]],
+        exclude: Positions | None = None,
+    ) -> None:
+        """Take in a block of queries; `distances` is (Q, top_k), the rest as in metrics.CurveAccumulator.update.
+
+        Raises:
+            ResultsError: the shapes do not fit.
+        """
+        words = label_words(query_labels)
+        if not indices.shape == distances.shape == (len(words), self._sums.shape[1]):
+            raise ResultsError(
+                f"indices {indices.shape} and distances {distances.shape} must both be "
+                f"({len(words)}, {self._sums.shape[1]})"
+            )
+        tallies, _ = self._archive.met_by(words, exclude)
+        sizes = np.zeros(len(words), np.int64)
+        _add_expected(words, self._archive.words, indices, distances, tallies, self._tables, self._sums, sizes)
+        self.queries += int((sizes != 0).sum())
+        self.cut += int((sizes < 0).sum())
+        self._grouped += int(abs(sizes).sum())
+        self.largest_group = max(self.largest_group, int(abs(sizes).max(initial=0)))
+
+    @property
+    def mean_group(self) -> float:
+        """Retrieved items at the distance of the tenth, on average."""
+        return self._grouped / max(self.queries, 1)
+
+    def curves(self) -> dict[str, DoubleArray]:
+        """Return the means so far, (top_k,) each, by the names of TIE_AWARE."""
+        return dict(zip(TIE_AWARE, self._sums / max(self.queries, 1), strict=True))

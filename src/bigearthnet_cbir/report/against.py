@@ -1,0 +1,125 @@
+"""Two runs on the same queries and archive, compared figure by figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_differences
+from bigearthnet_cbir.evaluation.figures import query_columns
+from bigearthnet_cbir.evaluation.neighbourhood import own_positions
+from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
+from bigearthnet_cbir.report.headlines import DIRECTION_WORDS, NAMES, table_line
+from bigearthnet_cbir.storage.features import read_fingerprint, read_labels, read_names
+from bigearthnet_cbir.storage.results import Top, read_top
+from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.types import ByteArray, DoubleArray, PatchPair
+
+
+class _Run(NamedTuple):
+    """What the comparison needs of a run.
+
+    Attributes:
+        path: its retrieval.h5.
+        queries: names of the query pairs.
+        archive: names of the archive pairs.
+        query_labels: (Q, L).
+        archive_labels: (N, L).
+        top: the nearest few of every query, by direction.
+    """
+
+    path: Path
+    queries: list[PatchPair]
+    archive: list[PatchPair]
+    query_labels: ByteArray
+    archive_labels: ByteArray
+    top: Top
+
+    def columns(self, direction: str) -> DoubleArray:
+        """Return the per-query values of a direction."""
+        exclude = own_positions(self.queries, self.archive)
+        return query_columns(self.query_labels, self.archive_labels, self.top.indices[direction], exclude)
+
+
+def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
+    """Return first less second: direction -> headline figure -> difference; of the directions that both have.
+
+    Args:
+        first: a retrieval.h5 with its query.h5 and archive.h5 beside it.
+        second: likewise.
+
+    Raises:
+        ResultsError: a file is missing or of another retrieval, or the runs differ in queries, archive or labels.
+    """
+    one, other = _read(first), _read(second)
+    _check_alike(one, other)
+    return {
+        direction: paired_differences(one.columns(direction), other.columns(direction))
+        for direction in one.top.indices
+        if direction in other.top.indices
+    }
+
+
+def against_text(first: Path, second: Path) -> str:
+    """Return the comparison as text; arguments and errors as in `compare`."""
+    found = compare(first, second)
+    lines = [
+        f"A {first}",
+        f"B {second}",
+        f"A less B, with the 95 % interval of {RESAMPLES:,} paired bootstrap resamples of the queries",
+        "",
+        table_line("direction", "", {name: name for name in NAMES}),
+    ]
+    for direction, differences in found.items():
+        lines += _rows(DIRECTION_WORDS[direction], differences)
+    return "\n".join(lines)
+
+
+def _rows(title: str, differences: Mapping[str, Difference]) -> list[str]:
+    items = differences.items()
+    return [
+        table_line(title, "A - B", {name: f"{item.value:+.3f}" for name, item in items}),
+        table_line("", "  from", {name: f"{item.lower:+.3f}" for name, item in items}),
+        table_line("", "  to", {name: f"{item.upper:+.3f}" for name, item in items}),
+        table_line("", "  excludes zero", {name: "yes" if item.excludes_zero else "no" for name, item in items}),
+    ]
+
+
+def _read(path: Path) -> _Run:
+    folder = RunFolder(path.parent)
+    top = read_top(path, HEADLINE_RANK)
+    for side, features in (("query", folder.query), ("archive", folder.archive)):
+        stored = top.attributes.get(f"{side}_fingerprint")
+        if features.exists() and stored is not None and stored != read_fingerprint(features):
+            raise ResultsError(f"{features}: is not what {path} was computed from; run project/retrieval.py again")
+    run = _Run(
+        path, read_names(folder.query), read_names(folder.archive),
+        read_labels(folder.query), read_labels(folder.archive), top,
+    )  # fmt: skip
+    rows = {len(indices) for indices in top.indices.values()}
+    if rows != {len(run.queries)} or int(top.attributes["archive_size"]) != len(run.archive):
+        raise ResultsError(f"{path}: was not computed from the features beside it; run project/retrieval.py again")
+    return run
+
+
+def _check_alike(one: _Run, other: _Run) -> None:
+    """Raise ResultsError unless both runs answer the same questions from the same archive."""
+    cure = "compare runs of the same split lists"
+    for what, left, right in (("queries", one.queries, other.queries), ("archive", one.archive, other.archive)):
+        if left != right:
+            common = len(set(left) & set(right))
+            raise ResultsError(
+                f"{one.path} and {other.path}: their {what} differ or stand in another order "
+                f"({len(left):,} and {len(right):,} patches, {common:,} in both); {cure}"
+            )
+    labels = ((one.query_labels, other.query_labels), (one.archive_labels, other.archive_labels))
+    if any(left.shape != right.shape or (left != right).any() for left, right in labels):
+        raise ResultsError(f"{one.path} and {other.path}: the same patches have different labels; {cure}")
+    depths = [next(iter(run.top.indices.values())).shape[1] for run in (one, other)]
+    if depths[0] != depths[1]:
+        raise ResultsError(
+            f"{one.path} and {other.path}: figures at rank 10 would be those at {depths[0]} and {depths[1]}; "
+            "retrieve both with the same top_k"
+        )
