@@ -33,6 +33,11 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/retrieval.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/encode.py
 
 clean:
 	rm -rf demo_data logs/demo .pytest_cache .mypy_cache .ruff_cache
