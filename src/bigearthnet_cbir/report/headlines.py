@@ -91,7 +91,8 @@ def _notes(shown: Mapping[str, DirectionResults]) -> list[str]:
     if within is not None:
         told = within.numbers
         notes.append(
-            f"no neighbours: {told['dropped_mean']:,.1f} patches a query dropped, within {told['radius']:.0f} of it or of "
-            f"its acquisition; {told['dropped_queries']:,.0f} queries lose some, {told['queries_left_out']:,.0f} left out"
+            f"no neighbours: {told['dropped_mean']:,.1f} patches a query dropped, within {told['radius']:.0f} of it "
+            f"or of its acquisition; {told['dropped_queries']:,.0f} queries lose some, "
+            f"{told['queries_left_out']:,.0f} left out"
         )
     return notes
