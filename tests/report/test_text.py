@@ -70,7 +70,7 @@ def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> 
     assert ["95", "%", ".250-.750", "-", "-", "-", ".250-.750", "-"] in lines
     assert ["tie-aware", "-", "-", "-", "-", "0.333", "-"] in lines
     assert ["no", "neighbours", *["0.444"] * 6] in lines
-    assert "within 2 of the query or of its acquisition: 7.5 a query, 3 queries lose some" in text
+    assert "no neighbours: 7.5 patches a query dropped, within 2 of it or of its acquisition; 3 queries lose" in text
     assert "fused 4.5, s1_s2 4.5; at most 12" in text
     assert "tie-aware: 2 times" in text
 

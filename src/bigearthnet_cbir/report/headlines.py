@@ -84,15 +84,15 @@ def _notes(shown: Mapping[str, DirectionResults]) -> list[str]:
     if groups:
         largest = max(item.numbers["largest_group"] for _, item in ties if item is not None)
         cut = sum(item.numbers["cut_queries"] for _, item in ties if item is not None)
-        notes.append(f"patches at the distance of the tenth, on average: {', '.join(groups)}; at most {largest:,.0f}")
+        notes.append(f"tied at rank 10, mean: {', '.join(groups)}; at most {largest:,.0f}")
         if cut:
             notes.append(f"tie-aware: {cut:,.0f} times that group goes on beyond the list, seen in part: raise top_k")
     within = next((found.statistics.exclude_within for found in shown.values()), None)
     if within is not None:
         told = within.numbers
         notes.append(
-            f"no neighbours: without the patches within {told['radius']:.0f} of the query or of its acquisition: "
-            f"{told['dropped_mean']:,.1f} a query, {told['dropped_queries']:,.0f} queries lose some, "
-            f"{told['queries_left_out']:,.0f} keep too few and are left out"
+            f"no neighbours: {told['dropped_mean']:,.1f} patches a query dropped, within {told['radius']:.0f} of it "
+            f"or of its acquisition; {told['dropped_queries']:,.0f} queries lose some, "
+            f"{told['queries_left_out']:,.0f} left out"
         )
     return notes
