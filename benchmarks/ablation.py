@@ -1,8 +1,8 @@
 """Which parts of the recipe help: trainings on one demo world, several seeds each, mean and spread of F1@10 and F1@5.
 
-    python benchmarks/ablation.py [--train 1000] [--epochs 10] [--seeds 3] [--only original default]
+    python benchmarks/ablation.py [--train 1000] [--epochs 10] [--seeds 3] [--only "default, joint"]
 
-Every row changes what its name says and nothing else; `original` is the original scripts' recipe. Trainings run side
+Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe. Trainings run side
 by side, one core each. A finished one is not repeated: the work folder is kept (--folder).
 """
 
@@ -67,7 +67,7 @@ def write_world(folder: Path, sizes: dict[str, int]) -> None:
             first += size
 
 
-def configuration(folder: Path, recipe: str, seed: int, epochs: int) -> Any:
+def configuration(folder: Path, recipe: str, seed: int, epochs: int, batch: int) -> Any:
     """Return the configuration of one training."""
     from bigearthnet_cbir.config import parse_config
 
@@ -75,7 +75,7 @@ def configuration(folder: Path, recipe: str, seed: int, epochs: int) -> Any:
     values = {
         **{f"{split}_csv": str(folder / f"{split}.csv") for split in ("train", "val", "test")},
         "bigEarthPthLMDB_S1": store, "bigEarthPthLMDB_S2": store,
-        "backbone": "resnet10", "window": 64, "batch_size": 16, "epochs": epochs, "learning_rate": 1e-3,
+        "backbone": "resnet10", "window": 64, "batch_size": batch, "epochs": epochs, "learning_rate": 1e-3,
         "device": "cpu", "num_workers": 0, "seed": seed, "name": recipe.replace(" ", "_"),
         "logging_params": {"save_dir": str(folder), "name": f"seed{seed}"}, **RECIPES[recipe],
     }  # fmt: skip
@@ -92,9 +92,9 @@ def figures_of(path: Path) -> dict[str, dict[str, float]]:
     return {**figures, **{f"chance {direction}": headline(result.chance) for direction, result in found.items()}}
 
 
-def run(job: tuple[Path, str, int, int, str | None]) -> tuple[str, dict[str, dict[str, float]]]:
+def run(job: tuple[Path, str, int, int, int, str | None]) -> tuple[str, dict[str, dict[str, float]]]:
     """Train and retrieve once, on one core, or measure a baseline."""
-    folder, recipe, seed, epochs, baseline = job
+    folder, recipe, seed, epochs, batch, baseline = job
     import torch
 
     from bigearthnet_cbir.pipelines.retrieve import retrieve
@@ -102,7 +102,7 @@ def run(job: tuple[Path, str, int, int, str | None]) -> tuple[str, dict[str, dic
     from bigearthnet_cbir.storage.run_folder import RunFolder
 
     torch.set_num_threads(1)
-    config = configuration(folder, recipe, seed, epochs)
+    config = configuration(folder, recipe, seed, epochs, batch)
     run_folder = RunFolder(config.run_folder)
     if baseline is None and not run_folder.retrieval.exists():
         train(config, resume=True)
@@ -128,21 +128,24 @@ def table(results: dict[str, list[dict[str, dict[str, float]]]]) -> list[dict[st
 
 
 def main() -> None:
-    """Train what is missing and write benchmarks/results/ablation.*."""
+    """Train what is missing and write benchmarks/results/<results>.*."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", type=int, default=1000)
     parser.add_argument("--val", type=int, default=300)
     parser.add_argument("--test", type=int, default=600)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--folder", type=Path, default=Path("logs/ablation"))
+    parser.add_argument("--results", default="ablation", help="name in benchmarks/results")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = options.folder.resolve()
     write_world(folder, {"test": options.test, "val": options.val, "train": options.train})
-    jobs = [(folder, recipe, seed, options.epochs, None) for seed in range(options.seeds) for recipe in options.only]
-    baselines = [(folder, options.only[0], 0, options.epochs, name) for name in ("band_statistics", "untrained")]
+    size = (options.epochs, options.batch)
+    jobs = [(folder, recipe, seed, *size, None) for seed in range(options.seeds) for recipe in options.only]
+    baselines = [(folder, options.only[0], 0, *size, name) for name in ("band_statistics", "untrained")]
     results: dict[str, list[dict[str, dict[str, float]]]] = {}
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
         for name, figures in pool.map(run, [*jobs, *baselines]):
@@ -150,7 +153,7 @@ def main() -> None:
     one = results[options.only[0]][0]
     results["chance"] = [{direction: one[f"chance {direction}"] for direction in DIRECTIONS}]
     (folder / "figures.json").write_text(json.dumps(results))
-    write_results("ablation", table(results))
+    write_results(options.results, table(results))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,16 @@ step "2. Encode the GeoTIFFs into one LMDB patch store" \
 step "3. Train the dual encoder without labels" \
   project/train.py --filepath config/demo.yaml --overwrite
 step "4. Search the test split with every validation pair, and score it" \
-  project/retrieval.py --filepath logs/demo/separate/parameters.yaml
+  project/retrieval.py --filepath logs/demo/default/parameters.yaml
 step "5. The same with random weights, and with band means and deviations only, to compare" \
-  project/retrieval.py --filepath logs/demo/separate/parameters.yaml --baseline untrained
+  project/retrieval.py --filepath logs/demo/default/parameters.yaml --baseline untrained
 step "   (no network at all)" \
-  project/retrieval.py --filepath logs/demo/separate/parameters.yaml --baseline band_statistics
-step "6. Print the metrics" \
-  utils/utils.py --filepath logs/demo/separate/parameters.yaml
+  project/retrieval.py --filepath logs/demo/default/parameters.yaml --baseline band_statistics
+step "6. Train the original scripts' recipe as long (shared batch norm, Linear + ReLU head, no augmentation)" \
+  project/train.py --filepath config/demo_original.yaml --overwrite
+step "   and search with it" \
+  project/retrieval.py --filepath logs/demo/original/parameters.yaml
+step "7. Print the metrics" \
+  utils/utils.py --filepath logs/demo/default/parameters.yaml
+step "   and what the default recipe gains over the original one, with intervals" \
+  utils/utils.py --filepath logs/demo/default --against logs/demo/original
