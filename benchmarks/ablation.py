@@ -2,8 +2,8 @@
 
     python benchmarks/ablation.py [--train 1000] [--epochs 10] [--seeds 3] [--only "default, joint"]
 
-Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe. Trainings run side
-by side, one core each. A finished one is not repeated: the work folder is kept (--folder).
+Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe. Trainings run
+side by side, one core each. A finished one is not repeated: the work folder is kept (--folder).
 """
 
 from __future__ import annotations
