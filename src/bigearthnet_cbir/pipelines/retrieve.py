@@ -198,12 +198,17 @@ def _search_direction(
     start = partial.finished(direction)
     began = time.perf_counter()
     blocks = _blocks(config, queries, vectors, k, exclude, start)
-    with tqdm(total=len(queries), initial=start, desc=f"search {direction}", unit="query", disable=None) as bar:
+    size = len(vectors)
+    bar = tqdm(
+        total=len(queries) * size, initial=start * size, desc=f"search {direction}", unit="pair", unit_scale=True,
+        disable=None,
+    )  # fmt: skip
+    with bar:
         for position, found in blocks:
             partial.store(file, direction, position, found)
-            bar.update(len(found.indices))
+            bar.update(len(found.indices) * size)
     seconds = time.perf_counter() - began
-    compared = (len(queries) - start) * len(vectors)
+    compared = (len(queries) - start) * size
     rate = compared / seconds
     logger.info("searched %s: %s distances, %.1f s, %.3g pairs/s", direction, f"{compared:,}", seconds, rate)
 
