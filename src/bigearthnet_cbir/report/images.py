@@ -1,0 +1,73 @@
+"""Patches as pictures: Sentinel-2 in true colour, Sentinel-1 in false colour, JPEG-encoded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bigearthnet_cbir.types import FloatArray
+
+COLOUR_BANDS: Final = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
+"""Bands that a picture of each sensor is made of."""
+
+STRETCH: Final = (2.0, 98.0)
+"""Percentiles that become black and full brightness."""
+
+_GAMMA: Final = 1 / 1.3
+_QUALITY: Final = 82
+
+Limits: TypeAlias = npt.NDArray[np.float64]
+Bands: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+def channels(sensor: str, bands: Bands) -> FloatArray:
+    """Return the (H, W, 3) values a picture shows, before stretching.
+
+    Sentinel-2: reflectance x 10 000 of red, green, blue. Sentinel-1: VV, VH and VV - VH, all in dB.
+    """
+    found = [np.asarray(bands[name], np.float32) for name in COLOUR_BANDS[sensor]]
+    if sensor == "s1":
+        found.append(found[0] - found[1])
+    return np.stack(found, axis=-1)
+
+
+def limits(pictures: list[FloatArray]) -> Limits:
+    """Return (3, 2) the values of each channel at 2 % and 98 % of all pictures together.
+
+    One stretch for all: a colour then means the same in each of them, and a dark lake stays dark.
+    """
+    pixels = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
+    finite = pixels[np.isfinite(pixels).all(axis=1)]
+    if len(finite) == 0:
+        return np.array([[0.0, 1.0]] * 3)
+    return np.percentile(finite, STRETCH, axis=0).T.astype(np.float64)
+
+
+def stretched(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
+    """Return a picture as (H, W, 3) uint8; what is not finite is black."""
+    low, span = bounds[:, 0], np.maximum(bounds[:, 1] - bounds[:, 0], 1e-6)
+    unit = np.clip((np.nan_to_num(picture, nan=-1e9) - low) / span, 0, 1) ** _GAMMA
+    return np.asarray(np.rint(unit * 255), np.uint8)
+
+
+def jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return (H, W, 3) pixels as a JPEG file."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    return stream.getvalue()
+
+
+def pixels_of(encoded: bytes) -> npt.NDArray[np.uint8]:
+    """Return a JPEG's (H, W, 3) pixels."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image.convert("RGB"), np.uint8)
+
+
+def thumbnail(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """Return a picture scaled down to a square of `side` pixels."""
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), np.uint8)
