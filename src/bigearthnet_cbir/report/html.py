@@ -6,7 +6,7 @@ import html
 import json
 from typing import Any, TypeAlias
 
-VOID = frozenset({"br", "img", "input", "link", "meta", "line", "circle", "rect", "polyline", "path"})
+VOID = frozenset({"br", "img", "input", "link", "meta"})
 
 
 class Html(str):
@@ -28,7 +28,7 @@ def joined(*children: Child) -> Html:
     return Html("".join(text(child) for child in children if child is not None))
 
 
-def element(name: str, *children: Child, **attributes: Any) -> Html:
+def element(name: str, /, *children: Child, **attributes: Any) -> Html:
     """Return one element.
 
     Args:
@@ -47,7 +47,7 @@ def element(name: str, *children: Child, **attributes: Any) -> Html:
     return Html(start) if name in VOID and not children else Html(f"{start}{joined(*children)}</{name}>")
 
 
-def svg_element(name: str, *children: Child, **attributes: Any) -> Html:
+def svg_element(name: str, /, *children: Child, **attributes: Any) -> Html:
     """Return one SVG element, closed, with attribute names as SVG spells them (viewBox keeps its capital)."""
     parts = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(value)}"' for key, value in attributes.items())
     return Html(f"<{name}{parts}>{joined(*children)}</{name}>")
