@@ -87,7 +87,7 @@ def collect(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed: int =
     labels = class_names(sources[0].data, CLASSES)
     places = tuple(str(folder.root) for folder in folders)
     if len(folders) > 1:
-        return Study(" · ".join(names), tuple(sources), labels, folders=places)
+        return Study(f"{len(names)} runs side by side", tuple(sources), labels, folders=places)
     gallery = collect_gallery(folders[0], sources[0].data, labels, queries=queries, seed=seed)
     found, reason = (gallery, "") if isinstance(gallery, Gallery) else (None, gallery)
     title = f"{folders[0].root.resolve().parent.name} / {names[0]}"

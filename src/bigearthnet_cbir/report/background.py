@@ -90,14 +90,14 @@ def provenance_section(study: Study) -> Html:
 
 
 def _facts(title: str, values: dict[str, Any]) -> Html:
-    rows = [element("tr", element("th", name.replace("_", " ") if "." not in name else name, scope="row"),
+    rows = [element("tr", element("th", name, scope="row"),
                     element("td", spelled(value))) for name, value in values.items()]  # fmt: skip
     return element("details", element("summary", title), element("table", element("tbody", *rows), class_="facts"))
 
 
 def _differences(study: Study) -> Html | None:
     flats = [flat(run.data.configuration) for run in study.runs]
-    keys = [key for key in dict.fromkeys(key for found in flats for key in found)
+    keys = [key for key in dict.fromkeys(key for found in flats for key in found if key != "source")
             if len({spelled(found.get(key)) for found in flats}) > 1]  # fmt: skip
     if not keys:
         return None

@@ -30,7 +30,7 @@ def ceiling(highest: float) -> float:
     if not highest > 0 or not math.isfinite(highest):
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest))
-    return next(step * power for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * power >= highest - 1e-12)
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if step * power >= highest - 1e-12)
 
 
 def rank_chart(lines: Sequence[Line], top: float, label: str) -> Html:
@@ -58,14 +58,25 @@ def step_chart(lines: Sequence[tuple[Line, Sequence[int]]], label: str) -> Html:
     span = max(last - first, 1)
     values = [value for line, _ in lines for value in line.values.tolist() if math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    bottom = 0.0 if low >= 0 and low < 0.6 * high else low - 0.1 * (high - low or 1)
     marks = sorted({round(first + span * part / 4) for part in range(5)})
     across = [((step - first) / span, f"{step:,}") for step in marks]
     drawn = [
         (line, [((step - first) / span, float(value)) for step, value in zip(steps, line.values, strict=True)])
         for line, steps in lines
     ]
-    return _chart(drawn, across, (bottom, ceiling(high) if bottom == 0 else high), label)
+    return _chart(drawn, across, _bounds(low, high), label)
+
+
+def _bounds(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an axis whose four steps are round; it starts at 0 unless the values are far from it."""
+    if 0 <= low < 0.6 * high:
+        return 0.0, ceiling(high)
+    step = ceiling(max(high - low, 1e-3 * abs(high), 1e-9) / 4)
+    bottom = math.floor(low / step) * step
+    while bottom + 4 * step < high:
+        step = ceiling(step * 1.01)
+        bottom = math.floor(low / step) * step
+    return bottom, bottom + 4 * step
 
 
 def _chart(
@@ -83,7 +94,10 @@ def _chart(
         "svg", svg_element("title", label), *grid, *reversed(lines), role="img", viewBox=f"0 0 {SIZE} {SIZE}",
         preserveAspectRatio="none", aria_label=label,
     )  # fmt: skip
-    digits = 2 if high - low >= 0.2 else 4
+    digits = next(
+        (places for places in range(1, 6) if all(abs(round(mark, places) - mark) < 1e-3 * (high - low) for mark in marks)),
+        6,
+    )
     up = [
         element("span", f"{mark:.{digits}f}", style=f"bottom:{part * 25}%", class_="y")
         for part, mark in enumerate(marks)
@@ -107,11 +121,11 @@ def _polyline(line: Line, points: list[tuple[float, float]], bounds: tuple[float
 
 
 def legend(lines: Sequence[Line], values: Sequence[str] | None = None) -> Html:
-    """Return what each line is, with a value beside it where one is given."""
+    """Return what each line is with the given value beside it; without values the page's script fills them in."""
     entries = []
     for position, line in enumerate(lines):
-        swatch = svg_element("svg", _swatch(line.style), viewBox="0 0 28 8", class_="swatch", aria_hidden="true")
-        value = None if values is None else element("b", values[position], data_line=line.name)
+        swatch = svg_element("svg", _swatch(line.style), viewBox="0 0 28 8", class_="swatch wide", aria_hidden="true")
+        value = element("b", data_line=line.name) if values is None else element("b", values[position])
         entries.append(element("li", swatch, element("span", line.name), value))
     return element("ul", *entries, class_="legend")
 

@@ -38,7 +38,7 @@ def to_html(table: Table) -> Html:
     body = [element("tr", *_html_cells(table, row)) for row in table.rows]
     content = joined(element("caption", table.caption), element("thead", head), element("tbody", *body))
     return element(
-        "div", element("table", content), class_="scroll", tabindex="0", role="region", aria_label=table.caption
+        "div", element("table", content, class_=table.name.split("_")[0]), class_="scroll", tabindex="0", role="region", aria_label=table.caption
     )
 
 

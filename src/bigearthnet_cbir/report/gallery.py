@@ -25,7 +25,7 @@ def gallery_section(study: Study) -> Html:
         return section("gallery", title, study.no_gallery) if study.no_gallery else joined()
     intro = (
         f"Queries chosen by their own {gallery.metric} in this direction, with their nearest patches. ✓ marks a label "
-        "that the query has too. Optical: true colour; radar: VV, VH and VV − VH as red, green and blue. One 2–98 % "
+        "that the query has too; the number on the right is the distance. Optical: true colour; radar: VV, VH and VV − VH as red, green and blue. One 2–98 % "
         "stretch for all images of a sensor, so that colours can be compared."
     )
     return section("gallery", title, intro, panels(study, lambda name: _direction(gallery, name)))
@@ -66,7 +66,7 @@ def alternative(item: Item, sensor: str, role: str) -> str:
 
 
 def _facts(rank: int, item: Item) -> Html:
-    distance = "" if item.distance is None else f"{item.distance:.4g}"
+    distance = "" if item.distance is None else f"{item.distance:.3g}"
     near = element("span", distance, class_="distance", title="distance to the query")
     return element("p", element("span", f"{rank}", class_="number"), near, class_="rank")
 

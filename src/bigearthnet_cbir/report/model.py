@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bigearthnet_cbir.report.words import source_word
 from bigearthnet_cbir.storage.report_data import DirectionData, ReportData
 from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import DoubleArray
@@ -139,7 +140,7 @@ def lines(study: Study, direction: str, curve: str) -> list[Line]:
     """Return one curve of a direction: every source, then chance."""
     drawn = styles(study)
     found = [
-        Line(source.name, drawn[source.name], data.results.curves[curve])
+        Line(source_word(source.name), drawn[source.name], data.results.curves[curve])
         for source, data in measured(study, direction)
         if curve in data.results.curves
     ]

@@ -9,8 +9,7 @@ from bigearthnet_cbir.report.charts import dot_track
 from bigearthnet_cbir.report.formats import number
 from bigearthnet_cbir.report.html import Html, element, joined, svg_element
 from bigearthnet_cbir.report.model import Source, Study, measured, styles
-from bigearthnet_cbir.report.tables import source_word
-from bigearthnet_cbir.report.words import direction_words
+from bigearthnet_cbir.report.words import direction_words, source_word
 from bigearthnet_cbir.storage.report_data import DirectionData
 
 SHOWN = "F1@10"
@@ -34,15 +33,15 @@ def opening(study: Study) -> Html:
 
 def _lead(study: Study) -> Html:
     told = study.runs[0].data.attributes
-    subject = f"{len(study.runs)} runs" if study.is_comparison else "This run"
+    subject = "Each of these runs" if study.is_comparison else "This run"
     if "queries" not in told:
         return joined(f"{subject}: retrieval figures written by the original scripts, in their own convention.")
-    verb = "each searched" if study.is_comparison else "searched"
-    asked = element("strong", f"{told['archive_size']:,} patches")
-    queries = element("strong", f"{told['queries']:,} queries")
+    archive = element("strong", f"{told['archive_size']:,} patches")
+    queries = element("strong", f"{told['queries']:,} query patches")
     return joined(
-        f"{subject} {verb} an archive of ", asked, f" ({told['archive_split']}) for the places most like each of ",
-        queries, f" ({told['query_split']}), where alike means having the same land-cover labels.", _verdict(study),
+        f"{subject} took ", queries, f" ({told['query_split']}) and looked in an archive of ", archive,
+        f" ({told['archive_split']}) for the places most like each. A result is good when it has the query's "
+        "land-cover labels.", _verdict(study),
     )  # fmt: skip
 
 
@@ -54,8 +53,8 @@ def _verdict(study: Study) -> Html | None:
     if own is None or chance is None or study.is_comparison:
         return None
     return joined(
-        " In the first ten results, ", direction_words(direction).title, " reaches an F1 of ",
-        element("strong", number(own)), f"; a random order would reach {number(chance)}.",
+        " Over its first ten results, ", direction_words(direction).title, " reaches an F1 of ",
+        element("strong", number(own)), f"; a random order reaches {number(chance)}.",
     )  # fmt: skip
 
 
@@ -128,7 +127,8 @@ def _overview_row(study: Study, direction: str) -> Html | None:
 
 def _values(study: Study, values: list[tuple[Source, float]], first: DirectionData) -> Html:
     if study.is_comparison:
-        own = [element("b", number(value)) for source, value in values if source.is_run]
+        drawn = styles(study)
+        own = [element("b", number(value), class_=drawn[source.name]) for source, value in values if source.is_run]
         return element("div", *own, class_="values several")
     interval = first.intervals.get(SHOWN)
     ends = None if interval is None else element("small", f"{number(interval[0])} – {number(interval[1])}")

@@ -84,7 +84,7 @@ def curves_section(study: Study) -> Html:
     for direction in study.directions:
         every |= {line.name: line for name in known for line in lines(study, direction, name)}
     switch = radios("metric", [(name, CURVES[name].title) for name in known], "Figure")
-    reader = element("div", slider, legend(list(every.values()), [""] * len(every)), class_="reader")
+    reader = element("div", slider, legend(list(every.values())), class_="reader")
     return section("curves", "Curves", "How each figure develops with the number of results looked at, k = "
                    f"1 to {ranks[-1]:,} (logarithmic axis).", switch, panels(study, draw), reader)  # fmt: skip
 
@@ -126,7 +126,7 @@ def curve_values(study: Study) -> dict[str, Any]:
 
 def _at(line: Line, ranks: list[int]) -> list[float | None]:
     picked = [float(line.values[rank - 1]) if rank <= len(line.values) else math.nan for rank in ranks]
-    return [None if math.isnan(value) else round(value, 4) for value in picked]
+    return [None if math.isnan(value) else float(number(value)) for value in picked]
 
 
 def breakdown_section(study: Study) -> Html:

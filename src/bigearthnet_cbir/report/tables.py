@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
 from bigearthnet_cbir.report.model import Study, measured
-from bigearthnet_cbir.report.words import BASELINES
+from bigearthnet_cbir.report.words import source_word
 from bigearthnet_cbir.storage.report_data import Breakdown, DirectionData
 
 NAMES = tuple(name for name, _, _ in HEADLINES)
@@ -49,11 +49,6 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     best: tuple[int, ...] = ()
-
-
-def source_word(name: str) -> str:
-    """Return a baseline's name in plain words, any other name as it is."""
-    return BASELINES.get(name, name)
 
 
 def headline_table(study: Study, direction: str, title: str) -> Table:

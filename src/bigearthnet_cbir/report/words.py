@@ -78,6 +78,12 @@ BASELINES: Final = {
     "band_statistics": "band mean and std",
 }
 
+
+def source_word(name: str) -> str:
+    """Return a baseline's name in plain words, any other name as it is."""
+    return BASELINES.get(name, name)
+
+
 _SHORT: Final = {
     "Industrial or commercial units": "Industrial, commercial",
     "Complex cultivation patterns": "Complex cultivation",
