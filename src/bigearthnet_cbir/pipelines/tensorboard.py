@@ -61,7 +61,7 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: ReportData, s
         held = [classes[column] for column in np.flatnonzero(labels[position])]
         rows.append([names[position].s2, "; ".join(held) or "none", str(len(held))])
     pictures = _thumbnails(data, [names[position] for position in chosen])
-    writer.add_embedding(  # type: ignore[no-untyped-call]
+    writer.add_embedding(
         torch.from_numpy(np.ascontiguousarray(vectors)), metadata=rows, label_img=pictures, metadata_header=header,
         tag="archive",
     )  # fmt: skip

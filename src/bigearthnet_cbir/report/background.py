@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.report.charts import legend, step_chart
+from bigearthnet_cbir.report.formats import NOTHING
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.model import Line, Study, styles
 from bigearthnet_cbir.report.sections import section
@@ -106,7 +107,8 @@ def _differences(study: Study) -> Html | None:
     rows = [element("tr", element("th", key, scope="row", class_="name"),
                     *(element("td", spelled(found.get(key))) for found in flats)) for key in keys]  # fmt: skip
     caption = "Keys of the configuration in which the runs differ"
-    table = element("table", element("caption", caption), element("thead", head), element("tbody", *rows), class_="wraps")
+    content = joined(element("caption", caption), element("thead", head), element("tbody", *rows))
+    table = element("table", content, class_="wraps")
     return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
@@ -122,4 +124,4 @@ def spelled(value: Any) -> str:
     """Return a configured or stored value as a YAML file would show it."""
     if isinstance(value, str):
         return value
-    return "–" if value is None else json.dumps(value, default=str)
+    return NOTHING if value is None else json.dumps(value, default=str)

@@ -94,10 +94,8 @@ def _chart(
         "svg", svg_element("title", label), *grid, *reversed(lines), role="img", viewBox=f"0 0 {SIZE} {SIZE}",
         preserveAspectRatio="none", aria_label=label,
     )  # fmt: skip
-    digits = next(
-        (places for places in range(1, 6) if all(abs(round(mark, places) - mark) < 1e-3 * (high - low) for mark in marks)),
-        6,
-    )
+    near = 1e-3 * (high - low)
+    digits = next((d for d in range(1, 6) if all(abs(round(mark, d) - mark) < near for mark in marks)), 6)
     up = [
         element("span", f"{mark:.{digits}f}", style=f"bottom:{part * 25}%", class_="y")
         for part, mark in enumerate(marks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bigearthnet_cbir.report.formats import to_csv, to_latex
 from bigearthnet_cbir.report.images import pixels_of
@@ -14,7 +14,7 @@ from bigearthnet_cbir.report.words import CURVES, SENSORS, direction_words, shor
 
 logger = logging.getLogger(__name__)
 
-_DPI = 200
+_DPI = 160
 _SIDE = 1.35
 """Inches that one patch of a gallery row takes."""
 _COLOURS = ("#0b6b5d", "#c2570c", "#4b49ac", "#a3195b", "#1b6ca8", "#7a5c1e")
@@ -52,7 +52,7 @@ def tables(study: Study, direction: str) -> list[Table]:
     return [table for table in found if table is not None]
 
 
-def _figure(width: float, height: float, layout: str | None = "constrained") -> Any:
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Any:
     """Return an empty figure that no window or global state belongs to."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes 0.5 s, only needed here
     from matplotlib.figure import Figure
@@ -108,8 +108,9 @@ def _row(study: Study, example: Example, path: Path) -> Path:
     width, height = _SIDE * len(pictures), _SIDE + 0.3 + 0.13 * max(most, 1)
     figure = _figure(width, height, layout=None)
     for position, (_, key, item, title) in enumerate(pictures):
-        place = ((position + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height, 0.94 * _SIDE / width, 0.94 * _SIDE / height)
-        axes = figure.add_axes(place)
+        side = 0.94 * _SIDE
+        left, bottom = (position + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height
+        axes = figure.add_axes((left, bottom, side / width, side / height))
         axes.imshow(pixels_of((study.gallery.images if study.gallery else {})[key]))
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=8, pad=3)

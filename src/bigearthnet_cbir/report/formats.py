@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from typing import Final
 
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.tables import Cell, Figure, Table
@@ -26,9 +27,18 @@ _LATEX = {
 }
 
 
+NOTHING: Final = "\u2013"
+"""What stands where there is no value: an en dash."""
+
+
 def number(value: float) -> str:
     """Return a figure with three digits, a dash for NaN."""
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return NOTHING if math.isnan(value) else f"{value:.3f}"
+
+
+def span(lower: float, upper: float) -> str:
+    """Return the two ends of an interval."""
+    return f"{number(lower)} {NOTHING} {number(upper)}"
 
 
 def to_html(table: Table) -> Html:
@@ -37,9 +47,8 @@ def to_html(table: Table) -> Html:
                            for column, word in enumerate(table.header)))  # fmt: skip
     body = [element("tr", *_html_cells(table, row)) for row in table.rows]
     content = joined(element("caption", table.caption), element("thead", head), element("tbody", *body))
-    return element(
-        "div", element("table", content, class_=table.name.split("_")[0]), class_="scroll", tabindex="0", role="region", aria_label=table.caption
-    )
+    kind = element("table", content, class_=table.name.split("_")[0])
+    return element("div", kind, class_="scroll", tabindex="0", role="region", aria_label=table.caption)
 
 
 def _html_cells(table: Table, row: tuple[Cell, ...]) -> list[Html]:
@@ -47,7 +56,7 @@ def _html_cells(table: Table, row: tuple[Cell, ...]) -> list[Html]:
     cells = [element("th", str(row[0]), scope="row", class_="name")]
     for column, cell in enumerate(row[1:], start=1):
         if isinstance(cell, Figure):
-            interval = f"{number(cell.lower)} – {number(cell.upper)}" if cell.has_interval else None
+            interval = span(cell.lower, cell.upper) if cell.has_interval else None
             value = element("strong", number(cell.value), " ▲") if column == marked else number(cell.value)
             below = None if interval is None else element("small", interval)
             cells.append(element("td", value, below, class_="own" if column == 1 else None))
@@ -101,7 +110,7 @@ def latex_escape(words: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a table in booktabs style, to be \\input into a paper that uses the booktabs package."""
+    """Return a table in booktabs style, for a paper that uses the booktabs package."""
     lines = [
         rf"% {table.caption.replace(chr(10), ' ')}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",

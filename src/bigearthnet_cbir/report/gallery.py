@@ -25,8 +25,9 @@ def gallery_section(study: Study) -> Html:
         return section("gallery", title, study.no_gallery) if study.no_gallery else joined()
     intro = (
         f"Queries chosen by their own {gallery.metric} in this direction, with their nearest patches. ✓ marks a label "
-        "that the query has too; the number on the right is the distance. Optical: true colour; radar: VV, VH and VV − VH as red, green and blue. One 2–98 % "
-        "stretch for all images of a sensor, so that colours can be compared."
+        "that the query has too; the number on the right is the distance. Optical images are in true colour; radar "
+        "shows VV, VH and their difference (dB) as red, green and blue. All images of a sensor share one stretch, from "
+        "2 to 98 %, so that colours can be compared."
     )
     return section("gallery", title, intro, panels(study, lambda name: _direction(gallery, name)))
 

@@ -45,7 +45,7 @@ def limits(pictures: list[FloatArray]) -> Limits:
     finite = pixels[np.isfinite(pixels).all(axis=1)]
     if len(finite) == 0:
         return np.array([[0.0, 1.0]] * 3)
-    return np.percentile(finite, STRETCH, axis=0).T.astype(np.float64)
+    return np.asarray(np.percentile(finite, STRETCH, axis=0).T, np.float64)
 
 
 def stretched(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.report.charts import dot_track
-from bigearthnet_cbir.report.formats import number
+from bigearthnet_cbir.report.formats import number, span
 from bigearthnet_cbir.report.html import Html, element, joined, svg_element
 from bigearthnet_cbir.report.model import Source, Study, measured, styles
 from bigearthnet_cbir.report.words import direction_words, source_word
@@ -131,7 +131,7 @@ def _values(study: Study, values: list[tuple[Source, float]], first: DirectionDa
         own = [element("b", number(value), class_=drawn[source.name]) for source, value in values if source.is_run]
         return element("div", *own, class_="values several")
     interval = first.intervals.get(SHOWN)
-    ends = None if interval is None else element("small", f"{number(interval[0])} – {number(interval[1])}")
+    ends = None if interval is None else element("small", span(*interval))
     return element("div", element("b", number(values[0][1])), ends, class_="values")
 
 

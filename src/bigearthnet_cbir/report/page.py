@@ -43,7 +43,7 @@ def page(study: Study) -> str:
 
 def asset(name: str) -> str:
     """Return a file that travels with the package."""
-    return resources.files("bigearthnet_cbir.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return resources.files("bigearthnet_cbir.report").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 def _policy(script: str) -> str:
@@ -71,6 +71,7 @@ def _body(study: Study) -> Html:
         element("button", "Dark", type="button", id="theme", aria_label="Switch to the dark colours"),
         opening(study),
         element("div", switch, element("nav", *links, aria_label="Sections"), class_="bar", id="bar"),
-        element("main", element("noscript", "The images and the switches of this page need its script."), *kept.values()),
+        element("noscript", "The images and the switches of this page need its script."),
+        element("main", *kept.values()),
         element("footer", "Made by bigearthnet-cbir. This file is complete in itself: it loads nothing."),
     )

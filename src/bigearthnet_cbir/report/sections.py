@@ -167,11 +167,12 @@ def _confusion(study: Study, direction: str) -> Html | None:
         return None
     kept = [int(key) for key, queries in zip(data.per_class.keys, data.per_class.queries, strict=True) if queries]
     names = [study.class_names[key] if key < len(study.class_names) else str(key) for key in kept]
-    head = element("tr", element("td"), *(element("th", element("span", short_class(name)), scope="col") for name in names))
-    rows = [
-        element("tr", element("th", name, scope="row", class_="name"), *(_heat(data.confusion[key, other]) for other in kept))
-        for key, name in zip(kept, names, strict=True)
-    ]
+    columns = [element("th", element("span", short_class(name)), scope="col") for name in names]
+    head = element("tr", element("td"), *columns)
+    rows = []
+    for key, name in zip(kept, names, strict=True):
+        shares = [_heat(float(data.confusion[key, other])) for other in kept]
+        rows.append(element("tr", element("th", name, scope="row", class_="name"), *shares))
     title = "Row: class of the query. Column: share (%) of its first ten results that hold the class."
     table = element("table", element("caption", title), element("thead", head), element("tbody", *rows), class_="heat")
     region = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Retrieved classes")

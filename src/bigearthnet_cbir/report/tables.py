@@ -58,7 +58,7 @@ def headline_table(study: Study, direction: str, title: str) -> Table:
     chance = next((data.results.chance for _, data in found if data.results.chance), None)
     if chance is not None:
         columns.append(("chance", {name: Figure(value) for name, value in headline(chance).items()}))
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(figures.get(name, Figure(math.nan)) for _, figures in columns))
         for name in NAMES
         if any(name in figures for _, figures in columns)
@@ -97,7 +97,7 @@ def _breakdown_table(
     figures = [key for key in NAMES if all(key in part.figures for part in parts.values())]
     figures = figures[:1] if len(parts) > 1 else figures
     header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in figures))
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for position, key in enumerate(first.keys):
         word = class_names[key] if class_names is not None and key < len(class_names) else str(key)
         cells = [_at(part, figure, int(key)) for part in parts.values() for figure in figures]
@@ -125,7 +125,7 @@ def variant_table(study: Study, direction: str, title: str) -> Table | None:
     if len(columns) == 1:
         return None
     values = [headline(curves) for _, curves in columns]
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(Figure(column.get(name, math.nan)) for column in values))
         for name in NAMES
         if any(name in column for column in values[1:])

@@ -16,7 +16,6 @@ from bigearthnet_cbir.storage.results import (
     CHANCE,
     DIRECTIONS,
     ORIGINAL,
-    Curves,
     DirectionResults,
     open_results,
     read_curves,
@@ -115,7 +114,7 @@ def read_neighbours(path: Path, direction: str, top: int) -> Neighbours:
         ResultsError: the file is missing or broken.
     """
     with open_results(path) as file:
-        group = file[direction] if direction in file else file
+        group = file.get(direction, file)
         return Neighbours(group["retrieval_result"][:, :top], group["distance"][:, :top])
 
 
@@ -135,7 +134,7 @@ def _direction(group: h5py.Group) -> DirectionData:
     )
 
 
-def _curves(group: h5py.Group, name: str) -> Curves | Any:
+def _curves(group: h5py.Group, name: str) -> dict[str, DoubleArray]:
     return read_curves(group[name]) if name in group else {}
 
 
@@ -155,7 +154,7 @@ def _breakdown(group: h5py.Group | None) -> Breakdown | None:
 def _variant(group: h5py.Group | None) -> Variant | None:
     if group is None:
         return None
-    notes = {name: float(value) for name, value in group.attrs.items() if np.isscalar(value)}
+    notes = {name: float(value) for name, value in group.attrs.items() if isinstance(value, np.number | int | float)}
     return Variant(read_curves(group), notes)
 
 
