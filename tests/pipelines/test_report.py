@@ -8,13 +8,14 @@ from pathlib import Path
 import h5py
 import pytest
 from PIL import Image
+from tests.report.samples import DIRECTIONS, HOSTILE, write_run
 
 from bigearthnet_cbir.cli.report import main
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.pipelines import gallery
 from bigearthnet_cbir.pipelines.report import collect, write_report
 from bigearthnet_cbir.report.figures import write_figures
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from tests.report.samples import DIRECTIONS, HOSTILE, write_run
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,14 @@ def test_several_runs_are_compared_in_the_folder_they_share(tmp_path: Path) -> N
     assert "a/seed0" in written.read_text()
     with pytest.raises(ResultsError, match="given twice"):
         write_report([runs[0], runs[0] / "retrieval.h5"])
+
+
+def test_a_gallery_of_noise_gives_up_quality_to_stay_small(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = write_report([run], output=tmp_path / "fine.html").stat().st_size
+    monkeypatch.setattr(gallery, "BUDGET", 30_000)
+    assert write_report([run], output=tmp_path / "coarse.html").stat().st_size < fine - 10_000
 
 
 def test_figures_are_written_for_a_paper(run: Path, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.report.samples import DIRECTIONS, HOSTILE, small_study
 
 from bigearthnet_cbir.report.page import page
-from tests.report.samples import DIRECTIONS, HOSTILE, small_study
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
@@ -25,11 +25,13 @@ FLAGS = (
 )  # fmt: skip
 
 TOO_WIDE = """
-const scrolls = (node) => node && (/(auto|scroll)/.test(getComputedStyle(node).overflowX) || scrolls(node.parentElement));
-return [...document.querySelectorAll("body *")].filter((node) =>
-  node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 1 && getComputedStyle(node).display !== "inline"
-  && !scrolls(node) && node.checkVisibility() && getComputedStyle(node).clipPath === "none" && !node.closest("svg") && !node.closest(".plot")
-).map((node) => `${node.tagName}.${node.className}: ${node.scrollWidth} > ${node.clientWidth}`);
+const style = (node) => getComputedStyle(node);
+const scrolls = (node) => node && (/(auto|scroll)/.test(style(node).overflowX) || scrolls(node.parentElement));
+const judged = (node) => node.checkVisibility() && style(node).display !== "inline" && style(node).clipPath === "none"
+  && !node.closest("svg, .plot") && !scrolls(node);
+return [...document.querySelectorAll("body *")]
+  .filter((node) => node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 1 && judged(node))
+  .map((node) => `${node.tagName}.${node.className}: ${node.scrollWidth} > ${node.clientWidth}`);
 """
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.report.samples import DIRECTIONS, HOSTILE, small_study, write_run
 
 from bigearthnet_cbir.report.html import element, json_block
 from bigearthnet_cbir.report.model import Source, Study
 from bigearthnet_cbir.report.page import page
 from bigearthnet_cbir.storage.report_data import read_report_data
-from tests.report.samples import DIRECTIONS, HOSTILE, small_study, write_run
 
 
 class Elements(HTMLParser):
@@ -97,7 +97,7 @@ def test_every_direction_has_its_table_and_curves(study: Study, content: str) ->
     for direction in DIRECTIONS:
         assert content.count(f'data-direction="{direction}"') >= 3
         value = study.runs[0].data.directions[direction].results.curves["precision"][9]
-        assert f"{value:.3f}" in content
+        assert f"{value:.3f}<small>{value - 0.03:.3f} \u2013 {value + 0.04:.3f}</small>" in content
     curves = json.loads(re.search(r'id="curve-values">(.*?)</script>', content)[1])
     assert curves["ranks"][:10] == list(range(1, 11))
     stored = study.runs[0].data.directions["fused"].results.curves["recall"][9]

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from bigearthnet_cbir.report.charts import ceiling, shown_ranks
-from bigearthnet_cbir.report.choice import choose
+from bigearthnet_cbir.report.charts import ceiling, shown_ranks, tick_words
+from bigearthnet_cbir.report.choice import REASONS, choose
 from bigearthnet_cbir.report.formats import latex_escape, to_csv, to_html, to_latex
-from bigearthnet_cbir.report.images import channels, jpeg, limits, pixels_of, stretched
+from bigearthnet_cbir.report.images import channels, jpeg, limits, pixels_of, shrunk, stretched
 from bigearthnet_cbir.report.tables import Figure, Table
 
 TABLE = Table("t", "R&D <b>", ("", "a_b"), (("50 %", Figure(0.25, 0.2, 0.3)), ("none", Figure(math.nan))))
@@ -19,8 +19,8 @@ TABLE = Table("t", "R&D <b>", ("", "a_b"), (("50 %", Figure(0.25, 0.2, 0.3)), ("
 def test_choice_takes_the_ends_the_middle_and_some_at_random() -> None:
     scores = np.linspace(0, 1, 101)
     chosen = choose(scores, scores, 8, seed=3)
-    assert [reason for reason, _ in chosen] == ["best", "best", "median", "median", "worst", "worst", "random", "random"]
-    assert [query for _, query in chosen[:6]] == [100, 99, 50, 51, 0, 1] or chosen[3][1] == 49
+    assert [reason for reason, _ in chosen] == [word for word in REASONS for _ in range(2)]
+    assert [query for _, query in chosen[:6]] == [100, 99, 50, 51, 0, 1]
     assert chosen == choose(scores, scores, 8, seed=3)
     assert len({query for _, query in chosen}) == 8
 
@@ -116,3 +116,20 @@ def test_ranks_hold_the_first_ten_and_the_last() -> None:
 @pytest.mark.parametrize(("highest", "top"), [(0.5, 0.6), (0.8, 0.8), (1.0, 1.0), (7.2, 8.0), (0.0, 1.0)])
 def test_axes_end_at_a_round_number(highest: float, top: float) -> None:
     assert ceiling(highest) == pytest.approx(top)
+
+
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [
+        ([0, 0.15, 0.3], ["0.00", "0.15", "0.30"]),
+        ([0, 2, 4], ["0.0", "2.0", "4.0"]),
+        ([0, 0.00025, 0.001], ["0", "2.5e-4", "1.0e-3"]),
+    ],
+)
+def test_ticks_have_the_digits_they_need(marks: list[float], words: list[str]) -> None:
+    assert tick_words(marks) == words
+
+
+def test_shrinking_averages_blocks() -> None:
+    picture = np.arange(4 * 4 * 3, dtype=np.float32).reshape(4, 4, 3)
+    assert shrunk(picture, 2)[0, 1].tolist() == picture[:2, 2:].mean(axis=(0, 1)).tolist()

@@ -9,6 +9,9 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config.reading import repository_root
 from bigearthnet_cbir.errors import ConfigError
 
+MOST = 100
+"""Queries per direction: with more, the page is too large to be looked at."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Write the report of a run, or the comparison of several; return the exit code."""
@@ -23,9 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def command() -> None:
-        for name in ("queries", "seed"):
-            if getattr(arguments, name) < 0:
-                raise ConfigError(f"--{name} is {getattr(arguments, name)}; give a whole number >= 0")
+        if not 0 <= arguments.queries <= MOST:
+            raise ConfigError(f"--queries is {arguments.queries}; give a whole number from 0 to {MOST}")
+        if arguments.seed < 0:
+            raise ConfigError(f"--seed is {arguments.seed}; give a whole number >= 0")
         paths = [find_file(given, repository_root()) for given in arguments.filepath]
         from bigearthnet_cbir.pipelines.report import write_report
 

@@ -12,7 +12,7 @@ from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.metrics import per_query_values
 from bigearthnet_cbir.report.choice import choose
-from bigearthnet_cbir.report.images import COLOUR_BANDS, channels, jpeg, limits, stretched
+from bigearthnet_cbir.report.images import COLOUR_BANDS, QUALITIES, channels, jpeg, limits, shrunk, stretched
 from bigearthnet_cbir.report.model import Example, Gallery, Item
 from bigearthnet_cbir.report.words import direction_words
 from bigearthnet_cbir.storage.features import read_labels, read_names
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 TOP = 10
 METRIC = "F1@5"
+BUDGET = 6_500_000
+"""Bytes of all pictures together; as text in the page they take a third more, so that it stays below 10 MB."""
 
 
 class Side(NamedTuple):
@@ -39,9 +41,11 @@ class Pictures:
     Args:
         s1: LMDB folder with the Sentinel-1 patches.
         s2: the same of Sentinel-2.
+        shrink: pixels along each side that are averaged into one.
     """
 
-    def __init__(self, s1: Path, s2: Path) -> None:
+    def __init__(self, s1: Path, s2: Path, shrink: int = 1) -> None:
+        self._shrink = shrink
         self._stores = {"s1": PatchStore(s1), "s2": PatchStore(s2)}
         self._keys: dict[tuple[str, str], str] = {}
         self._values: dict[str, FloatArray] = {}
@@ -58,17 +62,27 @@ class Pictures:
             bands = COLOUR_BANDS[sensor]
             values = channels(sensor, dict(zip(bands, store.read_bands(name, bands), strict=True)))
             key = self._keys[sensor, name] = f"{sensor}-{len(self._keys)}"
-            self._values[key] = values
+            self._values[key] = shrunk(values, self._shrink) if self._shrink > 1 else values
         return self._keys[sensor, name]
 
-    def encoded(self) -> dict[str, bytes]:
-        """Return every picture as JPEG, stretched alike with the others of its sensor."""
-        found: dict[str, bytes] = {}
+    def pixels(self) -> dict[str, ByteArray]:
+        """Return every picture, stretched alike with the others of its sensor."""
+        found: dict[str, ByteArray] = {}
         for sensor in self._stores:
             values = {key: value for key, value in self._values.items() if key.startswith(sensor)}
             if values:
                 bounds = limits(list(values.values()))
-                found |= {key: jpeg(stretched(value, bounds)) for key, value in values.items()}
+                found |= {key: stretched(value, bounds) for key, value in values.items()}
+        return found
+
+    def encoded(self) -> dict[str, bytes]:
+        """Return every picture as JPEG, of the highest quality with which all fit into BUDGET, else of the lowest."""
+        pictures = self.pixels()
+        found: dict[str, bytes] = {}
+        for quality in QUALITIES:
+            found = {key: jpeg(pixels, quality) for key, pixels in pictures.items()}
+            if sum(map(len, found.values())) <= BUDGET:
+                break
         return found
 
 
@@ -92,7 +106,7 @@ def collect_gallery(
     try:
         asked = Side(read_names(folder.query), read_labels(folder.query))
         archive = Side(read_names(folder.archive), read_labels(folder.archive))
-        pictures = Pictures(*(Path(str(place)) for place in places))
+        pictures = Pictures(Path(str(places[0])), Path(str(places[1])))
         examples = {}
         for direction, found in data.directions.items():
             if found.has_neighbours:

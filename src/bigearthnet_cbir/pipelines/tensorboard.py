@@ -14,7 +14,6 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.pipelines.gallery import Pictures
-from bigearthnet_cbir.report.images import pixels_of, thumbnail
 from bigearthnet_cbir.storage.features import FUSED, open_features, read_labels, read_names
 from bigearthnet_cbir.storage.report_data import ReportData, class_names, read_report_data
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -23,8 +22,8 @@ from bigearthnet_cbir.types import PatchPair
 logger = logging.getLogger(__name__)
 
 MOST = 2000
-SIDE = 32
-"""Pixels of a thumbnail: the projector keeps all of them in one picture of at most 8,192 x 8,192."""
+SHRINK = 4
+"""Thumbnails have 30 pixels a side: the projector keeps all of them in one picture of at most 8,192 x 8,192."""
 
 
 def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
@@ -68,14 +67,14 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: ReportData, s
 
 
 def _thumbnails(data: ReportData, pairs: list[PatchPair]) -> torch.Tensor | None:
-    """Return (N, 3, SIDE, SIDE) pictures in 0..1, or None where the Sentinel-2 patches cannot be read."""
+    """Return (N, 3, 30, 30) pictures in 0..1, or None where the Sentinel-2 patches cannot be read."""
     places = [str(data.configuration.get(f"bigEarthPthLMDB_{sensor}", "")) for sensor in ("S1", "S2")]
     try:
-        pictures = Pictures(*map(Path, places))
-        keys = [pictures.key("s2", pair) for pair in pairs]
-        encoded = pictures.encoded()
+        reader = Pictures(Path(places[0]), Path(places[1]), SHRINK)
+        keys = [reader.key("s2", pair) for pair in pairs]
     except CbirError as error:
         logger.warning("the projector gets no thumbnails: %s", error)
         return None
-    stack = np.stack([thumbnail(pixels_of(encoded[key]), SIDE) for key in keys])
+    pictures = reader.pixels()
+    stack = np.stack([pictures[key] for key in keys])
     return torch.from_numpy(stack.transpose(0, 3, 1, 2).astype(np.float32) / 255)

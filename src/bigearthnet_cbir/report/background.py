@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.report.charts import legend, step_chart
-from bigearthnet_cbir.report.formats import NOTHING
+from bigearthnet_cbir.report.formats import NOTHING, scrolling
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.model import Line, Study, styles
 from bigearthnet_cbir.report.sections import section
@@ -107,9 +107,7 @@ def _differences(study: Study) -> Html | None:
     rows = [element("tr", element("th", key, scope="row", class_="name"),
                     *(element("td", spelled(found.get(key))) for found in flats)) for key in keys]  # fmt: skip
     caption = "Keys of the configuration in which the runs differ"
-    content = joined(element("caption", caption), element("thead", head), element("tbody", *rows))
-    table = element("table", content, class_="wraps")
-    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return scrolling(caption, element("table", element("thead", head), element("tbody", *rows), class_="wraps"))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -94,14 +94,20 @@ def _chart(
         "svg", svg_element("title", label), *grid, *reversed(lines), role="img", viewBox=f"0 0 {SIZE} {SIZE}",
         preserveAspectRatio="none", aria_label=label,
     )  # fmt: skip
-    near = 1e-3 * (high - low)
-    digits = next((d for d in range(1, 6) if all(abs(round(mark, d) - mark) < near for mark in marks)), 6)
     up = [
-        element("span", f"{mark:.{digits}f}", style=f"bottom:{part * 25}%", class_="y")
-        for part, mark in enumerate(marks)
+        element("span", word, style=f"bottom:{part * 25}%", class_="y") for part, word in enumerate(tick_words(marks))
     ]
     along = [element("span", word, style=f"left:{100 * place:.2f}%", class_="x") for place, word in across]
     return element("div", picture, element("div", *up, *along, class_="ticks", aria_hidden="true"), class_="plot")
+
+
+def tick_words(marks: Sequence[float]) -> list[str]:
+    """Return the numbers along an axis with as many digits as they need, small ones as 7.5e-4."""
+    span = max(marks) - min(marks)
+    if max(abs(mark) for mark in marks) < 0.01:
+        return [f"{mark:.1e}".replace("e-0", "e-") if mark else "0" for mark in marks]
+    digits = next((d for d in range(1, 6) if all(abs(round(mark, d) - mark) < 1e-3 * span for mark in marks)), 6)
+    return [f"{mark:.{digits}f}" for mark in marks]
 
 
 def _grid_line(x1: float, y1: float, x2: float, y2: float) -> Html:

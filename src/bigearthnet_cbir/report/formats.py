@@ -7,7 +7,7 @@ import io
 import math
 from typing import Final
 
-from bigearthnet_cbir.report.html import Html, element, joined
+from bigearthnet_cbir.report.html import Html, element
 from bigearthnet_cbir.report.tables import Cell, Figure, Table
 
 _LATEX = {
@@ -46,9 +46,14 @@ def to_html(table: Table) -> Html:
     head = element("tr", *(element("th", word, scope="col", class_="name" if column == 0 else None)
                            for column, word in enumerate(table.header)))  # fmt: skip
     body = [element("tr", *_html_cells(table, row)) for row in table.rows]
-    content = joined(element("caption", table.caption), element("thead", head), element("tbody", *body))
-    kind = element("table", content, class_=table.name.split("_")[0])
-    return element("div", kind, class_="scroll", tabindex="0", role="region", aria_label=table.caption)
+    content = element("table", element("thead", head), element("tbody", *body), class_=table.name.split("_")[0])
+    return scrolling(table.caption, content)
+
+
+def scrolling(caption: str, table: Html) -> Html:
+    """Return a table below its caption, in a region that the keyboard reaches and that scrolls where it must."""
+    region = element("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return element("figure", element("figcaption", caption, class_="caption"), region)
 
 
 def _html_cells(table: Table, row: tuple[Cell, ...]) -> list[Html]:

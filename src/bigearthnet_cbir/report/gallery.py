@@ -39,7 +39,7 @@ def _direction(gallery: Gallery, direction: str) -> Html | None:
 
 def _card(example: Example, metric: str) -> Html:
     heading = element(
-        "header", element("span", REASONS.get(example.reason, example.reason), class_=f"tag {example.reason}"),
+        "header", element("h3", REASONS.get(example.reason, example.reason), class_=f"tag {example.reason}"),
         element("span", f"{metric} ", element("b", f"{example.score:.2f}"), class_="score"),
     )  # fmt: skip
     query = element("div", element("p", "Query", class_="rank"), *_pictures(example.query, "query"),

@@ -19,7 +19,8 @@ STRETCH: Final = (2.0, 98.0)
 """Percentiles that become black and full brightness."""
 
 _GAMMA: Final = 1 / 1.3
-_QUALITY: Final = 82
+QUALITIES: Final = (82, 70, 58)
+"""JPEG qualities, tried in this order until a gallery fits its page."""
 
 Limits: TypeAlias = npt.NDArray[np.float64]
 Bands: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -55,10 +56,10 @@ def stretched(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
     return np.asarray(np.rint(unit * 255), np.uint8)
 
 
-def jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+def jpeg(pixels: npt.NDArray[np.uint8], quality: int = QUALITIES[0]) -> bytes:
     """Return (H, W, 3) pixels as a JPEG file."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality, optimize=True)
     return stream.getvalue()
 
 
@@ -68,6 +69,8 @@ def pixels_of(encoded: bytes) -> npt.NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"), np.uint8)
 
 
-def thumbnail(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """Return a picture scaled down to a square of `side` pixels."""
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), np.uint8)
+def shrunk(picture: FloatArray, factor: int) -> FloatArray:
+    """Return (H, W, 3) values averaged over blocks of factor x factor pixels; what does not fill a block is cut."""
+    height, width = picture.shape[0] // factor, picture.shape[1] // factor
+    blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

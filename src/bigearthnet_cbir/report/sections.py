@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.report.charts import ceiling, legend, rank_chart, shown_ranks
-from bigearthnet_cbir.report.formats import number, to_html
+from bigearthnet_cbir.report.formats import number, scrolling, to_html
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.model import Line, Study, lines, measured
 from bigearthnet_cbir.report.tables import Table, class_table, headline_table, label_count_table, variant_table
@@ -174,9 +174,8 @@ def _confusion(study: Study, direction: str) -> Html | None:
         shares = [_heat(float(data.confusion[key, other])) for other in kept]
         rows.append(element("tr", element("th", name, scope="row", class_="name"), *shares))
     title = "Row: class of the query. Column: share (%) of its first ten results that hold the class."
-    table = element("table", element("caption", title), element("thead", head), element("tbody", *rows), class_="heat")
-    region = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Retrieved classes")
-    return element("details", element("summary", "Which classes come back for which"), region)
+    table = element("table", element("thead", head), element("tbody", *rows), class_="heat")
+    return element("details", element("summary", "Which classes come back for which"), scrolling(title, table))
 
 
 def _heat(share: float) -> Html:

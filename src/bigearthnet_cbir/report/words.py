@@ -23,14 +23,14 @@ class Direction(NamedTuple):
 
 KNOWN_DIRECTIONS: Final[dict[str, Direction]] = {
     "fused": Direction(
-        "Fused → fused", "Both sensors of a place ask, both sensors of the archive answer.", ("s1", "s2"), ("s2",)
+        "Fused → fused", "Both sensors ask, both answer.", ("s1", "s2"), ("s2",)
     ),
-    "s1_s1": Direction("S1 → S1", "A radar patch asks, radar patches answer.", ("s1",), ("s1",)),
-    "s2_s2": Direction("S2 → S2", "An optical patch asks, optical patches answer.", ("s2",), ("s2",)),
-    "s1_s2": Direction("S1 → S2", "A radar patch asks, optical patches answer.", ("s1",), ("s2",)),
-    "s2_s1": Direction("S2 → S1", "An optical patch asks, radar patches answer.", ("s2",), ("s1",)),
-    "s1_fused": Direction("S1 → fused", "A radar patch alone asks an archive of both sensors.", ("s1",), ("s2",)),
-    "s2_fused": Direction("S2 → fused", "An optical patch alone asks an archive of both sensors.", ("s2",), ("s2",)),
+    "s1_s1": Direction("S1 → S1", "Radar asks, radar answers.", ("s1",), ("s1",)),
+    "s2_s2": Direction("S2 → S2", "Optical asks, optical answers.", ("s2",), ("s2",)),
+    "s1_s2": Direction("S1 → S2", "Radar asks, optical answers.", ("s1",), ("s2",)),
+    "s2_s1": Direction("S2 → S1", "Optical asks, radar answers.", ("s2",), ("s1",)),
+    "s1_fused": Direction("S1 → fused", "Radar alone asks, both answer.", ("s1",), ("s2",)),
+    "s2_fused": Direction("S2 → fused", "Optical alone asks, both answer.", ("s2",), ("s2",)),
 }
 
 SENSORS: Final = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
