@@ -133,3 +133,16 @@ def test_ticks_have_the_digits_they_need(marks: list[float], words: list[str]) -
 def test_shrinking_averages_blocks() -> None:
     picture = np.arange(4 * 4 * 3, dtype=np.float32).reshape(4, 4, 3)
     assert shrunk(picture, 2)[0, 1].tolist() == picture[:2, 2:].mean(axis=(0, 1)).tolist()
+
+
+def test_a_cloud_does_not_blacken_the_other_pictures() -> None:
+    rng = np.random.default_rng(0)
+    fields = [rng.uniform(300, 900, (16, 16, 3)).astype(np.float32) for _ in range(9)]
+    cloud = rng.uniform(7000, 9000, (16, 16, 3)).astype(np.float32)
+    bounds = limits([*fields, cloud])
+    assert stretched(fields[0], bounds).mean() > 100
+    assert stretched(cloud, bounds).min() == 255
+
+
+def test_pictures_without_a_finite_pixel_have_limits() -> None:
+    assert stretched(np.full((2, 2, 3), np.nan, np.float32), limits([])).max() == 0

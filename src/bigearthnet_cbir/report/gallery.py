@@ -26,8 +26,8 @@ def gallery_section(study: Study) -> Html:
     intro = (
         f"Queries chosen by their own {gallery.metric} in this direction, with their nearest patches. ✓ marks a label "
         "that the query has too; the number on the right is the distance. Optical images are in true colour; radar "
-        "shows VV, VH and their difference (dB) as red, green and blue. All images of a sensor share one stretch, from "
-        "2 to 98 %, so that colours can be compared."
+        "shows VV, VH and their difference (dB) as red, green and blue. All images of a sensor share one "
+        "stretch (2 to 98 % of a typical patch), so that colours can be compared."
     )
     return section("gallery", title, intro, panels(study, lambda name: _direction(gallery, name)))
 

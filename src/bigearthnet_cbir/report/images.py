@@ -18,7 +18,7 @@ COLOUR_BANDS: Final = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
 STRETCH: Final = (2.0, 98.0)
 """Percentiles that become black and full brightness."""
 
-_GAMMA: Final = 1 / 1.3
+_GAMMA: Final = 1 / 1.4
 QUALITIES: Final = (82, 70, 58)
 """JPEG qualities, tried in this order until a gallery fits its page."""
 
@@ -38,15 +38,22 @@ def channels(sensor: str, bands: Bands) -> FloatArray:
 
 
 def limits(pictures: list[FloatArray]) -> Limits:
-    """Return (3, 2) the values of each channel at 2 % and 98 % of all pictures together.
+    """Return (3, 2) the values of each channel that become black and full brightness in all pictures.
 
-    One stretch for all: a colour then means the same in each of them, and a dark lake stays dark.
+    One stretch for all: a colour then means the same in each of them, and a dark lake stays dark. It goes from the
+    lowest tenth of the pictures' 2nd percentiles to the upper quartile of their 98th: a few clouds among them, which
+    are ten times as bright as fields, do not make the rest black.
     """
-    pixels = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
-    finite = pixels[np.isfinite(pixels).all(axis=1)]
-    if len(finite) == 0:
+    ends = []
+    for picture in pictures:
+        pixels = picture.reshape(-1, 3)
+        finite = pixels[np.isfinite(pixels).all(axis=1)]
+        if len(finite):
+            ends.append(np.percentile(finite, STRETCH, axis=0))
+    if not ends:
         return np.array([[0.0, 1.0]] * 3)
-    return np.asarray(np.percentile(finite, STRETCH, axis=0).T, np.float64)
+    low, high = np.stack(ends, axis=1)
+    return np.stack([np.percentile(low, 10, axis=0), np.percentile(high, 75, axis=0)], axis=1)
 
 
 def stretched(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:

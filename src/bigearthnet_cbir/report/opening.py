@@ -34,7 +34,7 @@ def opening(study: Study) -> Html:
 def _lead(study: Study) -> Html:
     told = study.runs[0].data.attributes
     subject = "Each of these runs" if study.is_comparison else "This run"
-    if "queries" not in told:
+    if not {"queries", "query_split", "archive_size", "archive_split"} <= told.keys():
         return joined(f"{subject}: retrieval figures written by the original scripts, in their own convention.")
     archive = element("strong", f"{told['archive_size']:,} patches")
     queries = element("strong", f"{told['queries']:,} query patches")
