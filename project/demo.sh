@@ -25,3 +25,5 @@ step "   (no network at all)" \
   project/retrieval.py --filepath logs/demo/separate/parameters.yaml --baseline band_statistics
 step "6. Print the metrics" \
   utils/utils.py --filepath logs/demo/separate/parameters.yaml
+step "7. Write the report, with both baselines beside the run: open it in a browser" \
+  project/report.py --filepath logs/demo/separate

@@ -17,6 +17,7 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -57,8 +58,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["webdriver.Chr
 
 @pytest.fixture
 def opened(browser: "webdriver.Chrome", written: Path) -> "webdriver.Chrome":
+    browser.get("about:blank")
     browser.get_log("browser"), browser.get_log("performance")
+    return visit(browser, written)
+
+
+def visit(browser: "webdriver.Chrome", written: Path) -> "webdriver.Chrome":
+    """Open the page and wait for its script: on a busy machine the driver can come back before it has run."""
     browser.get(written.as_uri())
+    ready = "return document.readyState === 'complete' && document.querySelector('.panel.shown') !== null"
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(ready))
     return browser
 
 
@@ -145,7 +154,8 @@ def test_colours_follow_the_system_and_the_button(opened, written: Path, theme: 
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
     )
     opened.execute_script("localStorage.clear()")
-    opened.get(written.as_uri())
+    opened.get("about:blank")
+    visit(opened, written)
     assert is_dark(opened) == (theme == "dark")
     opened.find_element(By.ID, "theme").click()
     assert is_dark(opened) == (theme == "light")
