@@ -31,3 +31,5 @@ step "7. Print the metrics" \
   utils/utils.py --filepath logs/demo/default/parameters.yaml
 step "   and what the default recipe gains over the original one, with intervals" \
   utils/utils.py --filepath logs/demo/default --against logs/demo/original
+step "8. Write the report, with both baselines beside the run: open it in a browser" \
+  project/report.py --filepath logs/demo/default

@@ -26,6 +26,9 @@ HOMES = {
     "torchvision": {"models/resnet"},
     "sklearn": {"evaluation/classification"},
     "numba": {"search", "evaluation"},
+    "tensorboard": {"storage/training_log"},
+    "PIL": {"report/images"},
+    "matplotlib": {"report/figures"},
 }
 TORCH_FREE = {
     "errors", "types", "provenance", "config", "cli", "report", "search", "evaluation", "storage",

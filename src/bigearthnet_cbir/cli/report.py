@@ -1,0 +1,46 @@
+"""The command project/report.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.errors import ConfigError
+
+MOST = 100
+"""Queries per direction: with more, the page is too large to be looked at."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the report of a run, or the comparison of several; return the exit code."""
+    parser = argparse.ArgumentParser(prog="report.py", description="Write a page that shows what a run found.")
+    parser.add_argument("--filepath", required=True, nargs="+", metavar="RUN",
+                        help="run folder, or its retrieval.h5 or parameters.yaml; several are compared")  # fmt: skip
+    parser.add_argument("--queries", type=int, default=8, metavar="N", help="in the gallery of a direction (default 8)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the gallery's random queries (default 0)")
+    parser.add_argument("--output", type=Path, help="the page; default: report.html in the run folder")
+    parser.add_argument("--figures", action="store_true", help="also write PNG, CSV and LaTeX into figures/")
+    parser.add_argument("--tensorboard", action="store_true", help="also write figures and a projector for TensorBoard")
+    arguments = parser.parse_args(argv)
+
+    def command() -> None:
+        if not 0 <= arguments.queries <= MOST:
+            raise ConfigError(f"--queries is {arguments.queries}; give a whole number from 0 to {MOST}")
+        if arguments.seed < 0:
+            raise ConfigError(f"--seed is {arguments.seed}; give a whole number >= 0")
+        paths = [find_file(given, repository_root()) for given in arguments.filepath]
+        from bigearthnet_cbir.pipelines.report import write_report
+
+        written = write_report(
+            paths,
+            output=arguments.output,
+            queries=arguments.queries,
+            seed=arguments.seed,
+            figures=arguments.figures,
+            tensorboard=arguments.tensorboard,
+        )
+        print(f"report: {written}")
+
+    return run(command)

@@ -1,0 +1,124 @@
+"""The report of a run, or of several side by side: collects what lies in the run folders and writes the page."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.pipelines.gallery import collect_gallery
+from bigearthnet_cbir.report.model import Gallery, Source, Study
+from bigearthnet_cbir.report.page import page
+from bigearthnet_cbir.storage.report_data import class_names, read_report_data
+from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
+from bigearthnet_cbir.storage.training_log import read_training_log
+
+logger = logging.getLogger(__name__)
+
+QUERIES = 8
+REPORT, COMPARISON = "report.html", "comparison.html"
+
+
+def write_report(
+    paths: Sequence[Path],
+    *,
+    output: Path | None = None,
+    queries: int = QUERIES,
+    seed: int = 0,
+    figures: bool = False,
+    tensorboard: bool = False,
+) -> Path:
+    """Write the report of a run, or a comparison of several, and return the page's path.
+
+    Args:
+        paths: run folders, or a file in each (retrieval.h5, parameters.yaml).
+        output: the page; by default report.html in the run folder, or comparison.html in the folder that the
+            compared runs share.
+        queries: in the gallery of each direction.
+        seed: of the random ones among them.
+        figures: also write curves, gallery rows and tables as files, into figures/ beside the page.
+        tensorboard: also write the headline figures and an embedding projector of each run for TensorBoard.
+
+    Raises:
+        ResultsError: a run has no readable results, or the page cannot be written.
+    """
+    folders = [run_folder(path) for path in paths]
+    study = collect(folders, queries=queries, seed=seed)
+    target = output or _default_output(folders)
+    content = page(study)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        temporary.write_text(content, encoding="utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        raise ResultsError(f"{target}: cannot be written ({error.strerror}); choose another --output") from error
+    logger.info("wrote %s, %.1f MB", target, len(content) / 1e6)
+    if figures:
+        from bigearthnet_cbir.report.figures import write_figures
+
+        write_figures(study, target.parent / "figures")
+    if tensorboard:
+        from bigearthnet_cbir.pipelines.tensorboard import write_tensorboard
+
+        for folder in folders:
+            write_tensorboard(folder, seed=seed)
+    return target
+
+
+def run_folder(path: Path) -> RunFolder:
+    """Return the run folder that a path stands for: itself, or the folder of the file it names."""
+    return RunFolder(path if path.is_dir() else path.parent)
+
+
+def collect(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed: int = 0) -> Study:
+    """Read everything that a report shows.
+
+    Raises:
+        ResultsError: a run has no readable results, or no run was given.
+    """
+    if not folders:
+        raise ResultsError("no run was given; name at least one run folder")
+    names = _names(folders)
+    sources = [_source(folder, name) for folder, name in zip(folders, names, strict=True)]
+    labels = class_names(sources[0].data, CLASSES)
+    places = tuple(str(folder.root) for folder in folders)
+    if len(folders) > 1:
+        return Study(f"{len(names)} runs side by side", tuple(sources), labels, folders=places)
+    gallery = collect_gallery(folders[0], sources[0].data, labels, queries=queries, seed=seed)
+    found, reason = (gallery, "") if isinstance(gallery, Gallery) else (None, gallery)
+    title = f"{folders[0].root.resolve().parent.name} / {names[0]}"
+    alone = Source("this run", sources[0].data, sources[0].training)
+    return Study(title, (alone, *_baselines(folders[0])), labels, found, reason, places)
+
+
+def _source(folder: RunFolder, name: str) -> Source:
+    return Source(name, read_report_data(folder.retrieval), read_training_log(folder.curves))
+
+
+def _baselines(folder: RunFolder) -> list[Source]:
+    found = []
+    for root in sorted(folder.root.glob(f"{BASELINE_PREFIX}*")):
+        if RunFolder(root).retrieval.exists():
+            name = root.name.removeprefix(BASELINE_PREFIX)
+            found.append(Source(name, read_report_data(RunFolder(root).retrieval), is_run=False))
+    return found
+
+
+def _names(folders: Sequence[RunFolder]) -> list[str]:
+    """Return each run's name, with so many parent folders that no two are equal."""
+    parts = [folder.root.resolve().parts for folder in folders]
+    for depth in range(1, max(len(path) for path in parts) + 1):
+        names = ["/".join(path[-depth:]) for path in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ResultsError("the same run was given twice; compare different runs")
+
+
+def _default_output(folders: Sequence[RunFolder]) -> Path:
+    if len(folders) == 1:
+        return folders[0].root / REPORT
+    return Path(os.path.commonpath([folder.root.resolve().parent for folder in folders])) / COMPARISON

@@ -1,0 +1,80 @@
+"""Retrieval for TensorBoard: headline figures as scalars, and the archive's vectors in the embedding projector."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.errors import CbirError
+from bigearthnet_cbir.evaluation.summary import headline
+from bigearthnet_cbir.pipelines.gallery import Pictures
+from bigearthnet_cbir.storage.features import FUSED, open_features, read_labels, read_names
+from bigearthnet_cbir.storage.report_data import ReportData, class_names, read_report_data
+from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.types import PatchPair
+
+logger = logging.getLogger(__name__)
+
+MOST = 2000
+SHRINK = 4
+"""Thumbnails have 30 pixels a side: the projector keeps all of them in one picture of at most 8,192 x 8,192."""
+
+
+def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
+    """Write the retrieval figures and a projector into training/retrieval/, and return that folder.
+
+    What an earlier call left there is replaced. The projector shows up to MOST archive patches, chosen by the seed,
+    with their names and labels, and thumbnails where the patch store can be read.
+
+    Raises:
+        ResultsError: the run has no readable results or features.
+    """
+    data = read_report_data(folder.retrieval)
+    target = folder.curves / "retrieval"
+    shutil.rmtree(target, ignore_errors=True)
+    with SummaryWriter(str(target)) as writer:
+        for direction, found in data.directions.items():
+            for name, value in headline(found.results.curves).items():
+                writer.add_scalar(f"{name.replace('@', '_at_')}/{direction}", value)
+        if folder.archive.exists():
+            _add_projector(writer, folder, data, seed)
+    logger.info("wrote the retrieval figures and the projector into %s", target)
+    return target
+
+
+def _add_projector(writer: SummaryWriter, folder: RunFolder, data: ReportData, seed: int) -> None:
+    names, labels = read_names(folder.archive), read_labels(folder.archive)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:MOST])
+    with open_features(folder.archive) as file:
+        vectors = file[FUSED][chosen]
+    classes = class_names(data, CLASSES)
+    header = ["patch", "labels", "labels_count"]
+    rows = []
+    for position in chosen:
+        held = [classes[column] for column in np.flatnonzero(labels[position])]
+        rows.append([names[position].s2, "; ".join(held) or "none", str(len(held))])
+    pictures = _thumbnails(data, [names[position] for position in chosen])
+    writer.add_embedding(
+        torch.from_numpy(np.ascontiguousarray(vectors)), metadata=rows, label_img=pictures, metadata_header=header,
+        tag="archive",
+    )  # fmt: skip
+
+
+def _thumbnails(data: ReportData, pairs: list[PatchPair]) -> torch.Tensor | None:
+    """Return (N, 3, 30, 30) pictures in 0..1, or None where the Sentinel-2 patches cannot be read."""
+    places = [str(data.configuration.get(f"bigEarthPthLMDB_{sensor}", "")) for sensor in ("S1", "S2")]
+    try:
+        reader = Pictures(Path(places[0]), Path(places[1]), SHRINK)
+        keys = [reader.key("s2", pair) for pair in pairs]
+    except CbirError as error:
+        logger.warning("the projector gets no thumbnails: %s", error)
+        return None
+    pictures = reader.pixels()
+    stack = np.stack([pictures[key] for key in keys])
+    return torch.from_numpy(stack.transpose(0, 3, 1, 2).astype(np.float32) / 255)

@@ -1,0 +1,39 @@
+"""Which queries a gallery shows: the best, those in the middle, the worst, and some at random."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bigearthnet_cbir.types import DoubleArray
+
+REASONS = ("best", "median", "worst", "random")
+
+
+def choose(scores: DoubleArray, tie_breaker: DoubleArray, count: int, seed: int) -> list[tuple[str, int]]:
+    """Return (reason, query) of at most `count` different queries, in the order of REASONS.
+
+    A quarter each; what does not divide by four goes to the first reasons. Random ones do not depend on the scores.
+
+    Args:
+        scores: (Q,) of each query; NaN leaves it out.
+        tie_breaker: (Q,) a second score for queries of equal score; after it, the query's position decides.
+        count: how many.
+        seed: of the random ones.
+    """
+    known = np.flatnonzero(~np.isnan(scores))
+    ranked = known[np.lexsort((known, -tie_breaker[known], -scores[known]))]
+    taken: set[int] = set()
+    chosen: list[tuple[str, int]] = []
+    middle = np.argsort(np.abs(np.arange(len(ranked)) - (len(ranked) - 1) / 2), kind="stable")
+    orders = {
+        "best": ranked,
+        "median": ranked[middle],
+        "worst": ranked[::-1],
+        "random": np.random.default_rng(seed).permutation(known),
+    }
+    for position, reason in enumerate(REASONS):
+        share = count // 4 + (position < count % 4)
+        fresh = [int(query) for query in orders[reason] if int(query) not in taken][:share]
+        taken.update(fresh)
+        chosen += [(reason, query) for query in fresh]
+    return chosen

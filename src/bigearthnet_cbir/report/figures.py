@@ -1,0 +1,129 @@
+"""The files of a report for a paper: curves and gallery rows as PNG, tables as CSV and LaTeX."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from bigearthnet_cbir.report.formats import to_csv, to_latex
+from bigearthnet_cbir.report.images import pixels_of
+from bigearthnet_cbir.report.model import Example, Item, Study, lines
+from bigearthnet_cbir.report.tables import Table, class_table, headline_table, label_count_table, variant_table
+from bigearthnet_cbir.report.words import CURVES, SENSORS, direction_words, short_class
+
+logger = logging.getLogger(__name__)
+
+_DPI = 160
+_SIDE = 1.35
+"""Inches that one patch of a gallery row takes."""
+_COLOURS = ("#0b6b5d", "#c2570c", "#4b49ac", "#a3195b", "#1b6ca8", "#7a5c1e")
+_DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (2, 3)))
+
+
+def write_figures(study: Study, folder: Path) -> list[Path]:
+    """Write everything into a folder and return the paths, in the order of the directions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for direction in study.directions:
+        for table in tables(study, direction):
+            for suffix, content in (("csv", to_csv(table)), ("tex", to_latex(table))):
+                path = folder / f"{table.name}.{suffix}"
+                path.write_text(content, encoding="utf-8")
+                written.append(path)
+        written.append(_curves(study, direction, folder / f"curves_{direction}.png"))
+        examples = study.gallery.examples.get(direction, ()) if study.gallery is not None else ()
+        for number, example in enumerate(examples, start=1):
+            path = folder / f"gallery_{direction}_{number:02d}_{example.reason}.png"
+            written.append(_row(study, example, path))
+    logger.info("wrote %s files into %s", f"{len(written):,}", folder)
+    return written
+
+
+def tables(study: Study, direction: str) -> list[Table]:
+    """Return every table of a direction that there is."""
+    title = direction_words(direction).title
+    found = [
+        headline_table(study, direction, f"{title}, headline figures"),
+        class_table(study, direction, f"{title}, by class of the query"),
+        label_count_table(study, direction, f"{title}, by number of labels of the query"),
+        variant_table(study, direction, f"{title}, under other rules"),
+    ]
+    return [table for table in found if table is not None]
+
+
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Any:
+    """Return an empty figure that no window or global state belongs to."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes 0.5 s, only needed here
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _curves(study: Study, direction: str, path: Path) -> Path:
+    shown = {name: found for name in CURVES if (found := lines(study, direction, name))}
+    rows = max(1, -(-len(shown) // 4))
+    figure = _figure(12, 2.9 * rows + 0.4)
+    for position, (name, found) in enumerate(shown.items(), start=1):
+        axes = figure.add_subplot(rows, 4, position)
+        for line in found:
+            axes.plot(range(1, len(line.values) + 1), line.values, label=_plain(line.name), **_drawn(line.style))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda rank, _: f"{rank:g}")
+        axes.set_ylim(bottom=0)
+        axes.set_title(f"{CURVES[name].title}@k", fontsize=10)
+        axes.grid(visible=True, linewidth=0.4, alpha=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    if shown:
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), frameon=False)
+    figure.suptitle(direction_words(direction).title)
+    figure.savefig(path, dpi=_DPI)
+    return path
+
+
+def _drawn(style: str) -> dict[str, Any]:
+    if style == "chance":
+        return {"color": "#777777", "linestyle": ":", "linewidth": 1.2}
+    kind, number = style.split("-")
+    position = int(number) % 6
+    if kind == "base":
+        return {"color": "#7a8790", "linestyle": ("--", "-.", (0, (8, 2)))[position % 3], "linewidth": 1.2}
+    return {"color": _COLOURS[position], "linestyle": _DASHES[position], "linewidth": 2}
+
+
+def _row(study: Study, example: Example, path: Path) -> Path:
+    """Draw a query and its results side by side, labels below, shared ones ticked."""
+    pictures = [
+        *((sensor, key, example.query, f"query, {SENSORS[sensor]}") for sensor, key in example.query.images.items()),
+        *(
+            (sensor, key, item, f"{rank}   d = {item.distance:.3g}")
+            for rank, item in enumerate(example.results, start=1)
+            for sensor, key in item.images.items()
+        ),
+    ]
+    most = max(len(item.labels) for _, _, item, _ in pictures)
+    width, height = _SIDE * len(pictures), _SIDE + 0.3 + 0.13 * max(most, 1)
+    figure = _figure(width, height, layout=None)
+    for position, (_, key, item, title) in enumerate(pictures):
+        side = 0.94 * _SIDE
+        left, bottom = (position + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height
+        axes = figure.add_axes((left, bottom, side / width, side / height))
+        axes.imshow(pixels_of((study.gallery.images if study.gallery else {})[key]))
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize=8, pad=3)
+        axes.set_xlabel(_labels(item), fontsize=6.5, labelpad=3)
+    figure.savefig(path, dpi=_DPI)
+    return path
+
+
+def _labels(item: Item) -> str:
+    return "\n".join(_plain(f"✓ {short_class(name)}" if name in item.shared else short_class(name))
+                     for name in item.labels)  # fmt: skip
+
+
+def _plain(words: str) -> str:
+    """Return text in which matplotlib sees no formula."""
+    return words.replace("$", r"\$")

@@ -1,0 +1,83 @@
+"""Patches as pictures: Sentinel-2 in true colour, Sentinel-1 in false colour, JPEG-encoded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bigearthnet_cbir.types import FloatArray
+
+COLOUR_BANDS: Final = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
+"""Bands that a picture of each sensor is made of."""
+
+STRETCH: Final = (2.0, 98.0)
+"""Percentiles that become black and full brightness."""
+
+_GAMMA: Final = 1 / 1.4
+QUALITIES: Final = (82, 70, 58)
+"""JPEG qualities, tried in this order until a gallery fits its page."""
+
+Limits: TypeAlias = npt.NDArray[np.float64]
+Bands: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+def channels(sensor: str, bands: Bands) -> FloatArray:
+    """Return the (H, W, 3) values a picture shows, before stretching.
+
+    Sentinel-2: reflectance x 10 000 of red, green, blue. Sentinel-1: VV, VH and VV - VH, all in dB.
+    """
+    found = [np.asarray(bands[name], np.float32) for name in COLOUR_BANDS[sensor]]
+    if sensor == "s1":
+        found.append(found[0] - found[1])
+    return np.stack(found, axis=-1)
+
+
+def limits(pictures: list[FloatArray]) -> Limits:
+    """Return (3, 2) the values of each channel that become black and full brightness in all pictures.
+
+    One stretch for all: a colour then means the same in each of them, and a dark lake stays dark. It goes from the
+    lowest tenth of the pictures' 2nd percentiles to the upper quartile of their 98th: a few clouds among them, which
+    are ten times as bright as fields, do not make the rest black.
+    """
+    ends = []
+    for picture in pictures:
+        pixels = picture.reshape(-1, 3)
+        finite = pixels[np.isfinite(pixels).all(axis=1)]
+        if len(finite):
+            ends.append(np.percentile(finite, STRETCH, axis=0))
+    if not ends:
+        return np.array([[0.0, 1.0]] * 3)
+    low, high = np.stack(ends, axis=1)
+    return np.stack([np.percentile(low, 10, axis=0), np.percentile(high, 75, axis=0)], axis=1)
+
+
+def stretched(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
+    """Return a picture as (H, W, 3) uint8; what is not finite is black."""
+    low, span = bounds[:, 0], np.maximum(bounds[:, 1] - bounds[:, 0], 1e-6)
+    unit = np.clip((np.nan_to_num(picture, nan=-1e9) - low) / span, 0, 1) ** _GAMMA
+    return np.asarray(np.rint(unit * 255), np.uint8)
+
+
+def jpeg(pixels: npt.NDArray[np.uint8], quality: int = QUALITIES[0]) -> bytes:
+    """Return (H, W, 3) pixels as a JPEG file."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
+
+
+def pixels_of(encoded: bytes) -> npt.NDArray[np.uint8]:
+    """Return a JPEG's (H, W, 3) pixels."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image.convert("RGB"), np.uint8)
+
+
+def shrunk(picture: FloatArray, factor: int) -> FloatArray:
+    """Return (H, W, 3) values averaged over blocks of factor x factor pixels; what does not fill a block is cut."""
+    height, width = picture.shape[0] // factor, picture.shape[1] // factor
+    blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

@@ -1,0 +1,150 @@
+"""What a report is made of, before it is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bigearthnet_cbir.report.words import source_word
+from bigearthnet_cbir.storage.report_data import DirectionData, ReportData
+from bigearthnet_cbir.storage.training_log import Scalar
+from bigearthnet_cbir.types import DoubleArray
+
+
+@dataclass(frozen=True)
+class Source:
+    """One measured thing: the run, a baseline, or another run.
+
+    Attributes:
+        name: as shown.
+        data: its results.
+        training: its training curves.
+        is_run: whether it is a run rather than a baseline.
+    """
+
+    name: str
+    data: ReportData
+    training: dict[str, Scalar] = field(default_factory=dict)
+    is_run: bool = True
+
+
+@dataclass(frozen=True)
+class Item:
+    """One patch in the gallery.
+
+    Attributes:
+        images: keys into the gallery's images, by sensor, in the order in which they are shown.
+        labels: class names.
+        shared: those of them that the query has too.
+        name: of the patch.
+        distance: to the query; None for the query itself.
+    """
+
+    images: dict[str, str]
+    labels: tuple[str, ...]
+    shared: frozenset[str]
+    name: str
+    distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with what it found: why it was chosen, its score, its results nearest first."""
+
+    reason: str
+    score: float
+    query: Item
+    results: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples by direction, and each image once.
+
+    Attributes:
+        examples: direction -> chosen queries.
+        images: key -> JPEG bytes.
+        metric: what the queries were chosen by.
+    """
+
+    examples: dict[str, tuple[Example, ...]]
+    images: dict[str, bytes]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A whole report.
+
+    Attributes:
+        title: of the page.
+        sources: the run and its baselines, or several runs.
+        class_names: of the label columns.
+        gallery: None where there is none.
+        no_gallery: one sentence that says why there is none.
+        folders: where each run lies, for the provenance.
+    """
+
+    title: str
+    sources: tuple[Source, ...]
+    class_names: tuple[str, ...]
+    gallery: Gallery | None = None
+    no_gallery: str = ""
+    folders: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[Source, ...]:
+        """The sources that are runs."""
+        return tuple(source for source in self.sources if source.is_run)
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether several runs stand side by side."""
+        return len(self.runs) > 1
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Directions of any run, in the order of the first that has them."""
+        return tuple(dict.fromkeys(name for source in self.runs for name in source.data.directions))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: what it is, how it is drawn, its curve."""
+
+    name: str
+    style: str
+    values: DoubleArray
+
+
+def measured(study: Study, direction: str) -> list[tuple[Source, DirectionData]]:
+    """Return the sources that were measured in a direction, with what was found."""
+    return [
+        (source, source.data.directions[direction])
+        for source in study.sources
+        if direction in source.data.directions
+    ]
+
+
+def styles(study: Study) -> dict[str, str]:
+    """Return how each source is drawn: run-0, run-1 ... and base-0, base-1 ...; chance is drawn as chance."""
+    counts = {"run": 0, "base": 0}
+    found = {}
+    for source in study.sources:
+        kind = "run" if source.is_run else "base"
+        found[source.name] = f"{kind}-{counts[kind] % 6}"
+        counts[kind] += 1
+    return found
+
+
+def lines(study: Study, direction: str, curve: str) -> list[Line]:
+    """Return one curve of a direction: every source, then chance."""
+    drawn = styles(study)
+    found = [
+        Line(source_word(source.name), drawn[source.name], data.results.curves[curve])
+        for source, data in measured(study, direction)
+        if curve in data.results.curves
+    ]
+    for _, data in measured(study, direction):
+        if curve in data.results.chance:
+            return [*found, Line("chance", "chance", data.results.chance[curve])]
+    return found

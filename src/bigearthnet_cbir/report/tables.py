@@ -1,0 +1,133 @@
+"""The tables of a report, before they become HTML, CSV or LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
+from bigearthnet_cbir.report.model import Study, measured
+from bigearthnet_cbir.report.words import source_word
+from bigearthnet_cbir.storage.report_data import Breakdown, DirectionData
+
+NAMES = tuple(name for name, _, _ in HEADLINES)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number in a table with its 95 % interval, where there is one; NaN is shown as a dash."""
+
+    value: float
+    lower: float = math.nan
+    upper: float = math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether both ends are known."""
+        return not (math.isnan(self.lower) or math.isnan(self.upper))
+
+
+Cell: TypeAlias = "Figure | int | str"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows below a header; the first cell of a row names it.
+
+    Attributes:
+        name: stem of its files.
+        caption: what it shows.
+        header: one word per column.
+        rows: as many cells each.
+        best: columns among which each row's highest figure is marked; empty where nothing is.
+    """
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    best: tuple[int, ...] = ()
+
+
+def headline_table(study: Study, direction: str, title: str) -> Table:
+    """Return the headline figures of a direction: a row per figure, a column per source, then chance."""
+    found = measured(study, direction)
+    columns = [(source_word(source.name), _figures(data)) for source, data in found]
+    chance = next((data.results.chance for _, data in found if data.results.chance), None)
+    if chance is not None:
+        columns.append(("chance", {name: Figure(value) for name, value in headline(chance).items()}))
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (name, *(figures.get(name, Figure(math.nan)) for _, figures in columns))
+        for name in NAMES
+        if any(name in figures for _, figures in columns)
+    )
+    best = tuple(range(1, 1 + len(study.runs))) if study.is_comparison else ()
+    return Table(f"headline_{direction}", title, ("", *(name for name, _ in columns)), rows, best)
+
+
+def _figures(data: DirectionData) -> dict[str, Figure]:
+    nothing = (math.nan, math.nan)
+    values = headline(data.results.curves)
+    return {name: Figure(value, *data.intervals.get(name, nothing)) for name, value in values.items()}
+
+
+def class_table(study: Study, direction: str, title: str) -> Table | None:
+    """Return the figures of each class's queries; in a comparison one column per run, else one per figure."""
+    found = {source.name: data.per_class for source, data in measured(study, direction) if source.is_run}
+    kept = {name: part for name, part in found.items() if part is not None}
+    return _breakdown_table(f"per_class_{direction}", title, "class", kept, study.class_names)
+
+
+def label_count_table(study: Study, direction: str, title: str) -> Table | None:
+    """Return the figures of queries with 1, 2, 3 ... labels."""
+    found = {source.name: data.per_label_count for source, data in measured(study, direction) if source.is_run}
+    kept = {name: part for name, part in found.items() if part is not None}
+    return _breakdown_table(f"per_label_count_{direction}", title, "labels", kept, None)
+
+
+def _breakdown_table(
+    name: str, title: str, group: str, parts: Mapping[str, Breakdown], class_names: tuple[str, ...] | None
+) -> Table | None:
+    if not parts:
+        return None
+    first = next(iter(parts.values()))
+    # A comparison has room for one figure: the first headline that all runs carry.
+    figures = [key for key in NAMES if all(key in part.figures for part in parts.values())]
+    figures = figures[:1] if len(parts) > 1 else figures
+    header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in figures))
+    rows: list[tuple[Cell, ...]] = []
+    for position, key in enumerate(first.keys):
+        word = class_names[key] if class_names is not None and key < len(class_names) else str(key)
+        cells = [_at(part, figure, int(key)) for part in parts.values() for figure in figures]
+        rows.append((word, int(first.queries[position]), *cells))
+    return Table(name, title, header, tuple(rows))
+
+
+def _at(part: Breakdown, figure: str, key: int) -> Figure:
+    for position in (part.keys == key).nonzero()[0]:
+        value, lower, upper = part.figures[figure][position]
+        return Figure(float(value), float(lower), float(upper))
+    return Figure(math.nan)
+
+
+def variant_table(study: Study, direction: str, title: str) -> Table | None:
+    """Return the headline figures as searched, tie-aware, and without each query's neighbourhood."""
+    found = [data for source, data in measured(study, direction) if source.is_run]
+    if len(found) != 1:
+        return None
+    columns = [("as searched", found[0].results.curves)]
+    if found[0].tie_aware is not None:
+        columns.append(("tie-aware", found[0].tie_aware.curves))
+    if found[0].exclude_within is not None:
+        columns.append(("neighbours dropped", found[0].exclude_within.curves))
+    if len(columns) == 1:
+        return None
+    values = [headline(curves) for _, curves in columns]
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (name, *(Figure(column.get(name, math.nan)) for column in values))
+        for name in NAMES
+        if any(name in column for column in values[1:])
+    )
+    return Table(f"variants_{direction}", title, ("", *(name for name, _ in columns)), rows) if rows else None

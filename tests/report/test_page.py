@@ -1,0 +1,141 @@
+"""The page of a report as text: escaped, complete in itself, with an alternative for every picture."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.report.samples import DIRECTIONS, HOSTILE, small_study, write_run
+
+from bigearthnet_cbir.report.html import element, json_block
+from bigearthnet_cbir.report.model import Source, Study
+from bigearthnet_cbir.report.page import page
+from bigearthnet_cbir.storage.report_data import read_report_data
+
+
+class Elements(HTMLParser):
+    """All start tags of a page, with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return small_study(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def content(study: Study) -> str:
+    return page(study)
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    study = small_study(tmp_path, title=HOSTILE, name=HOSTILE)
+    text = page(study)
+    assert HOSTILE not in text
+    assert "alert(&#x27;x&#x27;)" in text
+    scripts = [attributes.get("type") for attributes in Elements(text).of("script")]
+    assert scripts == ["application/json", "application/json", None]
+
+
+def test_json_block_cannot_be_ended_by_its_content() -> None:
+    block = json_block("id", {"name": "</script><b>&"})
+    inner = re.fullmatch(r'<script type="application/json" id="id">(.*)</script>', block)
+    assert inner is not None
+    assert "<" not in inner[1]
+    assert json.loads(inner[1]) == {"name": "</script><b>&"}
+
+
+def test_attributes_are_escaped() -> None:
+    assert element("p", "a<b", title='"onload="x') == '<p title="&quot;onload=&quot;x">a&lt;b</p>'
+
+
+def test_page_names_no_address_and_forbids_requests(content: str) -> None:
+    elements = Elements(content)
+    for tag, attributes in elements.found:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, value)
+    assert not re.search(r"https?://|url\(|@import", content)
+    policy = [found["content"] for found in elements.of("meta") if found.get("http-equiv")]
+    assert policy
+    assert policy[0].startswith("default-src 'none'")
+
+
+def test_every_picture_has_an_alternative(content: str) -> None:
+    elements = Elements(content)
+    pictures = elements.of("img")
+    assert len(pictures) == len(DIRECTIONS) * 4 * 11
+    assert all(found["alt"] for found in pictures)
+    for found in elements.of("svg"):
+        assert found.get("aria-label") or found.get("aria-hidden") == "true"
+
+
+def test_a_picture_shown_often_is_stored_once(study: Study, content: str) -> None:
+    assert study.gallery is not None
+    assert content.count("data:image/jpeg") == len(study.gallery.images) == 11
+
+
+def test_shared_labels_are_marked_by_more_than_colour(content: str) -> None:
+    assert content.count("shared: </span>Arable land") == len(DIRECTIONS) * 4 * 10
+    assert "shared: </span>Pastures" not in content
+
+
+def test_every_direction_has_its_table_and_curves(study: Study, content: str) -> None:
+    for direction in DIRECTIONS:
+        assert content.count(f'data-direction="{direction}"') >= 3
+        value = study.runs[0].data.directions[direction].results.curves["precision"][9]
+        assert f"{value:.3f}<small>{value - 0.03:.3f} \u2013 {value + 0.04:.3f}</small>" in content
+    curves = json.loads(re.search(r'id="curve-values">(.*?)</script>', content)[1])
+    assert curves["ranks"][:10] == list(range(1, 11))
+    stored = study.runs[0].data.directions["fused"].results.curves["recall"][9]
+    assert curves["values"]["fused"]["recall"]["this run"][9] == pytest.approx(stored, abs=5e-4)
+
+
+def test_files_without_statistics_have_no_empty_columns(tmp_path: Path) -> None:
+    data = read_report_data(write_run(tmp_path, statistics=False) / "retrieval.h5")
+    text = page(Study("plain", (Source("this run", data),), (), no_gallery="No gallery: the store moved."))
+    assert "95 % interval" not in text
+    assert 'id="classes"' not in text
+    assert "No gallery: the store moved." in text
+
+
+def test_a_comparison_shows_each_run_and_marks_the_higher_figure(tmp_path: Path) -> None:
+    runs = tuple(
+        Source(name, read_report_data(write_run(tmp_path / name, seed=seed) / "retrieval.h5"))
+        for seed, name in enumerate(("first", "second"))
+    )
+    text = page(Study("2 runs side by side", runs, (), folders=("first", "second")))
+    marked = re.findall(r"<strong>([\d.]+) ▲</strong>", text)
+    best = max(run.data.directions["fused"].results.curves["precision"][9] for run in runs)
+    assert marked[0] == f"{best:.3f}"
+    assert "Keys of the configuration in which the runs differ" in text
+    assert text.count("<polyline") == len(DIRECTIONS) * 8 * 3
+
+
+def test_runs_of_different_archives_are_not_compared_silently(tmp_path: Path) -> None:
+    first = read_report_data(write_run(tmp_path / "a") / "retrieval.h5")
+    other = replace(first, attributes={**first.attributes, "archive_size": 7})
+    text = page(Study("2 runs", (Source("a", first), Source("b", other)), ()))
+    assert "the runs differ in archive size" in text
+
+
+def test_a_thousand_ranks_stay_small(study: Study) -> None:
+    long = {name: np.linspace(1, 0.1, 1000) for name in ("precision", "recall", "f1score")}
+    fused = study.runs[0].data.directions["fused"]
+    data = replace(
+        study.runs[0].data, directions={"fused": replace(fused, results=replace(fused.results, curves=long))}
+    )
+    assert len(page(replace(study, sources=(Source("this run", data),)))) < 500_000
