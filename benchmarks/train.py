@@ -2,8 +2,8 @@
 
     python benchmarks/train.py [--backbone resnet50] [--batch 32] [--steps 6]
 
-The plain way is the original scripts': two torchvision ResNets in float32 with the default memory layout, an unfused
-Adam, and network input that was prepared beforehand (so its slow data path is not counted here: benchmarks/loader.py
+The plain way is the original scripts': torchvision ResNets in float32 with the default memory layout, an unfused Adam,
+and network input that was prepared beforehand (so its slow data path is not counted here: benchmarks/loader.py
 measures that). Ours starts from values as stored and includes normalisation and interpolation on the device. What the
 hardware could do is measured beside it, as a large matrix product.
 """
@@ -33,6 +33,7 @@ from bigearthnet_cbir.training.optimizers import build_optimizer
 from bigearthnet_cbir.training.precision import choose_precision
 
 WIDTH = 128
+STEM = 32
 
 
 def stored_batch(size: int) -> PairBatch:
@@ -46,12 +47,17 @@ def stored_batch(size: int) -> PairBatch:
 
 
 class Plain(nn.Module):
-    """Two trunks, two Linear + ReLU heads."""
+    """A trunk per sensor, or a 1x1 stem per sensor before a shared trunk; Linear + ReLU heads."""
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, type: str, backbone: str) -> None:
         super().__init__()
-        self.trunks = nn.ModuleList([Trunk(backbone, 2), Trunk(backbone, 10)])
-        width = self.trunks[0].width
+        if type == "joint":
+            shared = Trunk(backbone, STEM)
+            self.trunks = nn.ModuleList([nn.Sequential(nn.Conv2d(bands, STEM, 1), shared) for bands in (2, 10)])
+            width = shared.width
+        else:
+            self.trunks = nn.ModuleList([Trunk(backbone, 2), Trunk(backbone, 10)])
+            width = self.trunks[0].width
         self.heads = nn.ModuleList([nn.Sequential(nn.Linear(width, WIDTH), nn.ReLU()) for _ in range(2)])
 
     def forward(self, s1: torch.Tensor, s2: torch.Tensor) -> tuple[Any, Any]:
@@ -74,9 +80,11 @@ def rates(calls: Sequence[Callable[[], Any]], batch: int, steps: int, device: to
     return [batch / seconds for seconds in least]
 
 
-def plain_calls(backbone: str, inputs: Any, device: torch.device) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def plain_calls(
+    type: str, backbone: str, inputs: Any, device: torch.device
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Return a training step and an extraction of the plain way."""
-    model = Plain(backbone).to(device)
+    model = Plain(type, backbone).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, foreach=False)
     loss_of = NTXentLoss(0.1).to(device)
 
@@ -94,10 +102,12 @@ def plain_calls(backbone: str, inputs: Any, device: torch.device) -> tuple[Calla
     return step, extract
 
 
-def our_calls(backbone: str, batch: PairBatch, device: torch.device) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def our_calls(
+    type: str, backbone: str, batch: PairBatch, device: torch.device
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Return a training step and an extraction as Trainer and sources do them."""
     precision = choose_precision("auto", device)
-    model = DualEncoder(type="separate", backbone=backbone, projection_dim=WIDTH)
+    model = DualEncoder(type=type, backbone=backbone, projection_dim=WIDTH, out_channels=STEM)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer("adamw", model.parameters(), 1e-4, 1e-4)
     loss_of, transform = NTXentLoss(0.1).to(device), BatchTransform(device)
@@ -140,15 +150,17 @@ def main() -> None:
     precision = choose_precision("auto", device)
     batch = stored_batch(options.batch)
     inputs = tuple(images.contiguous() for images in BatchTransform(device)(batch))
-    plain, ours = plain_calls(options.backbone, inputs, device), our_calls(options.backbone, batch, device)
     rows = []
-    for work, theirs, mine in zip(("training step", "feature extraction"), plain, ours, strict=True):
-        found = rates((theirs, mine), options.batch, options.steps, device)
-        rows.append({
-            "work": f"{work}, two {options.backbone}, batch {options.batch}", "ours in": str(precision),
-            "plain pairs/s": f"{found[0]:.1f}", "ours pairs/s": f"{found[1]:.1f}",
-            "x plain": f"{found[1] / found[0]:.2f}",
-        })  # fmt: skip
+    for type in ("joint", "separate"):
+        plain = plain_calls(type, options.backbone, inputs, device)
+        ours = our_calls(type, options.backbone, batch, device)
+        for work, theirs, mine in zip(("training step", "feature extraction"), plain, ours, strict=True):
+            found = rates((theirs, mine), options.batch, options.steps, device)
+            rows.append({
+                "work": f"{work}, {type} {options.backbone}, batch {options.batch}", "ours in": str(precision),
+                "plain pairs/s": f"{found[0]:.1f}", "ours pairs/s": f"{found[1]:.1f}",
+                "x plain": f"{found[1] / found[0]:.2f}",
+            })  # fmt: skip
     peak = matmul_peak(device, precision)
     rows.append({"work": "matrix product", "ours in": str(precision), "ours pairs/s": f"{peak:.2f} TFLOP/s"})
     write_results("train", rows)

@@ -127,6 +127,24 @@ def test_results_are_reused_only_while_they_match(trained: Path) -> None:
     assert "extracted" in again.stderr
 
 
+def test_retrieval_ends_with_the_report_unless_told_not_to(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("report.html"))
+    command = ("project/retrieval.py", "--filepath", copy / "parameters.yaml")
+    report = copy / "report.html"
+    assert "report:" not in run_script(*command, "--no-report").stdout
+    assert not report.exists()
+    assert f"report: {report}" in run_script(*command).stdout
+    assert "band mean and std" not in report.read_text()
+    run_script(*command, "--baseline", "band_statistics")
+    assert "band mean and std" in report.read_text(), "a baseline measured later is missing beside the run"
+    report.unlink()
+    report.mkdir()  # where the page cannot be written, the results stand
+    done = run_script(*command)
+    assert "no report was written" in done.stderr
+    assert "retrieved:" in done.stdout
+
+
 def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path: Path) -> None:
     group = f"sweep_{tmp_path.name}"
     base = world.write("base", logging_params={"save_dir": str(tmp_path / "logs"), "name": "base"})

@@ -3,7 +3,7 @@ import torch
 
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse, fused_width
-from bigearthnet_cbir.models.sensor_norm import SensorBatchNorm
+from bigearthnet_cbir.models.sensor_norm import SensorBatchNorm, select_sensor
 
 S1 = torch.randn(3, 2, 120, 120, generator=torch.Generator().manual_seed(1))
 S2 = torch.randn(3, 10, 120, 120, generator=torch.Generator().manual_seed(2))
@@ -39,6 +39,28 @@ def test_joint_type_shares_its_convolutions() -> None:
     output.z2.sum().backward()
     assert float(from_s1.abs().max()) > 0
     assert not torch.equal(weight.grad, from_s1)
+
+
+def test_stem_and_first_convolution_in_one_equal_both_in_turn() -> None:
+    """Also at the borders, where the stem's bias meets the padding, and in every gradient."""
+    torch.manual_seed(0)
+    model = DualEncoder(type="joint", backbone="resnet10").double().eval()
+    images = S2.double()
+    found, gradients = {}, {}
+    for way, call in (("one", lambda: model.encode_s2(images)), ("turn", lambda: in_turn(model, images))):
+        model.zero_grad()
+        found[way] = call()
+        found[way].square().sum().backward()
+        gradients[way] = [part.grad.clone() for part in (*model.stem_s2.parameters(), model.trunk.encoder[0].weight)]
+    torch.testing.assert_close(found["one"], found["turn"])
+    for one, turn in zip(gradients["one"], gradients["turn"], strict=True):
+        torch.testing.assert_close(one, turn)
+
+
+def in_turn(model: DualEncoder, images: torch.Tensor) -> torch.Tensor:
+    select_sensor(model.trunk, "s2")
+    features: torch.Tensor = model.trunk.encoder(model.stem_s2(images))
+    return features.flatten(1)
 
 
 def test_per_sensor_norm_keeps_each_sensors_statistics() -> None:

@@ -81,8 +81,8 @@ def test_mapped_checkpoint_gives_the_same_projections(original: OriginalNetwork,
     with torch.inference_mode():
         z1, z2 = original(s1, s2, kind)
         output = ours(s1, s2)
-    assert torch.equal(output.z1, z1)
-    assert torch.equal(output.z2, z2)
+    torch.testing.assert_close(output.z1, z1, rtol=1e-4, atol=1e-5 * float(z1.abs().max()))
+    torch.testing.assert_close(output.z2, z2, rtol=1e-4, atol=1e-5 * float(z2.abs().max()))
     assert float(z1.abs().max()) > 0
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.errors import CbirError
+from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         "--baseline", choices=("untrained", "band_statistics"), help="measure this instead of the trained encoder"
     )
     parser.add_argument("--recompute", action="store_true", help="compute anew even where the files on disk match")
+    parser.add_argument("--no-report", action="store_true", help="leave report.html as it is")
     arguments = parser.parse_args(argv)
 
     def command() -> None:
@@ -26,14 +32,31 @@ def main(argv: list[str] | None = None) -> int:
         from bigearthnet_cbir.report.headlines import headline_table
         from bigearthnet_cbir.report.text import describe
         from bigearthnet_cbir.storage.results import read_results
-        from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
         # A run folder that was moved is where its parameters.yaml is, whatever that file says.
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
         written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
         results = read_results(written)
         print(describe(results))
-        print(headline_table(results.directions, {}, arguments.baseline or "this run"))
+        print(headline_table(results.directions, {}, arguments.baseline or ""))
         print(f"retrieved: {written}")
+        if not arguments.no_report:
+            write_page(folder)
 
     return run(command)
+
+
+def write_page(folder: RunFolder) -> None:
+    """Write the report of a run that has results; where that fails, the results are there all the same.
+
+    Args:
+        folder: of the run, also where a baseline was measured: the page shows both side by side.
+    """
+    if not folder.retrieval.exists():
+        return
+    from bigearthnet_cbir.pipelines.report import write_report
+
+    try:
+        print(f"report: {write_report([folder.root])}")
+    except CbirError as error:
+        logger.warning("no report was written: %s", error)

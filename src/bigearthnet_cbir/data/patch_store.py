@@ -25,6 +25,8 @@ _MAX_KEY: Final = 511
 _NOT_PATCHES: Final = frozenset({b"__keys__", b"__len__"})
 _open: dict[str, tuple[int, lmdb.Environment]] = {}
 """Real path of a store -> process that opened it, and its environment."""
+_told: set[tuple[str, RecordKind]] = set()
+"""Real paths of stores whose kind is in the log."""
 
 
 class PatchStore:
@@ -54,9 +56,7 @@ class PatchStore:
             with self._begin() as transaction, transaction.cursor() as cursor:
                 for key, value in cursor:
                     if bytes(key) not in _NOT_PATCHES:
-                        self._kind = self._decode(bytes(key).decode(errors="replace"), bytes(value))[1]
-                        logger.info("%s holds %s", self.path, self._kind.value)
-                        return self._kind
+                        return self._learn(self._decode(bytes(key).decode(errors="replace"), bytes(value))[1])
             raise DataError(f"{self.path}: this archive holds no patch; encode it again")
         return self._kind
 
@@ -139,11 +139,18 @@ class PatchStore:
     def _patch(self, name: str, record: bytes | memoryview) -> Patch:
         patch, kind = self._decode(name, record)
         if self._kind is None:
-            self._kind = kind
-            logger.info("%s holds %s", self.path, kind.value)
+            self._learn(kind)
         if patch.labels is None and self.labels is not None:
             return patch._replace(labels=self.labels.get(name))
         return patch
+
+    def _learn(self, kind: RecordKind) -> RecordKind:
+        """Remember the kind, and log it once per process however many objects share the folder."""
+        self._kind = kind
+        if (self._key, kind) not in _told:
+            _told.add((self._key, kind))
+            logger.info("%s holds %s", self.path, kind.value)
+        return kind
 
     def _decode(self, name: str, record: bytes | memoryview) -> tuple[Patch, RecordKind]:
         try:

@@ -83,7 +83,7 @@ class DualEncoder(nn.Module):
     def _joint(self, images: Tensor, sensor: str) -> Tensor:
         stem = self.stem_s1 if sensor == "s1" else self.stem_s2
         select_sensor(self.trunk, sensor)
-        features: Tensor = self.trunk(stem(images))
+        features: Tensor = self.trunk(images, stem)
         return features
 
     def forward(self, s1: Tensor, s2: Tensor) -> DualOutput:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 _OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -57,14 +58,50 @@ class Trunk(nn.Module):
         layers = [conv1, *list(network.children())[1:-1]]
         self.encoder = nn.Sequential(*layers)
 
-    def forward(self, images: Tensor) -> Tensor:
+    @property
+    def first(self) -> nn.Conv2d:
+        """The first convolution."""
+        conv: nn.Conv2d = self.encoder[0]  # type: ignore[assignment]
+        return conv
+
+    def forward(self, images: Tensor, stem: nn.Conv2d | None = None) -> Tensor:
         """Return the pooled features.
 
         Args:
-            images: (B, in_channels, H, W) normalised.
+            images: (B, in_channels, H, W) normalised; with a stem, (B, its channels, H, W).
+            stem: 1x1 convolution that comes before the trunk.
 
         Returns:
             (B, width).
         """
-        features: Tensor = self.encoder(images)
+        if stem is None:
+            features: Tensor = self.encoder(images)
+        else:
+            weight = compose(stem, self.first)
+            maps = functional.conv2d(with_ones(images), weight, stride=self.first.stride, padding=self.first.padding)
+            features = self.encoder[1:](maps)
         return features.flatten(1)
+
+
+def compose(stem: nn.Conv2d, conv: nn.Conv2d) -> Tensor:
+    """Return the weight of the one convolution that equals a 1x1 convolution followed by another.
+
+    It has one input channel more, for the stem's bias, and wants images `with_ones`. The stem's channels are never
+    computed: with 32 of them and ten bands that is a third of the first layer's work, and its gradient needs none
+    for the images.
+
+    Args:
+        stem: (C, in, 1, 1) with bias.
+        conv: (out, C, h, w) without bias.
+
+    Returns:
+        (out, in + 1, h, w), float32.
+    """
+    with torch.autocast(stem.weight.device.type, enabled=False):
+        mixing = torch.cat((stem.weight.flatten(1), stem.bias[:, None]), dim=1)  # type: ignore[index]
+        return torch.einsum("ocyx,ci->oiyx", conv.weight, mixing).contiguous(memory_format=torch.channels_last)
+
+
+def with_ones(images: Tensor) -> Tensor:
+    """Return (B, in + 1, H, W) with a last channel of ones, which zero padding ends where it ends the others."""
+    return torch.cat((images, torch.ones_like(images[:, :1])), dim=1)

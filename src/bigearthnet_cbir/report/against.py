@@ -70,7 +70,7 @@ def against_text(first: Path, second: Path) -> str:
         f"B {second}",
         f"A less B, with the 95 % interval of {RESAMPLES:,} paired bootstrap resamples of the queries",
         "",
-        table_line("direction", "", {name: name for name in NAMES}),
+        table_line("", {name: name for name in NAMES}),
     ]
     for direction, differences in found.items():
         lines += _rows(DIRECTION_WORDS[direction], differences)
@@ -80,10 +80,10 @@ def against_text(first: Path, second: Path) -> str:
 def _rows(title: str, differences: Mapping[str, Difference]) -> list[str]:
     items = differences.items()
     return [
-        table_line(title, "A - B", {name: f"{item.value:+.3f}" for name, item in items}),
-        table_line("", "  from", {name: f"{item.lower:+.3f}" for name, item in items}),
-        table_line("", "  to", {name: f"{item.upper:+.3f}" for name, item in items}),
-        table_line("", "  excludes zero", {name: "yes" if item.excludes_zero else "no" for name, item in items}),
+        table_line(title, {name: f"{item.value:+.3f}" for name, item in items}),
+        table_line("  from", {name: f"{item.lower:+.3f}" for name, item in items}),
+        table_line("  to", {name: f"{item.upper:+.3f}" for name, item in items}),
+        table_line("  excludes zero", {name: "yes" if item.excludes_zero else "no" for name, item in items}),
     ]
 
 

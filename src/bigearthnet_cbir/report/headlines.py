@@ -21,37 +21,38 @@ DIRECTION_WORDS: Final = {
     "s2_fused": "S2 -> fused",
 }
 NAMES: Final = tuple(name for name, _, _ in HEADLINES)
-_WIDTH: Final = 11
+_FIRST, _WIDTH = 19, 10
+"""Characters of the first column and of the others; a line has 79."""
 
 
-def table_line(first: str, second: str, cells: Mapping[str, str]) -> str:
+def table_line(first: str, cells: Mapping[str, str]) -> str:
     """Return one line of a table of headline figures; a figure that is not in `cells` is a dash."""
-    return f"{first:<16}{second:<18}" + "".join(f"{cells.get(name, '-'):>{_WIDTH}}" for name in NAMES)
+    return f"{first:<{_FIRST}}" + "".join(f"{cells.get(name, '-'):>{_WIDTH}}" for name in NAMES)
 
 
 def headline_table(
-    shown: Mapping[str, DirectionResults], baselines: Mapping[str, RunResults], label: str = "this run"
+    shown: Mapping[str, DirectionResults], baselines: Mapping[str, RunResults], title: str = ""
 ) -> str:
     """Return a few lines per direction, then the chance level, which is the same for all, and notes.
 
     Args:
         shown: directions of the run.
-        baselines: other results for the same pairs, by name.
-        label: what the run is called.
+        baselines: other results for the same pairs, by name; each gets a line below the run's.
+        title: stands at the left of the header.
     """
-    lines = [table_line("direction", "features", {name: name for name in NAMES})]
+    lines = [table_line(title, {name: name for name in NAMES})]
     for direction, found in shown.items():
-        rows = _rows(found, label)
+        lines.append(table_line(DIRECTION_WORDS[direction], _figures(found.curves)))
+        rows = _rows_below(found)
         rows += [
             (name, _figures(other.directions[direction].curves))
             for name, other in baselines.items()
             if direction in other.directions
         ]
-        for position, (name, cells) in enumerate(rows):
-            lines.append(table_line(DIRECTION_WORDS[direction] if position == 0 else "", name, cells))
+        lines += [table_line(f"  {name}", cells) for name, cells in rows]
     chance = next((found.chance for found in shown.values() if found.chance), None)
     if chance is not None:
-        lines.append(table_line("any", "chance", _figures(chance)))
+        lines.append(table_line("chance", _figures(chance)))
     return "\n".join([*lines, *_notes(shown)])
 
 
@@ -59,15 +60,15 @@ def _figures(curves: Mapping[str, DoubleArray]) -> dict[str, str]:
     return {name: f"{value:.3f}" for name, value in headline(curves).items()}
 
 
-def _rows(found: DirectionResults, label: str) -> list[tuple[str, dict[str, str]]]:
+def _rows_below(found: DirectionResults) -> list[tuple[str, dict[str, str]]]:
     told = found.statistics
-    rows = [(label, _figures(found.curves))]
+    rows = []
     if told.intervals:
-        rows.append(("  95 %", {name: _interval(ends) for name, ends in told.intervals.items()}))
+        rows.append(("95 %", {name: _interval(ends) for name, ends in told.intervals.items()}))
     if told.tie_aware is not None:
-        rows.append(("  tie-aware", _figures(told.tie_aware.curves)))
+        rows.append(("tie-aware", _figures(told.tie_aware.curves)))
     if told.exclude_within is not None:
-        rows.append(("  no neighbours", _figures(told.exclude_within.curves)))
+        rows.append(("no neighbours", _figures(told.exclude_within.curves)))
     return rows
 
 
@@ -79,20 +80,23 @@ def _interval(ends: DoubleArray) -> str:
 
 def _notes(shown: Mapping[str, DirectionResults]) -> list[str]:
     notes = []
-    ties = [(name, found.statistics.tie_aware) for name, found in shown.items()]
-    groups = [f"{name} {item.numbers['mean_group']:.1f}" for name, item in ties if item is not None]
-    if groups:
-        largest = max(item.numbers["largest_group"] for _, item in ties if item is not None)
-        cut = sum(item.numbers["cut_queries"] for _, item in ties if item is not None)
-        notes.append(f"tied at rank 10, mean: {', '.join(groups)}; at most {largest:,.0f}")
+    ties = [found.statistics.tie_aware.numbers for found in shown.values() if found.statistics.tie_aware is not None]
+    if ties:
+        means = [told["mean_group"] for told in ties]
+        largest, cut = max(told["largest_group"] for told in ties), sum(told["cut_queries"] for told in ties)
+        notes.append(
+            f"tie-aware: {min(means):.1f} to {max(means):.1f} results a query at the tenth's distance, "
+            f"{largest:,.0f} at most"
+        )
         if cut:
-            notes.append(f"tie-aware: {cut:,.0f} times that group goes on beyond the list, seen in part: raise top_k")
+            notes.append(f"           {cut:,.0f} times that group goes on beyond the list: raise top_k")
     within = next((found.statistics.exclude_within for found in shown.values()), None)
     if within is not None:
         told = within.numbers
-        notes.append(
-            f"no neighbours: {told['dropped_mean']:,.1f} patches a query dropped, within {told['radius']:.0f} of it "
-            f"or of its acquisition; {told['dropped_queries']:,.0f} queries lose some, "
-            f"{told['queries_left_out']:,.0f} left out"
-        )
+        notes += [
+            f"no neighbours: within {told['radius']:.0f} patches or of the acquisition, {told['dropped_mean']:,.1f} "
+            "dropped a query;",
+            f"               {told['dropped_queries']:,.0f} queries lose some, "
+            f"{told['queries_left_out']:,.0f} keep too few and are left out",
+        ]
     return notes

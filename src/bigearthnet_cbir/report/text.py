@@ -16,16 +16,16 @@ DEFAULT_KEYS: Final = ("precision", "recall")
 
 
 def describe(results: RunResults) -> str:
-    """Return the line that says what was measured: protocol, splits, sizes, distance, convention."""
+    """Return the lines that say what was measured: protocol, splits, sizes, convention, distance."""
     told = results.attributes
     if results.original_only:
         return "written by the original scripts: figures in their convention (docs/metrics.md), no chance level known"
     left_out = int(told.get("queries_without_labels", 0))
     protocol = f"protocol {told['protocol']}: " if "protocol" in told else ""
     return (
-        f"{protocol}{told['query_split']} ({told['queries']:,} queries) searched in {told['archive_split']} "
-        f"({told['archive_size']:,} patches), {told['distance']} distance on {told['feature_kind']} vectors, "
-        f"top {told['k']:,}; {told.get('convention', 'standard')} convention; "
+        f"{protocol}{told['queries']:,} {told['query_split']} queries in {told['archive_size']:,} "
+        f"{told['archive_split']} patches, {told.get('convention', 'standard')} convention\n"
+        f"{told['distance']} on {told['feature_kind']} vectors, top {told['k']:,}; "
         f"{left_out} queries without labels left out"
     )
 
