@@ -31,5 +31,6 @@ step "7. Print the metrics" \
   utils/utils.py --filepath logs/demo/default/parameters.yaml
 step "   and what the default recipe gains over the original one, with intervals" \
   utils/utils.py --filepath logs/demo/default --against logs/demo/original
-step "8. Write the report, with both baselines beside the run: open it in a browser" \
-  project/report.py --filepath logs/demo/default
+step "8. Put both runs side by side on one page" \
+  project/report.py --filepath logs/demo/default logs/demo/original
+printf '\nOpen in a browser: logs/demo/default/report.html (the run beside its baselines), logs/demo/comparison.html\n'

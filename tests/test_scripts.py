@@ -157,6 +157,7 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
         assert first.stderr.count("epoch 1/1:") == 2
         table = (tmp_path / "logs" / group / "sweep_contrastive.csv").read_text().splitlines()
         assert len(table) == 1 + 2 * 4 * 7
+        assert "8 runs side by side" in (tmp_path / "logs" / group / "sweep_contrastive.html").read_text()
         assert len(list((ROOT / "project/config").glob(f"{group}_*.yaml"))) == 8
         second = run_script(*command)
         assert "epoch 1/1:" not in second.stderr

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config.reading import repository_root
-from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.errors import CbirError, ConfigError
+
+logger = logging.getLogger(__name__)
 
 MOST = 100
 """Queries per direction: with more, the page is too large to be looked at."""
@@ -44,3 +48,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"report: {written}")
 
     return run(command)
+
+
+def print_report(paths: Sequence[Path], output: Path | None = None) -> None:
+    """Write the report of runs that were measured just now, and print where; where that fails, the results stand."""
+    from bigearthnet_cbir.pipelines.report import write_report
+
+    try:
+        print(f"report: {write_report(paths, output=output)}")
+    except CbirError as error:
+        logger.warning("no report was written: %s", error)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
 from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.config.reading import repository_root
-from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
-
-logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,23 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         print(describe(results))
         print(headline_table(results.directions, {}, arguments.baseline or ""))
         print(f"retrieved: {written}")
-        if not arguments.no_report:
-            write_page(folder)
+        # The page shows run and baselines side by side; a baseline that was measured first has no run yet.
+        if folder.retrieval.exists() and not arguments.no_report:
+            print_report([folder.root])
 
     return run(command)
-
-
-def write_page(folder: RunFolder) -> None:
-    """Write the report of a run that has results; where that fails, the results are there all the same.
-
-    Args:
-        folder: of the run, also where a baseline was measured: the page shows both side by side.
-    """
-    if not folder.retrieval.exists():
-        return
-    from bigearthnet_cbir.pipelines.report import write_report
-
-    try:
-        print(f"report: {write_report([folder.root])}")
-    except CbirError as error:
-        logger.warning("no report was written: %s", error)

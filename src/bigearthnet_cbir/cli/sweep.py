@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config.reading import read_mapping, read_value, repository_root
 from bigearthnet_cbir.errors import ConfigError
 
@@ -71,6 +72,8 @@ def _sweep(values: dict[str, Any], folder_name: str, loss_func: str, root: Path)
         print(", ".join(f"{name} {value}" for name, value in table[list(MEASURED)].iloc[0].items()))
         print(shown.to_string(index=False, float_format="%.3f"))
         print(f"{len(runs) - len(failed)} of {len(runs)} runs finished; table with chance levels: {path}")
+        finished = [run.config for run in runs if run.config.logging_params.name not in failed]
+        print_report([config.run_folder for config in finished], path.with_suffix(".html"))
     if failed:
         print(f"failed: {', '.join(failed)}; the log above says why, run the same command again to retry them")
     return 1 if failed else 0

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 _DPI = 160
 _SIDE = 1.35
 """Inches that one patch of a gallery row takes."""
-_COLOURS = ("#0b6b5d", "#c2570c", "#4b49ac", "#a3195b", "#1b6ca8", "#7a5c1e")
-_DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (2, 3)))
+_COLOURS = ("#0b6b5d", "#c2570c", "#4b49ac", "#a3195b", "#1b6ca8", "#7a5c1e", "#5a6b12", "#8c2f2a")
+_DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (2, 3)), (0, (8, 2, 2, 2, 2, 2)), (0, (5, 2)))
 
 
 def write_figures(study: Study, folder: Path) -> list[Path]:
@@ -88,7 +88,7 @@ def _drawn(style: str) -> dict[str, Any]:
     if style == "chance":
         return {"color": "#777777", "linestyle": ":", "linewidth": 1.2}
     kind, number = style.split("-")
-    position = int(number) % 6
+    position = int(number)
     if kind == "base":
         return {"color": "#7a8790", "linestyle": ("--", "-.", (0, (8, 2)))[position % 3], "linewidth": 1.2}
     return {"color": _COLOURS[position], "linestyle": _DASHES[position], "linewidth": 2}

@@ -9,6 +9,9 @@ from bigearthnet_cbir.storage.report_data import DirectionData, ReportData
 from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import DoubleArray
 
+LOOKS = 8
+"""Colours and dashes that runs have before they repeat: as many as a sweep has runs."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -131,7 +134,7 @@ def styles(study: Study) -> dict[str, str]:
     found = {}
     for source in study.sources:
         kind = "run" if source.is_run else "base"
-        found[source.name] = f"{kind}-{counts[kind] % 6}"
+        found[source.name] = f"{kind}-{counts[kind] % LOOKS}"
         counts[kind] += 1
     return found
 
