@@ -228,6 +228,17 @@ def test_names_that_the_archive_lacks_are_counted_before_training(world: World) 
     assert "S2A_MSIL2A_20990101T000000_1_1" in line
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_list_without_pairs_is_refused_by_name(world: World, trained: Path, split: str) -> None:
+    empty = world.folder / "empty.csv"
+    empty.write_text("")
+    path = world.write("empty", **{f"{split}_csv": str(empty)})
+    if split == "test":
+        shutil.copytree(trained, world.run_folder("empty"), dirs_exist_ok=True)
+    script = "project/retrieval.py" if split == "test" else "project/train.py"
+    assert "empty.csv: this split list is empty" in one_line(run_script(script, "--filepath", path, code=2))
+
+
 def test_a_trained_run_is_not_overwritten_unasked(world: World, trained: Path) -> None:
     before = (trained / "checkpoints_model_last.pth.tar").read_bytes()
     line = one_line(run_script("project/train.py", "--filepath", world.write("trained"), code=2))

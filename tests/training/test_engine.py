@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,45 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert list(sampler) == first
     assert sorted(first) == list(range(20))
     assert len({mixed_seed(a, b) for a in range(20) for b in range(20)}) == 400
+
+
+def gradients_of(trainer: Trainer, batches: list[PairBatch]) -> list[torch.Tensor]:
+    """Return what one optimiser step would use: the mean of the batches' gradients, without augmentation."""
+    trainer.model.train()
+    for batch in batches:
+        output = trainer.model(*trainer.transform(batch))
+        (trainer.objective(output, batch.label, batch.position) / len(batches)).backward()
+    return [weight.grad.clone() for weight in trainer.model.parameters() if weight.grad is not None]
+
+
+def plain_step(accumulate: int, clip_norm: float) -> tuple[Trainer, list[PairBatch]]:
+    trainer = replace(new_trainer("contrastive", "sgd"), augment=None, scheduler=None,
+                      accumulate=accumulate, clip_norm=clip_norm)  # fmt: skip
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1.0)
+    return trainer, list(DataLoader(DATA, batch_size=3, drop_last=True))
+
+
+def test_accumulated_step_follows_the_mean_gradient_of_its_batches() -> None:
+    trainer, batches = plain_step(accumulate=2, clip_norm=0.0)
+    before = [weight.detach().clone() for weight in trainer.model.parameters()]
+    reference, _ = plain_step(accumulate=1, clip_norm=0.0)
+    expected = gradients_of(reference, batches)
+    trainer.train_epoch(DataLoader(DATA, batch_size=3, drop_last=True))
+    for old, new, gradient in zip(before, trainer.model.parameters(), expected, strict=True):
+        torch.testing.assert_close(old - new, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_clipped_step_has_the_largest_norm_that_is_allowed() -> None:
+    trainer, _ = plain_step(accumulate=2, clip_norm=1e-3)
+    before = [weight.detach().clone() for weight in trainer.model.parameters()]
+    trainer.train_epoch(DataLoader(DATA, batch_size=3, drop_last=True))
+    moved = torch.cat([(old - new).flatten() for old, new in zip(before, trainer.model.parameters(), strict=True)])
+    assert float(moved.detach().norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_batch_of_one_and_a_short_last_batch_are_trained_on_and_validated() -> None:
+    trainer, _ = plain_step(accumulate=1, clip_norm=0.0)
+    assert trainer.train_epoch(DataLoader(DATA, batch_size=1)) == 0.0, "one pair alone has no negatives"
+    whole, _ = trainer.validate(DataLoader(DATA, batch_size=7))
+    parts, _ = trainer.validate(DataLoader(DATA, batch_size=3))
+    assert 0 < parts < whole, "the last batch of one pair counts with its weight"

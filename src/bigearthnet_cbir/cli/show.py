@@ -9,8 +9,9 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config.reading import repository_root
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.report.text import DEFAULT_KEYS, run_text
+from bigearthnet_cbir.storage.baselines import find_baselines
 from bigearthnet_cbir.storage.results import DIRECTIONS, RunResults, read_results
-from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         results = read_results(path)
         check_keys(arguments.keys, results)
         print(path)
-        print(run_text(results, read_baselines(path), arguments.direction, arguments.keys, arguments.top))
+        baselines = {name: read_results(other) for name, other in find_baselines(path).items()}
+        print(run_text(results, baselines, arguments.direction, arguments.keys, arguments.top))
 
     return run(command)
 
@@ -45,16 +47,6 @@ def results_file(path: Path) -> Path:
     if path.is_dir():
         return RunFolder(path).retrieval
     return RunFolder(path.parent).retrieval if path.suffix in {".yaml", ".yml"} else path
-
-
-def read_baselines(path: Path) -> dict[str, RunResults]:
-    """Return the results of the baselines that were measured beside a run, by name."""
-    folders = sorted(path.parent.glob(f"{BASELINE_PREFIX}*"))
-    return {
-        folder.name.removeprefix(BASELINE_PREFIX): read_results(RunFolder(folder).retrieval)
-        for folder in folders
-        if RunFolder(folder).retrieval.exists()
-    }
 
 
 def check_keys(keys: list[str], results: RunResults) -> None:

@@ -12,14 +12,15 @@ from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.pipelines.gallery import collect_gallery
 from bigearthnet_cbir.report.model import Gallery, Source, Study
 from bigearthnet_cbir.report.page import page
+from bigearthnet_cbir.storage.baselines import find_baselines
 from bigearthnet_cbir.storage.report_data import class_names, read_report_data
-from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.storage.training_log import read_training_log
 
 logger = logging.getLogger(__name__)
 
 QUERIES = 8
-REPORT, COMPARISON = "report.html", "comparison.html"
+COMPARISON = "comparison.html"
 
 
 def write_report(
@@ -100,12 +101,8 @@ def _source(folder: RunFolder, name: str) -> Source:
 
 
 def _baselines(folder: RunFolder) -> list[Source]:
-    found = []
-    for root in sorted(folder.root.glob(f"{BASELINE_PREFIX}*")):
-        if RunFolder(root).retrieval.exists():
-            name = root.name.removeprefix(BASELINE_PREFIX)
-            found.append(Source(name, read_report_data(RunFolder(root).retrieval), is_run=False))
-    return found
+    found = find_baselines(folder.retrieval)
+    return [Source(name, read_report_data(path), is_run=False) for name, path in found.items()]
 
 
 def _names(folders: Sequence[RunFolder]) -> list[str]:
@@ -120,5 +117,5 @@ def _names(folders: Sequence[RunFolder]) -> list[str]:
 
 def _default_output(folders: Sequence[RunFolder]) -> Path:
     if len(folders) == 1:
-        return folders[0].root / REPORT
+        return folders[0].report
     return Path(os.path.commonpath([folder.root.resolve().parent for folder in folders])) / COMPARISON

@@ -87,7 +87,7 @@ def _prepare(config: Config) -> tuple[DataLoader[PairBatch], DataLoader[PairBatc
 
 def _open_folder(config: Config, folder: RunFolder, overwrite: bool) -> None:
     if overwrite:
-        for stale in (folder.query, folder.archive, folder.retrieval):
+        for stale in (folder.query, folder.archive, folder.retrieval, folder.report):
             stale.unlink(missing_ok=True)
     folder.root.mkdir(parents=True, exist_ok=True)
     write_config(config, folder.parameters)

@@ -156,8 +156,10 @@ def _variant_notes(study: Study, direction: str) -> Html | None:
                      "all orders within them.")  # fmt: skip
     if data.exclude_within is not None and "radius" in data.exclude_within.notes:
         told = data.exclude_within.notes
-        notes.append(f"Neighbours dropped: archive patches within {told['radius']:.0f} patches of the query, "
-                     f"{told.get('dropped_mean', math.nan):.1f} per query on average.")  # fmt: skip
+        notes.append(f"Neighbours dropped: archive patches at most {told['radius']:.0f} columns and rows from the "
+                     "query in its tile, and those of its acquisitions; "
+                     f"{told.get('dropped_mean', math.nan):,.1f} a query on average. "
+                     f"{told.get('queries_left_out', 0):,.0f} queries keep too few and are left out.")  # fmt: skip
     return joined(*(element("p", note, class_="intro") for note in notes)) if notes else None
 
 

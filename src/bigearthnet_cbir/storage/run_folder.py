@@ -51,6 +51,11 @@ class RunFolder:
         """Neighbours and metrics."""
         return self.root / RETRIEVAL
 
+    @property
+    def report(self) -> Path:
+        """The page that shows them."""
+        return self.root / "report.html"
+
     def baseline(self, name: str) -> RunFolder:
         """The folder of what this run is compared with, laid out like a run's."""
         return RunFolder(self.root / f"{BASELINE_PREFIX}{name}")
