@@ -14,6 +14,7 @@ from bigearthnet_cbir.cli.report import main
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.pipelines import gallery
 from bigearthnet_cbir.pipelines.report import collect, write_report
+from bigearthnet_cbir.report.against import compare
 from bigearthnet_cbir.report.figures import write_figures
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
@@ -73,8 +74,22 @@ def test_several_runs_are_compared_in_the_folder_they_share(tmp_path: Path) -> N
     written = write_report(runs)
     assert written == tmp_path / "comparison.html"
     assert "a/seed0" in written.read_text()
+    assert "No paired differences." in written.read_text()
+    assert "different labels" in collect([RunFolder(run) for run in runs]).no_differences
     with pytest.raises(ResultsError, match="given twice"):
         write_report([runs[0], runs[0] / "retrieval.h5"])
+
+
+def test_comparison_says_how_each_run_differs_from_the_first(real_pairs, tmp_path: Path) -> None:
+    pairs = real_pairs.pairs
+    runs = [write_run(tmp_path / name, queries=pairs[:4], archive=pairs) for name in ("a", "b")]
+    with h5py.File(runs[1] / "retrieval.h5", "r+") as file:
+        file["fused/retrieval_result"][:] = file["fused/retrieval_result"][:][:, ::-1]
+    study = collect([RunFolder(run) for run in runs])
+    assert study.no_differences == ""
+    assert study.differences == {"b": compare(runs[1] / "retrieval.h5", runs[0] / "retrieval.h5")}
+    assert study.differences["b"]["fused"]["F1@5"].value != 0
+    assert study.differences["b"]["s1_s1"]["F1@5"].value == 0
 
 
 def test_a_gallery_of_noise_gives_up_quality_to_stay_small(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.report.samples import DIRECTIONS, HOSTILE, small_study, write_run
 
+from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.report.html import element, json_block
 from bigearthnet_cbir.report.model import Source, Study
 from bigearthnet_cbir.report.page import page
@@ -123,6 +124,17 @@ def test_a_comparison_shows_each_run_and_marks_the_higher_figure(tmp_path: Path)
     assert marked[0] == f"{best:.3f}"
     assert "Keys of the configuration in which the runs differ" in text
     assert text.count("<polyline") == len(DIRECTIONS) * 8 * 3
+
+
+def test_a_comparison_shows_paired_differences_and_which_exclude_zero(tmp_path: Path) -> None:
+    runs = tuple(Source(name, read_report_data(write_run(tmp_path / name) / "retrieval.h5")) for name in ("a", "b"))
+    found = {"b": {"fused": {"F1@10": Difference(0.041, 0.012, 0.07), "P@10": Difference(-0.01, -0.03, 0.01)}}}
+    text = page(Study("2 runs", runs, (), differences=found))
+    assert "b less a" in text
+    assert '<td class="own">+0.041<small>+0.012 to +0.070</small></td>' in text
+    assert "<td>\u22120.010<small>\u22120.030 to +0.010</small></td>" in text
+    unknown = page(Study("2 runs", runs, (), no_differences="No paired differences. a/query.h5: missing"))
+    assert "No paired differences. a/query.h5: missing" in unknown
 
 
 def test_runs_of_different_archives_are_not_compared_silently(tmp_path: Path) -> None:

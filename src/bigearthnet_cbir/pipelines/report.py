@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bigearthnet_cbir.data.labels import CLASSES
-from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.errors import CbirError, ResultsError
+from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.pipelines.gallery import collect_gallery
+from bigearthnet_cbir.report.against import compare
 from bigearthnet_cbir.report.model import Gallery, Source, Study
 from bigearthnet_cbir.report.page import page
 from bigearthnet_cbir.storage.baselines import find_baselines
@@ -88,12 +90,28 @@ def collect(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed: int =
     labels = class_names(sources[0].data, CLASSES)
     places = tuple(str(folder.root) for folder in folders)
     if len(folders) > 1:
-        return Study(f"{len(names)} runs side by side", tuple(sources), labels, folders=places)
+        differences, why_not = _differences(folders, names)
+        return Study(
+            f"{len(names)} runs side by side", tuple(sources), labels,
+            folders=places, differences=differences, no_differences=why_not,
+        )  # fmt: skip
     gallery = collect_gallery(folders[0], sources[0].data, labels, queries=queries, seed=seed)
     found, reason = (gallery, "") if isinstance(gallery, Gallery) else (None, gallery)
     title = f"{folders[0].root.resolve().parent.name} / {names[0]}"
     alone = Source("this run", sources[0].data, sources[0].training)
     return Study(title, (alone, *_baselines(folders[0])), labels, found, reason, places)
+
+
+def _differences(
+    folders: Sequence[RunFolder], names: Sequence[str]
+) -> tuple[dict[str, dict[str, dict[str, Difference]]], str]:
+    """Return how every run differs from the first, or one sentence that says why that is not known."""
+    first = folders[0].retrieval
+    try:
+        others = zip(folders[1:], names[1:], strict=True)
+        return {name: compare(folder.retrieval, first) for folder, name in others}, ""
+    except CbirError as error:
+        return {}, f"No paired differences. {error}"
 
 
 def _source(folder: RunFolder, name: str) -> Source:

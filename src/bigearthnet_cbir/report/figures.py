@@ -9,7 +9,14 @@ from typing import Any, Literal
 from bigearthnet_cbir.report.formats import to_csv, to_latex
 from bigearthnet_cbir.report.images import pixels_of
 from bigearthnet_cbir.report.model import Example, Item, Study, lines
-from bigearthnet_cbir.report.tables import Table, class_table, headline_table, label_count_table, variant_table
+from bigearthnet_cbir.report.tables import (
+    Table,
+    class_table,
+    difference_table,
+    headline_table,
+    label_count_table,
+    variant_table,
+)
 from bigearthnet_cbir.report.words import CURVES, SENSORS, direction_words, short_class
 
 logger = logging.getLogger(__name__)
@@ -45,6 +52,7 @@ def tables(study: Study, direction: str) -> list[Table]:
     title = direction_words(direction).title
     found = [
         headline_table(study, direction, f"{title}, headline figures"),
+        difference_table(study, direction, f"{title}, differences to the first run"),
         class_table(study, direction, f"{title}, by class of the query"),
         label_count_table(study, direction, f"{title}, by number of labels of the query"),
         variant_table(study, direction, f"{title}, under other rules"),

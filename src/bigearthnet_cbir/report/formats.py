@@ -10,6 +10,10 @@ from typing import Final
 from bigearthnet_cbir.report.html import Html, element
 from bigearthnet_cbir.report.tables import Cell, Figure, Table
 
+NOTHING: Final = "\u2013"
+"""What stands where there is no value: an en dash."""
+MINUS: Final = "\u2212"
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -22,23 +26,22 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "→": r"$\rightarrow$",
+    MINUS: "$-$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
 
 
-NOTHING: Final = "\u2013"
-"""What stands where there is no value: an en dash."""
+def number(value: float, *, signed: bool = False) -> str:
+    """Return a figure with three digits, a dash for NaN; with a sign where it is a difference."""
+    if math.isnan(value):
+        return NOTHING
+    return f"{value:+.3f}".replace("-", MINUS) if signed else f"{value:.3f}"
 
 
-def number(value: float) -> str:
-    """Return a figure with three digits, a dash for NaN."""
-    return NOTHING if math.isnan(value) else f"{value:.3f}"
-
-
-def span(lower: float, upper: float) -> str:
+def span(lower: float, upper: float, *, signed: bool = False) -> str:
     """Return the two ends of an interval."""
-    return f"{number(lower)} {NOTHING} {number(upper)}"
+    return f"{number(lower, signed=signed)} {'to' if signed else NOTHING} {number(upper, signed=signed)}"
 
 
 def to_html(table: Table) -> Html:
@@ -61,13 +64,21 @@ def _html_cells(table: Table, row: tuple[Cell, ...]) -> list[Html]:
     cells = [element("th", str(row[0]), scope="row", class_="name")]
     for column, cell in enumerate(row[1:], start=1):
         if isinstance(cell, Figure):
-            interval = span(cell.lower, cell.upper) if cell.has_interval else None
-            value = element("strong", number(cell.value), " ▲") if column == marked else number(cell.value)
-            below = None if interval is None else element("small", interval)
-            cells.append(element("td", value, below, class_="own" if column == 1 else None))
+            cells.append(_figure_cell(cell, own=column == 1, best=column == marked))
         else:
             cells.append(element("td", f"{cell:,}" if isinstance(cell, int) else cell))
     return cells
+
+
+def _figure_cell(cell: Figure, *, own: bool, best: bool) -> Html:
+    """Return a figure above its interval; differences are bold where that excludes zero, others in the run's column."""
+    value: Html | str = number(cell.value, signed=cell.signed)
+    if best:
+        value = element("strong", value, " ▲")
+    interval = span(cell.lower, cell.upper, signed=cell.signed) if cell.has_interval else None
+    below = None if interval is None else element("small", interval)
+    bold = cell.excludes_zero if cell.signed else own
+    return element("td", value, below, class_="own" if bold else None)
 
 
 def _best(table: Table, row: tuple[Cell, ...]) -> int | None:
@@ -134,5 +145,6 @@ def _latex_cell(cell: Cell) -> str:
         return latex_escape(str(cell))
     if math.isnan(cell.value):
         return "--"
-    interval = rf" {{\small [{cell.lower:.3f}, {cell.upper:.3f}]}}" if cell.has_interval else ""
-    return f"{cell.value:.3f}{interval}"
+    sign = "+" if cell.signed else ""
+    interval = rf" {{\small [{cell.lower:{sign}.3f}, {cell.upper:{sign}.3f}]}}" if cell.has_interval else ""
+    return f"{cell.value:{sign}.3f}{interval}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.report.words import source_word
 from bigearthnet_cbir.storage.report_data import DirectionData, ReportData
 from bigearthnet_cbir.storage.training_log import Scalar
@@ -85,6 +87,8 @@ class Study:
         gallery: None where there is none.
         no_gallery: one sentence that says why there is none.
         folders: where each run lies, for the provenance.
+        differences: in a comparison, run -> direction -> headline figure -> how it differs from the first run.
+        no_differences: one sentence that says why a comparison has none.
     """
 
     title: str
@@ -93,6 +97,8 @@ class Study:
     gallery: Gallery | None = None
     no_gallery: str = ""
     folders: tuple[str, ...] = ()
+    differences: Mapping[str, Mapping[str, Mapping[str, Difference]]] = field(default_factory=dict)
+    no_differences: str = ""
 
     @property
     def runs(self) -> tuple[Source, ...]:

@@ -12,7 +12,14 @@ from bigearthnet_cbir.report.charts import ceiling, legend, rank_chart, shown_ra
 from bigearthnet_cbir.report.formats import number, scrolling, to_html
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.model import Line, Study, lines, measured
-from bigearthnet_cbir.report.tables import Table, class_table, headline_table, label_count_table, variant_table
+from bigearthnet_cbir.report.tables import (
+    Table,
+    class_table,
+    difference_table,
+    headline_table,
+    label_count_table,
+    variant_table,
+)
 from bigearthnet_cbir.report.words import CURVES, HEADLINE_NOTES, direction_words, short_class
 
 TableOf = Callable[[Study, str, str], "Table | None"]
@@ -55,11 +62,20 @@ def figures_section(study: Study) -> Html:
 
     def draw(direction: str) -> Html:
         words = direction_words(direction)
-        return to_html(headline_table(study, direction, f"{words.title}. {words.sentence}"))
+        title = (
+            f"What each run gains on {study.runs[0].name}: paired bootstrap over the queries, bold where the 95 % "
+            "interval excludes zero"
+        )
+        differences = difference_table(study, direction, title)
+        return joined(
+            to_html(headline_table(study, direction, f"{words.title}. {words.sentence}")),
+            None if differences is None else to_html(differences),
+        )
 
     notes = [joined(element("dt", name), element("dd", note)) for name, note in HEADLINE_NOTES.items()]
     explained = element("details", element("summary", "What the figures mean"), element("dl", *notes, class_="notes"))
-    return section("figures", "Headline figures", "", panels(study, draw), explained)
+    without = element("p", study.no_differences, class_="intro") if study.no_differences else None
+    return section("figures", "Headline figures", "", panels(study, draw), without, explained)
 
 
 def curves_section(study: Study) -> Html:

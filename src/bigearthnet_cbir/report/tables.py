@@ -17,16 +17,28 @@ NAMES = tuple(name for name, _, _ in HEADLINES)
 
 @dataclass(frozen=True)
 class Figure:
-    """A number in a table with its 95 % interval, where there is one; NaN is shown as a dash."""
+    """A number in a table with its 95 % interval, where there is one; NaN is shown as a dash.
+
+    Attributes:
+        value: the figure.
+        lower, upper: ends of the interval, or NaN.
+        signed: whether it is a difference, shown with its sign.
+    """
 
     value: float
     lower: float = math.nan
     upper: float = math.nan
+    signed: bool = False
 
     @property
     def has_interval(self) -> bool:
         """Whether both ends are known."""
         return not (math.isnan(self.lower) or math.isnan(self.upper))
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval is on one side of zero."""
+        return self.lower > 0 or self.upper < 0
 
 
 Cell: TypeAlias = "Figure | int | str"
@@ -71,6 +83,20 @@ def _figures(data: DirectionData) -> dict[str, Figure]:
     nothing = (math.nan, math.nan)
     values = headline(data.results.curves)
     return {name: Figure(value, *data.intervals.get(name, nothing)) for name, value in values.items()}
+
+
+def difference_table(study: Study, direction: str, title: str) -> Table | None:
+    """Return how the runs of a comparison differ from the first: a row per figure, a column per other run."""
+    found = {run: told[direction] for run, told in study.differences.items() if direction in told}
+    if not found:
+        return None
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (name, *(Figure(*differences[name], signed=True) for differences in found.values()))
+        for name in NAMES
+        if all(name in differences for differences in found.values())
+    )
+    first = study.runs[0].name
+    return Table(f"difference_{direction}", title, ("", *(f"{run} less {first}" for run in found)), rows)
 
 
 def class_table(study: Study, direction: str, title: str) -> Table | None:
