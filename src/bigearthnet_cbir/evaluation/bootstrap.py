@@ -1,26 +1,30 @@
 """Confidence intervals of figures that are means over queries, by resampling the queries.
 
 The percentile bootstrap: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13,
-https://doi.org/10.1201/9780429246593. A resample is a row of weights, how often each query was drawn, so that the
-means of all figures are one matrix product.
+https://doi.org/10.1201/9780429246593. While NumPy's generator draws, a compiled loop adds up what was drawn before.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.figures import COLUMNS, figures
+from bigearthnet_cbir.evaluation.words import compiled_loosely
 from bigearthnet_cbir.types import DoubleArray
 
 RESAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
 SEED: Final = 0
 
-_DRAWS: Final = 1 << 22
-"""Draws held at a time: 32 MiB of them and as much of weights."""
+_DRAWS: Final = 1 << 21
+"""Draws of one block, 16 MiB; one block per thread is held at a time."""
+_THREADS: Final = min(8, os.cpu_count() or 1)
 
 
 class Difference(NamedTuple):
@@ -52,16 +56,36 @@ def resampled_means(values: DoubleArray, resamples: int = RESAMPLES, seed: int =
     if queries == 0 or not np.isfinite(values).all():
         raise ResultsError(f"{queries:,} queries, not all with finite values; leave those without labels out")
     generator = np.random.default_rng(seed)
-    means = np.empty((resamples, values.shape[1]))
+    columns = np.ascontiguousarray(values.T, np.float64)
+    means = np.empty((resamples, len(columns)))
     rows = max(1, _DRAWS // queries)
-    for first in range(0, resamples, rows):
-        part = means[first : first + rows]
-        drawn = generator.integers(queries, size=(len(part), queries))
-        drawn += np.arange(len(part))[:, None] * queries
-        weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        np.matmul(weights.astype(np.float64), values, out=part)
+    under_way: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, resamples, rows):
+            part = means[first : first + rows]
+            drawn = generator.integers(queries, size=(len(part), queries))
+            under_way.append(pool.submit(_add_drawn, drawn, columns, part))
+            if len(under_way) > _THREADS:
+                under_way.popleft().result()
+        for block in under_way:
+            block.result()
     means /= queries
     return means
+
+
+@compiled_loosely
+def _add_drawn(drawn: Any, columns: Any, sums: Any) -> None:
+    """Write into each row of `sums` what the queries in its row of `drawn` add up to in each column."""
+    times = np.empty(columns.shape[1], np.int32)
+    for resample in range(drawn.shape[0]):
+        times[:] = 0
+        for query in drawn[resample]:
+            times[query] += 1
+        for column in range(columns.shape[0]):
+            values, total = columns[column], 0.0
+            for query in range(values.size):
+                total += times[query] * values[query]
+            sums[resample, column] = total
 
 
 def interval(samples: DoubleArray) -> DoubleArray:
