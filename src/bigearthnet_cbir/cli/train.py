@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config import load_config
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         from bigearthnet_cbir.pipelines.train import train  # torch: only once the YAML is known to be right
 
         folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite)
-        print(f"trained: {folder}")
+        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
+            print(f"trained: {folder}")
 
     return run(command)

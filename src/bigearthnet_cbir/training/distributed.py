@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather, all_reduce
 
 
 @contextmanager
@@ -45,12 +44,40 @@ def gathered(part: Tensor) -> Tensor:
     """Return the parts (B, ...) of all processes in rank order, (W B, ...), with gradients to each part."""
     if world_size() == 1:
         return part
-    if part.is_floating_point():
-        joined: Tensor = torch.cat(all_gather(part))  # type: ignore[no-untyped-call]
-        return joined
-    parts = [torch.empty_like(part) for _ in range(world_size())]
-    dist.all_gather(parts, part.contiguous())
-    return torch.cat(parts)
+    joined: Tensor = _Gather.apply(part)  # type: ignore[no-untyped-call]
+    return joined
+
+
+class _Gather(torch.autograd.Function):
+    """The parts of all processes; each part's gradient is the sum over what every process made of it."""
+
+    @staticmethod
+    def forward(_context: Any, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part) for _ in range(world_size())]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; a value's gradient is the sum over what every process made of that."""
+
+    @staticmethod
+    def forward(_context: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
 
 
 def broadcast_number(value: float) -> float:
@@ -75,7 +102,7 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         wide = images.float()
         sums = torch.stack((wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))))
         count = images.numel() / images.shape[1] * world_size()
-        mean, square = all_reduce(sums) / count  # type: ignore[no-untyped-call]
+        mean, square = _Sum.apply(sums) / count  # type: ignore[no-untyped-call]
         variance = (square - mean.square()).clamp(min=0)
         self._track(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight / (variance + self.eps).sqrt()
@@ -111,4 +138,4 @@ def synchronised(step: nn.Module, device: torch.device) -> Any:
     if world_size() == 1 or not any(weight.requires_grad for weight in step.parameters()):
         return step
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(step, device_ids=devices, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(step, device_ids=devices, forward_sync_buffers=False)
