@@ -134,10 +134,13 @@ def test_retrieval_ends_with_the_report_unless_told_not_to(trained: Path, tmp_pa
     report = copy / "report.html"
     assert "report:" not in run_script(*command, "--no-report").stdout
     assert not report.exists()
-    assert f"report: {report}" in run_script(*command).stdout
-    assert "band mean and std" not in report.read_text()
+    first = run_script(*command).stdout
+    assert f"report: {report}" in first
+    assert "no learning-free baseline yet" in first
+    assert "No baseline was measured" in report.read_text()
     run_script(*command, "--baseline", "band_statistics")
     assert "band mean and std" in report.read_text(), "a baseline measured later is missing beside the run"
+    assert "no learning-free baseline yet" not in run_script(*command).stdout
     report.unlink()
     report.mkdir()  # where the page cannot be written, the results stand
     done = run_script(*command)

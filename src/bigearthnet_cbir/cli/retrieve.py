@@ -10,13 +10,15 @@ from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.config.reading import repository_root
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
+LEARNING_FREE = "band_statistics"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Extract features, search and score; return the exit code."""
     parser = argparse.ArgumentParser(prog="retrieval.py", description="Search an archive and write the metrics.")
     parser.add_argument("--filepath", required=True, help="the run's parameters.yaml, or another YAML file")
     parser.add_argument(
-        "--baseline", choices=("untrained", "band_statistics"), help="measure this instead of the trained encoder"
+        "--baseline", choices=("untrained", LEARNING_FREE), help="measure this instead of the trained encoder"
     )
     parser.add_argument("--recompute", action="store_true", help="compute anew even where the files on disk match")
     parser.add_argument("--no-report", action="store_true", help="leave report.html as it is")
@@ -37,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         print(describe(results))
         print(headline_table(results.directions, {}, arguments.baseline or ""))
         print(f"retrieved: {written}")
+        if arguments.baseline is None and not folder.baseline(LEARNING_FREE).retrieval.exists():
+            print(f"no learning-free baseline yet: the same command with --baseline {LEARNING_FREE} measures it")
         # The page shows run and baselines side by side; a baseline that was measured first has no run yet.
         if folder.retrieval.exists() and not arguments.no_report:
             print_report([folder.root])

@@ -74,8 +74,18 @@ def figures_section(study: Study) -> Html:
 
     notes = [joined(element("dt", name), element("dd", note)) for name, note in HEADLINE_NOTES.items()]
     explained = element("details", element("summary", "What the figures mean"), element("dl", *notes, class_="notes"))
-    without = element("p", study.no_differences, class_="intro") if study.no_differences else None
+    missing = study.no_differences if study.is_comparison else _no_baseline(study)
+    without = element("p", missing, class_="intro") if missing else None
     return section("figures", "Headline figures", "", panels(study, draw), without, explained)
+
+
+def _no_baseline(study: Study) -> str:
+    if any(not source.is_run for source in study.sources):
+        return ""
+    return (
+        "No baseline was measured beside this run: "
+        "project/retrieval.py --baseline band_statistics adds one that needs no learning."
+    )
 
 
 def curves_section(study: Study) -> Html:
