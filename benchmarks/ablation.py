@@ -1,6 +1,6 @@
 """Which parts of the recipe help: trainings on one demo world, several seeds each, mean and spread of F1@10 and F1@5.
 
-    python benchmarks/ablation.py [--train 1000] [--epochs 10] [--seeds 3] [--only "default, joint"]
+    python benchmarks/ablation.py [--train 1000] [--epochs 6] [--seeds 3] [--only "default, joint"]
 
 Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe. Trainings run
 side by side, one core each. A finished one is not repeated: the work folder is kept (--folder).
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=1000)
     parser.add_argument("--val", type=int, default=300)
     parser.add_argument("--test", type=int, default=600)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(RECIPES), choices=list(RECIPES))
