@@ -32,6 +32,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "original + MLP head": {"type": "joint", **ORIGINAL, "projection_head": "mlp"},
     "original + flips, turns": {"type": "joint", **ORIGINAL, "augment": True},
     "original + norm per sensor": {"type": "joint", **ORIGINAL, "sensor_norm": "per_sensor"},
+    "original + norm per sensor, flips": {
+        "type": "joint", **ORIGINAL, "sensor_norm": "per_sensor", "augment": True
+    },
+    "original + norm per sensor, MLP head": {
+        "type": "joint", **ORIGINAL, "sensor_norm": "per_sensor", "projection_head": "mlp"
+    },
     "default, joint": {"type": "joint", **DEFAULT},
     "default + alignment 1": {"type": "joint", **DEFAULT, "alignment_weight": 1.0},
     "default, decoupled": {"type": "joint", **DEFAULT, "contrastive_loss": "decoupled"},
