@@ -1,9 +1,10 @@
 """Which parts of the recipe help: trainings on one demo world, several seeds each, mean and spread of F1@10 and F1@5.
 
-    python benchmarks/ablation.py [--train 1000] [--epochs 6] [--seeds 3] [--only "default, joint"]
+    python benchmarks/ablation.py [--train 1000] [--epochs 6] [--seeds 3] [--only "original, joint"]
 
-Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe. Trainings run
-side by side, one core each. A finished one is not repeated: the work folder is kept (--folder).
+Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe, and rows that
+begin with MLP change what `MLP head, norm, flips` is. Trainings run side by side, one core each. A finished one is not
+repeated: the work folder is kept (--folder).
 """
 
 from __future__ import annotations
@@ -26,29 +27,26 @@ from hardware import write_results
 DIRECTIONS = ("s1_s2", "s2_s1", "s1_s1", "s2_s2", "fused")
 FIGURES = ("F1@10", "F1@5")
 ORIGINAL = {"projection_head": "original", "augment": False, "sensor_norm": "shared"}
-DEFAULT = {"projection_head": "mlp", "augment": True, "sensor_norm": "per_sensor"}
+RECOMMENDED = {"projection_head": "original", "augment": True, "sensor_norm": "per_sensor"}
+MLP = {**RECOMMENDED, "projection_head": "mlp"}
 RECIPES: dict[str, dict[str, Any]] = {
     "original, joint": {"type": "joint", **ORIGINAL},
     "original + MLP head": {"type": "joint", **ORIGINAL, "projection_head": "mlp"},
     "original + flips, turns": {"type": "joint", **ORIGINAL, "augment": True},
     "original + norm per sensor": {"type": "joint", **ORIGINAL, "sensor_norm": "per_sensor"},
-    "original + norm per sensor, flips": {
-        "type": "joint", **ORIGINAL, "sensor_norm": "per_sensor", "augment": True
+    "recommended, joint (norm, flips)": {"type": "joint", **RECOMMENDED},
+    "MLP head, norm": {"type": "joint", **MLP, "augment": False},
+    "MLP head, norm, flips": {"type": "joint", **MLP},
+    "MLP + alignment 1": {"type": "joint", **MLP, "alignment_weight": 1.0},
+    "MLP, decoupled": {"type": "joint", **MLP, "contrastive_loss": "decoupled"},
+    "MLP + memory 512": {"type": "joint", **MLP, "memory_size": 512},
+    "MLP + crop, dropout, noise": {
+        "type": "joint", **MLP, "crop_area": 0.5, "band_dropout": 0.1, "noise": 0.1, "speckle_looks": 8
     },
-    "original + norm per sensor, MLP head": {
-        "type": "joint", **ORIGINAL, "sensor_norm": "per_sensor", "projection_head": "mlp"
-    },
-    "default, joint": {"type": "joint", **DEFAULT},
-    "default + alignment 1": {"type": "joint", **DEFAULT, "alignment_weight": 1.0},
-    "default, decoupled": {"type": "joint", **DEFAULT, "contrastive_loss": "decoupled"},
-    "default + memory 512": {"type": "joint", **DEFAULT, "memory_size": 512},
-    "default + crop, dropout, noise": {
-        "type": "joint", **DEFAULT, "crop_area": 0.5, "band_dropout": 0.1, "noise": 0.1, "speckle_looks": 8
-    },
-    "default, learnt temperature": {"type": "joint", **DEFAULT, "learn_temperature": True},
-    "label-aware (reads labels)": {"type": "joint", **DEFAULT, "contrastive_loss": "label_aware"},
+    "MLP, learnt temperature": {"type": "joint", **MLP, "learn_temperature": True},
+    "MLP, label-aware (reads labels)": {"type": "joint", **MLP, "contrastive_loss": "label_aware"},
     "original, separate": {"type": "separate", **ORIGINAL},
-    "default, separate": {"type": "separate", **DEFAULT},
+    "MLP head, flips, separate": {"type": "separate", **MLP},
 }  # fmt: skip
 
 
