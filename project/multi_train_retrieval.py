@@ -24,6 +24,8 @@ class Config:
     weight_decay = 1e-4
     scheduler = True
     temperature = 0.1
+    augment = True
+    projection_head = "original"
     projection_dim = 128
     out_channels = 32
     num_cpu = 2
