@@ -23,13 +23,13 @@ step "5. The same with random weights, and with band means and deviations only, 
   project/retrieval.py --filepath logs/demo/default/parameters.yaml --baseline untrained
 step "   (no network at all)" \
   project/retrieval.py --filepath logs/demo/default/parameters.yaml --baseline band_statistics
-step "6. Train the original scripts' recipe as long (shared batch norm, Linear + ReLU head, no augmentation)" \
+step "6. Train the original scripts' recipe as long (shared batch norm, no augmentation)" \
   project/train.py --filepath config/demo_original.yaml --overwrite
 step "   and search with it" \
   project/retrieval.py --filepath logs/demo/original/parameters.yaml
 step "7. Print the metrics" \
   utils/utils.py --filepath logs/demo/default/parameters.yaml
-step "   and what the default recipe gains over the original one, with intervals" \
+step "   and what the recommended recipe gains over the original one, with intervals" \
   utils/utils.py --filepath logs/demo/default --against logs/demo/original
 step "8. Put both runs side by side on one page" \
   project/report.py --filepath logs/demo/default logs/demo/original

@@ -69,7 +69,7 @@ def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> 
     assert ["95", "%", ".250-.750", "-", "-", "-", ".250-.750", "-"] in lines
     assert ["tie-aware", "-", "-", "-", "-", "0.333", "-"] in lines
     assert ["no", "neighbours", *["0.444"] * 6] in lines
-    assert "no neighbours: within 2 patches or of the acquisition, 7.5 dropped a query;" in text
+    assert "no neighbours: radius 2 or of the acquisition, 7.5 dropped a query;" in text
     assert "3 queries lose some, 0 keep too few" in text
     assert "tie-aware: 4.5 to 4.5 results a query at the tenth's distance, 12 at most" in text
     assert "2 times that group goes on" in text

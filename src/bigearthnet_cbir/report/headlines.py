@@ -94,7 +94,7 @@ def _notes(shown: Mapping[str, DirectionResults]) -> list[str]:
     if within is not None:
         told = within.numbers
         notes += [
-            f"no neighbours: within {told['radius']:.0f} patches or of the acquisition, {told['dropped_mean']:,.1f} "
+            f"no neighbours: radius {told['radius']:.0f} or of the acquisition, {told['dropped_mean']:,.1f} "
             "dropped a query;",
             f"               {told['dropped_queries']:,.0f} queries lose some, "
             f"{told['queries_left_out']:,.0f} keep too few and are left out",
