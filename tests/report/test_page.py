@@ -15,6 +15,7 @@ from bigearthnet_cbir.report.html import element, json_block
 from bigearthnet_cbir.report.model import Source, Study
 from bigearthnet_cbir.report.page import page
 from bigearthnet_cbir.storage.report_data import read_report_data
+from bigearthnet_cbir.storage.training_log import Scalar
 
 
 class Elements(HTMLParser):
@@ -103,6 +104,13 @@ def test_every_direction_has_its_table_and_curves(study: Study, content: str) ->
     assert curves["ranks"][:10] == list(range(1, 11))
     stored = study.runs[0].data.directions["fused"].results.curves["recall"][9]
     assert curves["values"]["fused"]["recall"]["this run"][9] == pytest.approx(stored, abs=5e-4)
+
+
+def test_every_training_curve_is_shown_however_many_there_are(study: Study) -> None:
+    names = [f"score {number}" for number in range(8)]
+    training = {f"validation/{name}": Scalar((1, 2), (0.1, 0.2)) for name in names}
+    text = page(replace(study, sources=(replace(study.runs[0], training=training),)))
+    assert all(f"<span>{name}</span>" in text for name in names)
 
 
 def test_files_without_statistics_have_no_empty_columns(tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ def _charts(training: dict[str, Scalar]) -> list[Chart]:
     return [
         (kind.replace("_", " ").capitalize(),
          [(_line(tag.split("/")[-1].replace("_", " "), style, training[tag]), training[tag].steps)
-          for tag, style in zip(tags, _STYLES, strict=False)])
+          for tag, style in zip(tags[first : first + len(_STYLES)], _STYLES, strict=False)])
         for kind, tags in groups.items()
+        for first in range(0, len(tags), len(_STYLES))
     ]  # fmt: skip
 
 
