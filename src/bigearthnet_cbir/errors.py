@@ -27,6 +27,10 @@ class ResultsError(CbirError):
     """A features or results file is missing, truncated, or belongs to another run."""
 
 
+class LockedError(CbirError):
+    """Another process is writing to the folder."""
+
+
 class TrainingError(CbirError):
     """Training cannot go on, for example because the loss is not finite."""
 

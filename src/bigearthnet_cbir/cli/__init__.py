@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,19 @@ from bigearthnet_cbir.errors import CbirError, ConfigError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+_FREE_SPACE = "free space there, then run the same command again; what was finished is kept"
+_WRITABLE = "choose a place that this user can read and write"
+_CURES = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: _FREE_SPACE,
+    errno.EROFS: _WRITABLE,
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+    errno.ESTALE: "the network file system lost this file; mount it again, then run the same command again",
+    errno.ENOENT: "it was moved or removed meanwhile; put it back, then run the same command again",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +43,9 @@ def configure_logging(verbose: bool = False) -> None:
 def run(command: Callable[[], int | None], *, verbose: bool = False) -> int:
     """Run one command and return its exit code.
 
-    A CbirError is the user's to mend: one line on stderr, exit code 2. Ctrl-C gives 130. Anything else is a
-    defect of ours and keeps its traceback.
+    A CbirError is the user's to mend, and so is what the file system refuses (no space, read-only, a file that
+    vanished): one line on stderr, exit code 2. Ctrl-C gives 130. Anything else is a defect of ours and keeps its
+    traceback.
     """
     configure_logging(verbose)
     try:
@@ -46,7 +61,23 @@ def run(command: Callable[[], int | None], *, verbose: bool = False) -> int:
         # The reader (head, less) went away; point stdout elsewhere so that the interpreter's exit stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        logger.debug("what the file system refused", exc_info=True)
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except MemoryError:
+        logger.debug("what needed too much memory", exc_info=True)
+        print("error: not enough memory; close other programs or use smaller settings", file=sys.stderr)
+        return EXIT_USER_ERROR
     return code
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return one line for what the file system refused: file, reason and cure."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = " ".join(str(error.strerror or error).split())
+    cure = _CURES.get(error.errno or 0, "check the file and its disk, then run the same command again")
+    return f"{where}{reason}; {cure}"
 
 
 def find_file(given: str, root: Path, option: str = "--filepath") -> Path:

@@ -115,6 +115,20 @@ class PatchStore:
                 "are the two LMDB paths swapped?"
             ) from error
 
+    def identity(self) -> dict[str, int]:
+        """Return what changes whenever the archive's content does: size, time, last transaction, number of entries.
+
+        It costs no pass over the records, so it tells a rewritten archive from the earlier one in milliseconds.
+        """
+        environment = _environment(self.path, self._key)
+        file = (self.path / "data.mdb").stat()
+        return {
+            "bytes": file.st_size,
+            "modified_ns": file.st_mtime_ns,
+            "last_transaction": int(environment.info()["last_txnid"]),
+            "entries": int(environment.stat()["entries"]),
+        }
+
     def close(self) -> None:
         """Close the environment for the whole process; a later read opens it again."""
         entry = _open.pop(self._key, None)

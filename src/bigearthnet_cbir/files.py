@@ -1,0 +1,189 @@
+"""Files that survive interruption: atomic writes, one lock per folder, and removal of what dead processes left."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bigearthnet_cbir.errors import LockedError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+LOCK_NAME: Final = ".lock"
+_TEMPORARY: Final = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
+_LEGACY_TEMPORARY: Final = frozenset(
+    {".query.h5.tmp", ".archive.h5.tmp", ".parameters.yaml.tmp", ".retrieval.h5.progress.tmp", ".report.html.tmp",
+     ".checkpoints_model_best.pth.tar.tmp", ".checkpoints_model_last.pth.tar.tmp"}
+)  # fmt: skip
+"""Names that version 0.1 gave its temporary files."""
+
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; it becomes `path`, durably and in one step, when the block ends well.
+
+    The name is unique to the process. When the block raises, the temporary file is removed and `path` stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's list of names on the disk, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of dead processes in a folder and its sub-folders.
+
+    Call it while holding the folder's lock: whoever writes there holds it too, so no temporary file is in use.
+    """
+    with suppress(OSError):
+        places = [folder, *(place for place in folder.iterdir() if place.is_dir() and not place.is_symlink())]
+        for file in (file for place in places for file in place.iterdir()):
+            if _TEMPORARY.fullmatch(file.name) or file.name in _LEGACY_TEMPORARY:
+                logger.info("removed %s, left by a process that died", file)
+                file.unlink(missing_ok=True)
+
+
+@dataclass
+class _Lock:
+    """A lock that this process holds: its open file, the process that took it, and how many blocks are inside."""
+
+    descriptor: int
+    process: int
+    depth: int = 1
+
+
+_held: dict[str, _Lock] = {}
+_guard = threading.RLock()
+
+
+@contextmanager
+def folder_lock(folder: Path, command: str) -> Iterator[None]:
+    """Hold the exclusive lock of a folder, so that no other process writes to it meanwhile.
+
+    The lock is a POSIX record lock on the file .lock: it ends with the process, however that dies, is not inherited by
+    worker processes, and works on NFS. Blocks nest inside one process. Leftovers of dead processes are removed when
+    the lock is taken. A file system without locks gets a warning; a folder that nobody can write to needs no lock.
+
+    Args:
+        folder: made where it is missing.
+        command: what the holder does ("train", "retrieve"), for the message that others get.
+
+    Raises:
+        LockedError: another process holds it; the message names host, process, command and since when.
+    """
+    key = os.path.realpath(folder)
+    with _guard:
+        lock = _held.get(key)
+        if lock is not None and lock.process == os.getpid():
+            lock.depth += 1
+        else:
+            lock = _held[key] = _Lock(_acquire(Path(key), command), os.getpid())
+    try:
+        yield
+    finally:
+        with _guard:
+            lock.depth -= 1
+            if lock.depth == 0:
+                del _held[key]
+                _release(lock.descriptor)
+
+
+def _acquire(folder: Path, command: str) -> int:
+    """Return the descriptor of the locked file, or -1 where no lock can be had."""
+    path = folder / LOCK_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in _READ_ONLY and folder.is_dir() and not os.access(folder, os.W_OK):
+            return -1
+        raise
+    if fcntl is None:
+        os.close(descriptor)
+        logger.warning("%s cannot be locked on this system; run no second command on it meanwhile", folder)
+        return -1
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = _describe_holder(descriptor)
+        os.close(descriptor)
+        if error.errno in _NO_LOCKS:
+            logger.warning(
+                "%s: its file system offers no locks (%s); run no second command on this folder meanwhile",
+                folder, error.strerror,
+            )  # fmt: skip
+            return -1
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise LockedError(f"{folder}: in use by {holder}; wait until that has ended, or stop it") from None
+        raise
+    _name_holder(descriptor, command)
+    remove_leftovers(folder)
+    return descriptor
+
+
+def _name_holder(descriptor: int, command: str) -> None:
+    """Write who holds the lock into its file; a full disk must not keep anybody from going on."""
+    holder = {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "command": command,
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _describe_holder(descriptor: int) -> str:
+    try:
+        holder: Any = json.loads(os.pread(descriptor, 4096, 0))
+        return (
+            f"{holder['command']} (process {holder['process']} on {holder['host']}, since {holder['since']})"
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another process"
+
+
+def _release(descriptor: int) -> None:
+    if descriptor < 0:
+        return
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    os.close(descriptor)
