@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -5,14 +7,22 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.storage.features import read_fingerprint, read_labels, read_names, write_features
+from bigearthnet_cbir.storage.features import (
+    content_digest,
+    read_fingerprint,
+    read_labels,
+    read_names,
+    reusable_digest,
+    stamped_digest,
+    write_features,
+)
+from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.results import (
-    ORIGINAL,
-    PartialResults,
-    link_at_root,
+    DirectionResults,
+    StoredDirection,
     open_results,
     read_results,
-    write_curves,
+    write_results,
 )
 from bigearthnet_cbir.types import Neighbours, PatchPair
 
@@ -53,40 +63,159 @@ def test_features_that_are_not_finite_are_refused_and_nothing_is_left(tmp_path: 
     assert not path.exists()
 
 
-def found(rows: int, value: int) -> Neighbours:
-    return Neighbours(np.full((rows, 2), value, np.int32), np.full((rows, 2), value / 2, np.float32))
+def found(rows: int, first: int) -> Neighbours:
+    indices = np.arange(first, first + 2, dtype=np.int32)[None].repeat(rows, 0)
+    return Neighbours(indices, indices.astype(np.float32) / 2)
 
 
-def test_interrupted_results_keep_their_finished_rows(tmp_path: Path) -> None:
+def a_search(path: Path, fingerprint: str = "f") -> PartialSearch:
+    partial = PartialSearch(path)
+    partial.open(fingerprint, 5, 2, 100)
+    return partial
+
+
+def test_interrupted_search_keeps_its_finished_rows(tmp_path: Path) -> None:
     path = tmp_path / "retrieval.h5"
-    partial = PartialResults(path)
-    assert not partial.open("f", ("fused", "s1_s1"), 5, 2, {"k": 2})
-    with partial.writing() as file:
-        partial.store(file, "fused", 0, found(3, 7))
-    again = PartialResults(path)
-    assert again.open("f", ("fused", "s1_s1"), 5, 2, {"k": 2})
+    a_search(path).store("fused", 0, found(3, 7))
+    again = PartialSearch(path)
+    assert again.open("f", 5, 2, 100)
     assert (again.finished("fused"), again.finished("s1_s1")) == (3, 0)
-    with again.writing() as file:
-        again.store(file, "fused", 3, found(2, 9))
-        again.store(file, "s1_s1", 0, found(5, 1))
-        write_curves(file["fused"], {"precision": np.array([0.5, 0.25])})
-        write_curves(file["fused"].require_group(ORIGINAL), {"precision": np.array([1.0, 0.0])})
-        link_at_root(file)
-    again.publish()
+    again.store("fused", 3, found(2, 9))
+    assert again.neighbours("fused").indices.tolist() == [[7, 8]] * 3 + [[9, 10]] * 2
+    assert again.neighbours("fused").distances[:, 0].tolist() == [3.5] * 3 + [4.5] * 2
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bytes_kept", range(0, 25))
+def test_search_cut_at_any_byte_goes_on_behind_its_last_whole_row(tmp_path: Path, bytes_kept: int) -> None:
+    path = tmp_path / "retrieval.h5"
+    partial = a_search(path)
+    partial.store("fused", 0, found(3, 7))
+    with (partial.folder / "fused.distances").open("r+b") as stream:
+        stream.truncate(bytes_kept)
+    again = PartialSearch(path)
+    rows = bytes_kept // 8
+    assert again.open("f", 5, 2, 100) == (rows > 0)
+    assert again.finished("fused") == rows
+    again.store("fused", rows, found(5 - rows, 20))
+    assert again.neighbours("fused").indices[:, 0].tolist() == [7] * rows + [20] * (5 - rows)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "outside"])
+def test_damaged_rows_begin_anew_with_a_warning(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    partial = a_search(tmp_path / "retrieval.h5")
+    partial.store("fused", 0, found(3, 7))
+    values = np.full(6, 0 if damage == "zeros" else 100, "<i4")
+    (partial.folder / "fused.indices").write_bytes(values.tobytes())
+    assert not PartialSearch(tmp_path / "retrieval.h5").open("f", 5, 2, 100)
+    assert "damaged" in caplog.text
+
+
+def test_rows_of_another_search_are_not_continued(tmp_path: Path) -> None:
+    path = tmp_path / "retrieval.h5"
+    a_search(path, "one").store("fused", 0, found(3, 7))
+    assert a_search(path, "another").finished("fused") == 0
+
+
+@pytest.mark.parametrize("header", [b"", b"{", b"[]", b"\xff"])
+def test_unreadable_header_begins_anew(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "retrieval.h5"
+    partial = a_search(path)
+    partial.store("fused", 0, found(3, 7))
+    (partial.folder / "search.json").write_bytes(header)
+    assert a_search(path).finished("fused") == 0
+
+
+def test_unfinished_search_of_an_earlier_version_is_removed_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".retrieval.h5.partial").write_bytes(b"x")
+    (tmp_path / ".retrieval.h5.progress.json").write_bytes(b"{}")
+    a_search(tmp_path / "retrieval.h5")
+    assert "cannot be continued" in caplog.text
+    assert [item.name for item in tmp_path.iterdir()] == [".retrieval.h5.rows"]
+
+
+def direction(value: float) -> StoredDirection:
+    curves = {"precision": np.array([value, 0.25])}
+    results = DirectionResults(curves, {"precision": np.array([0.1, 0.1])}, {"precision": np.array([1.0, 0.0])})
+    return StoredDirection(found(5, 7), results)
+
+
+def test_results_are_written_in_one_step_and_linked_at_the_root(tmp_path: Path) -> None:
+    path = tmp_path / "retrieval.h5"
+    write_results(path, {"k": 2}, {"fused": direction(0.5), "s1_s1": direction(0.75)})
     with open_results(path) as file:
-        assert file["fused/retrieval_result"][:, 0].tolist() == [7, 7, 7, 9, 9]
+        assert file["fused/retrieval_result"][:, 0].tolist() == [7] * 5
         assert file["precision"][:].tolist() == [0.5, 0.25]
         assert file["retrieval_result"].dtype == np.int32
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["retrieval.h5"]
+    read = read_results(path)
+    assert read.directions["s1_s1"].curves["precision"].tolist() == [0.75, 0.25]
+    assert read.directions["s1_s1"].original["precision"].tolist() == [1.0, 0.0]
+    assert [item.name for item in tmp_path.iterdir()] == ["retrieval.h5"]
 
 
-def test_results_of_another_search_are_not_continued(tmp_path: Path) -> None:
-    partial = PartialResults(tmp_path / "retrieval.h5")
-    partial.open("one", ("fused",), 5, 2, {})
-    with partial.writing() as file:
-        partial.store(file, "fused", 0, found(3, 7))
-    assert not partial.open("another", ("fused",), 5, 2, {})
-    assert partial.finished("fused") == 0
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from bigearthnet_cbir.storage.features import write_features
+from bigearthnet_cbir.types import PatchPair
+path, limit = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+pairs = [PatchPair(f"s2_{row}", f"s1_{row}") for row in range(300)]
+values = np.ones((100, 16), np.float32)
+columns = {"feature": values, "feature_s1": values, "feature_s2": values, "label": np.ones((100, 19), np.uint8)}
+try:
+    with write_features(path, pairs, (), {}) as writer:
+        for _ in range(3):
+            writer.append(columns)
+except OSError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 100, 2_000, 9_000, 20_000, 40_000, 60_000, 1_000_000])
+def test_full_disk_is_an_error_and_leaves_the_earlier_file(tmp_path: Path, limit: int) -> None:
+    path = tmp_path / "query.h5"
+    path.write_bytes(b"earlier")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), str(limit)], capture_output=True, text=True, check=False
+    )
+    if limit == 1_000_000:
+        assert (done.returncode, len(read_names(path))) == (0, 300)
+    else:
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.strip() == f"refused: [Errno 27] File too large: '{path}'"
+        assert path.read_bytes() == b"earlier"
+    assert [item.name for item in tmp_path.iterdir()] == ["query.h5"]
+
+
+def test_features_of_too_few_rows_are_not_published(tmp_path: Path) -> None:
+    path = tmp_path / "query.h5"
+    with pytest.raises(ResultsError, match="2 of 3 rows"), write_features(path, PAIRS, (), {}) as writer:
+        writer.append(columns(2))
+    assert not path.exists()
+
+
+def test_digest_of_a_feature_file_tells_changed_content(tmp_path: Path) -> None:
+    path = tmp_path / "query.h5"
+    for start in (0, 0, 1):
+        with write_features(path, PAIRS, (), {"fingerprint": "f"}) as writer:
+            writer.append(columns(2, start))
+            writer.append(columns(1, start))
+        assert stamped_digest(path) == content_digest(path)
+        if start == 0:
+            first = content_digest(path)
+    assert content_digest(path) != first
+    assert reusable_digest(path, "f") == content_digest(path)
+    assert reusable_digest(path, "other") is None
+    with h5py.File(path, "r+") as file:
+        file["feature_s1"][0, 0] += 1
+    assert reusable_digest(path, "f") is None
 
 
 def test_file_of_the_original_scripts_is_read_as_such(tmp_path: Path) -> None:

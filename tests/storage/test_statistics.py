@@ -4,21 +4,15 @@ import h5py
 import numpy as np
 
 from bigearthnet_cbir.storage.statistics import (
-    EXCLUDE_WITHIN,
-    PER_CLASS,
-    PER_LABEL_COUNT,
-    TIE_AWARE,
     DirectionStatistics,
     Groups,
     OtherCurves,
     read_statistics,
-    write_groups,
-    write_intervals,
-    write_other_curves,
+    write_statistics,
 )
 
 
-def test_statistics_are_read_back_as_written_also_over_an_interrupted_run(tmp_path: Path) -> None:
+def test_statistics_are_read_back_as_written(tmp_path: Path) -> None:
     figures = {"F1@10": np.array([[0.5, 0.4, 0.6], [np.nan] * 3])}
     classes = Groups(np.array([3, 0]), figures, confusion=np.eye(2))
     counts = Groups(np.array([2, 1]), figures, labels=np.array([1, 4]))
@@ -26,12 +20,7 @@ def test_statistics_are_read_back_as_written_also_over_an_interrupted_run(tmp_pa
     within = OtherCurves({"precision": np.arange(2.0)}, {"radius": 0, "dropped_mean": 0.5, "dropped_queries": 1})
     with h5py.File(tmp_path / "retrieval.h5", "w") as file:
         group = file.create_group("fused")
-        for _ in range(2):
-            write_intervals(group, {"F1@10": np.array([0.25, 0.75])})
-            write_groups(group, PER_CLASS, classes)
-            write_groups(group, PER_LABEL_COUNT, counts)
-            write_other_curves(group, TIE_AWARE, ties)
-            write_other_curves(group, EXCLUDE_WITHIN, within)
+        write_statistics(group, DirectionStatistics({"F1@10": np.array([0.25, 0.75])}, classes, counts, ties, within))
         found = read_statistics(group)
         assert group["per_class/queries"].dtype == np.int64
         assert group["per_label_count/labels"][:].tolist() == [1, 4]

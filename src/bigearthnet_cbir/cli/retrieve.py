@@ -6,8 +6,9 @@ import argparse
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.report import print_report
-from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 LEARNING_FREE = "band_statistics"
@@ -27,22 +28,27 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         config = load_config(path)
-        from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
-        from bigearthnet_cbir.report.headlines import headline_table
-        from bigearthnet_cbir.report.text import describe
-        from bigearthnet_cbir.storage.results import read_results
-
         # A run folder that was moved is where its parameters.yaml is, whatever that file says.
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
-        written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
-        results = read_results(written)
-        print(describe(results))
-        print(headline_table(results.directions, {}, arguments.baseline or ""))
-        print(f"retrieved: {written}")
-        if arguments.baseline is None and not folder.baseline(LEARNING_FREE).retrieval.exists():
-            print(f"no learning-free baseline yet: the same command with --baseline {LEARNING_FREE} measures it")
-        # The page shows run and baselines side by side; a baseline that was measured first has no run yet.
-        if folder.retrieval.exists() and not arguments.no_report:
-            print_report([folder.root])
+        with folder_lock(folder.root, "retrieval"):
+            _retrieve_and_report(config, folder, arguments)
 
     return run(command)
+
+
+def _retrieve_and_report(config: Config, folder: RunFolder, arguments: argparse.Namespace) -> None:
+    from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
+    from bigearthnet_cbir.report.headlines import headline_table
+    from bigearthnet_cbir.report.text import describe
+    from bigearthnet_cbir.storage.results import read_results
+
+    written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
+    results = read_results(written)
+    print(describe(results))
+    print(headline_table(results.directions, {}, arguments.baseline or ""))
+    print(f"retrieved: {written}")
+    if arguments.baseline is None and not folder.baseline(LEARNING_FREE).retrieval.exists():
+        print(f"no learning-free baseline yet: the same command with --baseline {LEARNING_FREE} measures it")
+    # The page shows run and baselines side by side; a baseline that was measured first has no run yet.
+    if folder.retrieval.exists() and not arguments.no_report:
+        print_report([folder.root])

@@ -5,7 +5,8 @@ Source: Sumbul et al. 2021, "BigEarthNet-MM", https://arxiv.org/abs/2105.07921, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -98,6 +99,15 @@ def to_19_classes(names: Iterable[str]) -> tuple[str, ...]:
             raise DataError(f"label {name!r} is in neither the 43-class nor the 19-class nomenclature of BigEarthNet")
         found.add(renamed)
     return tuple(sorted(found, key=CLASS_INDEX.__getitem__))
+
+
+def labels_digest(labels: Mapping[str, tuple[str, ...]] | None) -> str:
+    """Return a hash of patch name -> class names, or "in the records" where a list carries no labels of its own."""
+    if labels is None:
+        return "in the records"
+    sets: dict[tuple[str, ...], str] = {}  # a few thousand label sets serve half a million patches
+    lines = (f"{name}\t{sets.setdefault(classes, ';'.join(classes))}" for name, classes in labels.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def multi_hot(names: Iterable[str]) -> ByteArray:

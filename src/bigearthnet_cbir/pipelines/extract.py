@@ -13,24 +13,26 @@ from tqdm import tqdm
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
-from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.data.labels import CLASSES, labels_digest
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.pipelines.assembly import build_dataset, choose_device, pairs_digest
 from bigearthnet_cbir.pipelines.sources import FeatureSource
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
-from bigearthnet_cbir.storage.features import read_fingerprint, write_features
+from bigearthnet_cbir.storage.features import reusable_digest, stamped_digest, write_features
 
 logger = logging.getLogger(__name__)
 
 EXTRACTION_BATCH = 256
 
 
-def extract(config: Config, split: str, source: FeatureSource, path: Path) -> str:
+def extract(config: Config, split: str, source: FeatureSource, path: Path, *, recompute: bool = False) -> str:
     """Write the features of a split, unless the file there was computed from just the same.
 
+    That is: the same source, list of pairs, archives (size, time and last transaction), labels and classes.
+
     Returns:
-        The fingerprint of the file: source, list of pairs, patch stores, schema.
+        The digest of the file's content, by which results tell one set of features from another.
 
     Raises:
         DataError: the split is empty, or its patches are missing or unlabelled.
@@ -42,12 +44,15 @@ def extract(config: Config, split: str, source: FeatureSource, path: Path) -> st
         "schema": SCHEMA_VERSION,
         "source": source.identity,
         "pairs": pairs_digest(dataset.pairs),
-        "stores": [config.bigEarthPthLMDB_S2, config.bigEarthPthLMDB_S1],
+        "archives": [[str(store.path), store.identity()] for store in (dataset.s2_store, dataset.s1_store)],
+        "labels": labels_digest(dataset.s2_store.labels),
+        "classes": CLASSES,
     }
     wanted = fingerprint(made_from)
-    if read_fingerprint(path) == wanted:
-        logger.info("%s is up to date (same checkpoint, pairs and settings): reused", path.name)
-        return wanted
+    kept = None if recompute else reusable_digest(path, wanted)
+    if kept is not None:
+        logger.info("%s is up to date (same checkpoint, pairs, patches and settings): reused", path.name)
+        return kept
     attributes = {
         "fingerprint": wanted,
         "split": split,
@@ -55,7 +60,7 @@ def extract(config: Config, split: str, source: FeatureSource, path: Path) -> st
         "configuration": json.dumps(asdict(config)),
     }
     _compute(config, dataset, source, path, attributes)
-    return wanted
+    return str(stamped_digest(path))
 
 
 def _compute(

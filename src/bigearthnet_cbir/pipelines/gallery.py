@@ -15,7 +15,7 @@ from bigearthnet_cbir.report.choice import choose
 from bigearthnet_cbir.report.images import COLOUR_BANDS, QUALITIES, channels, jpeg, limits, shrunk, stretched
 from bigearthnet_cbir.report.model import Example, Gallery, Item
 from bigearthnet_cbir.report.words import direction_words
-from bigearthnet_cbir.storage.features import read_labels, read_names
+from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.report_data import ReportData, read_neighbours
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import ByteArray, DoubleArray, FloatArray, Neighbours, PatchPair
@@ -104,6 +104,8 @@ def collect_gallery(
     if not all(isinstance(place, str) and place for place in places):
         return "No gallery: the results do not say where the patch stores are."
     try:
+        for side, features in (("query", folder.query), ("archive", folder.archive)):
+            check_measured_with(features, side, data.attributes, folder.retrieval)
         asked = Side(read_names(folder.query), read_labels(folder.query))
         archive = Side(read_names(folder.archive), read_labels(folder.archive))
         pictures = Pictures(Path(str(places[0])), Path(str(places[1])))

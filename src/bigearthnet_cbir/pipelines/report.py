@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import CbirError, ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import Difference
+from bigearthnet_cbir.files import atomic_write, folder_lock
 from bigearthnet_cbir.pipelines.gallery import collect_gallery
 from bigearthnet_cbir.report.against import compare
 from bigearthnet_cbir.report.model import Gallery, Source, Study
@@ -46,17 +48,26 @@ def write_report(
         tensorboard: also write the headline figures and an embedding projector of each run for TensorBoard.
 
     Raises:
+        LockedError: another process is writing to a run's folder.
         ResultsError: a run has no readable results, or the page cannot be written.
     """
     folders = [run_folder(path) for path in paths]
+    with ExitStack() as locks:
+        for folder in folders if len(folders) == 1 or tensorboard else []:
+            locks.enter_context(folder_lock(folder.root, "report"))
+        return _write(folders, output, queries, seed, figures, tensorboard)
+
+
+def _write(
+    folders: Sequence[RunFolder], output: Path | None, queries: int, seed: int, figures: bool, tensorboard: bool
+) -> Path:
     study = collect(folders, queries=queries, seed=seed)
     target = output or _default_output(folders)
     content = page(study)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, target)
+        with atomic_write(target) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"{target}: cannot be written ({error.strerror}); choose another --output") from error
     logger.info("wrote %s, %.1f MB", target, len(content) / 1e6)

@@ -18,6 +18,7 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.chance import chance_curves
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
+from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.assembly import choose_device
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.one_sensor import ONE_SENSOR, OneSensor
@@ -29,8 +30,18 @@ from bigearthnet_cbir.search.gpu import iter_search_on_device
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.plan import Sliceable
-from bigearthnet_cbir.storage.features import FUSED, S1, S2, open_features, read_fingerprint, read_labels, read_names
-from bigearthnet_cbir.storage.results import PartialResults, link_at_root
+from bigearthnet_cbir.storage.features import (
+    FUSED,
+    S1,
+    S2,
+    open_features,
+    read_fingerprint,
+    read_labels,
+    read_names,
+    stamped_digest,
+)
+from bigearthnet_cbir.storage.partial import PartialSearch
+from bigearthnet_cbir.storage.results import StoredDirection, write_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import IntArray, Neighbours
 
@@ -58,31 +69,38 @@ def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, 
 
     Args:
         config: the run's configuration.
-        folder: the run's folder.
+        folder: the run's folder; no other command may write there meanwhile.
         baseline: one of sources.BASELINES instead of the trained encoder.
         recompute: compute features and results anew even where those on disk match.
 
     Raises:
+        LockedError: another process is writing to the folder.
         CheckpointError, DataError, SearchError, ResultsError: what is wrong, in one line.
     """
-    if baseline is None:
-        source = checkpoint_source(config, Path(config.state_dict) if config.state_dict else folder.best)
-    else:
-        source, folder = baseline_source(config, baseline), folder.baseline(baseline)
-    if recompute:
-        for path in (folder.query, folder.archive, folder.retrieval):
-            path.unlink(missing_ok=True)
+    with folder_lock(folder.root, "retrieval"):
+        if baseline is None:
+            source = checkpoint_source(config, Path(config.state_dict) if config.state_dict else folder.best)
+            return _retrieve(config, folder, source, recompute)
+        return _retrieve(config, folder.baseline(baseline), baseline_source(config, baseline), recompute)
+
+
+def _retrieve(config: Config, folder: RunFolder, source: FeatureSource, recompute: bool) -> Path:
     made_from = {
         "schema": SCHEMA_VERSION,
-        "query": extract(config, config.query_split, source, folder.query),
-        "archive": extract(config, config.archive_split, source, folder.archive),
+        "query": extract(config, config.query_split, source, folder.query, recompute=recompute),
+        "archive": extract(config, config.archive_split, source, folder.archive, recompute=recompute),
         "distance": config.distance,
         "top_k": config.top_k,
         "protocol": config.protocol,
         "exclude_within": config.exclude_within,
+        "directions": source.directions,
     }
     wanted = fingerprint(made_from)
-    if read_fingerprint(folder.retrieval) == wanted:
+    partial = PartialSearch(folder.retrieval)
+    if recompute:
+        partial.remove()
+    elif read_fingerprint(folder.retrieval) == wanted:
+        partial.remove()
         logger.info("%s is up to date: reused", folder.retrieval)
         return folder.retrieval
     search_and_score(config, folder, source, wanted)
@@ -90,7 +108,7 @@ def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, 
 
 
 def search_and_score(config: Config, folder: RunFolder, source: FeatureSource, wanted: str) -> None:
-    """Search every direction of a source between query.h5 and archive.h5 of a folder, score it, publish retrieval.h5.
+    """Search every direction of a source between query.h5 and archive.h5 of a folder, score it, write retrieval.h5.
 
     Args:
         config: the run's configuration.
@@ -107,24 +125,25 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureSource, w
     near = find_near(folder, config.exclude_within, k)
     attributes = {
         **_attributes(config, source, query_labels, archive_labels, k),
-        "query_fingerprint": str(read_fingerprint(folder.query)),
-        "archive_fingerprint": str(read_fingerprint(folder.archive)),
+        "fingerprint": wanted,
+        "query_content": str(stamped_digest(folder.query)),
+        "archive_content": str(stamped_digest(folder.archive)),
     }
-    partial = PartialResults(folder.retrieval)
-    kept = partial.open(wanted, source.directions, len(query_labels), k, attributes)
-    if kept:
+    partial = PartialSearch(folder.retrieval)
+    if partial.open(wanted, len(query_labels), k, len(archive_labels)):
         logger.info("an interrupted search of the same features was found: going on where it stopped")
     chance = chance_curves(query_labels, archive_labels, k, exclude)
     truth = Truth(query_labels, archive_labels, exclude, chance, near, config.exclude_within or 0)
-    with open_features(folder.query) as query, open_features(folder.archive) as archive:
-        session = _session(config, archive)
-        with session, partial.writing() as file:
-            for direction in source.directions:
-                _search_direction(config, direction, query, archive, exclude, k, partial, file)
-                again = _search_again(config, direction, query, archive)
-                score_direction(file[direction], truth, hamming=config.distance == "hamming", search_again=again)
-            link_at_root(file)
-    partial.publish()
+    stored = {}
+    with open_features(folder.query) as query, open_features(folder.archive) as archive, _session(config, archive):
+        for direction in source.directions:
+            _search_direction(config, direction, query, archive, exclude, k, partial)
+            again = _search_again(config, direction, query, archive)
+            found = partial.neighbours(direction)
+            results = score_direction(found, truth, hamming=config.distance == "hamming", search_again=again)
+            stored[direction] = StoredDirection(found, results)
+    write_results(folder.retrieval, attributes, stored)
+    partial.remove()
 
 
 def _attributes(
@@ -191,8 +210,7 @@ def _search_direction(
     archive: h5py.File,
     exclude: IntArray | None,
     k: int,
-    partial: PartialResults,
-    file: h5py.File,
+    partial: PartialSearch,
 ) -> None:
     queries, vectors = _sides(config, direction, query, archive)
     start = partial.finished(direction)
@@ -205,7 +223,7 @@ def _search_direction(
     )  # fmt: skip
     with bar:
         for position, found in blocks:
-            partial.store(file, direction, position, found)
+            partial.store(direction, position, found)
             bar.update(len(found.indices) * size)
     seconds = time.perf_counter() - began
     compared = (len(queries) - start) * size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -20,23 +19,10 @@ from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.ties import TieAccumulator
 from bigearthnet_cbir.search.plan import Sliceable
 from bigearthnet_cbir.storage.features import read_names
-from bigearthnet_cbir.storage.results import CHANCE, ORIGINAL, Curves, write_curves
+from bigearthnet_cbir.storage.results import Curves, DirectionResults
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.storage.statistics import (
-    EXCLUDE_WITHIN,
-    PER_CLASS,
-    PER_LABEL_COUNT,
-    TIE_AWARE,
-    Groups,
-    OtherCurves,
-    write_groups,
-    write_intervals,
-    write_other_curves,
-)
+from bigearthnet_cbir.storage.statistics import DirectionStatistics, Groups, OtherCurves
 from bigearthnet_cbir.types import ByteArray, IntArray, Neighbours
-
-if TYPE_CHECKING:
-    import h5py
 
 logger = logging.getLogger(__name__)
 
@@ -92,21 +78,32 @@ def find_near(folder: RunFolder, radius: int | None, k: int) -> Neighbourhood | 
     return near
 
 
-def score_direction(group: h5py.Group, truth: Truth, *, hamming: bool, search_again: Search) -> None:
-    """Write all curves and statistics of a direction whose neighbours are stored.
+def score_direction(found: Neighbours, truth: Truth, *, hamming: bool, search_again: Search) -> DirectionResults:
+    """Return all curves and statistics of a direction.
 
     Args:
-        group: the direction's group with retrieval_result and distance.
+        found: its neighbours, (Q, k) each; read in blocks, so memory maps stay on the disk.
         truth: labels and what is left out.
         hamming: whether distances are small whole numbers, which tie.
         search_again: used where `truth.near` leaves patches out.
     """
-    _write_curves(group, truth)
-    _write_statistics(group, truth)
-    if hamming:
-        _write_tie_aware(group, truth)
-    if truth.near is not None:
-        _write_exclude_within(group, truth, truth.near, search_again)
+    scores = CurveAccumulator(truth.archive_labels, found.indices.shape[1])
+    for part in _blocks(len(found.indices)):
+        scores.update(truth.query_labels[part], found.indices[part], truth.exclude_of(part))
+    top = np.asarray(found.indices[:, :HEADLINE_RANK])
+    columns = query_columns(truth.query_labels, truth.archive_labels, top, truth.exclude)
+    classes = by_class(columns, truth.query_labels)
+    present, counts = by_label_count(columns, truth.query_labels)
+    statistics = DirectionStatistics(
+        intervals=dict(headline_intervals(columns)),
+        per_class=Groups(
+            classes.queries, classes.figures, confusion=confusion(truth.query_labels, truth.archive_labels, top)
+        ),
+        per_label_count=Groups(counts.queries, counts.figures, labels=present),
+        tie_aware=_tie_aware(found, truth) if hamming else None,
+        exclude_within=None if truth.near is None else _exclude_within(found, truth, truth.near, search_again),
+    )
+    return DirectionResults(dict(scores.standard()), dict(truth.chance), dict(scores.original()), statistics)
 
 
 def _blocks(rows: int) -> Iterator[slice]:
@@ -114,48 +111,24 @@ def _blocks(rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _BLOCK, rows))
 
 
-def _write_curves(group: h5py.Group, truth: Truth) -> None:
-    stored = group["retrieval_result"]
-    scores = CurveAccumulator(truth.archive_labels, stored.shape[1])
-    for part in _blocks(len(stored)):
-        scores.update(truth.query_labels[part], stored[part], truth.exclude_of(part))
-    write_curves(group, scores.standard())
-    write_curves(group.require_group(ORIGINAL), scores.original())
-    write_curves(group.require_group(CHANCE), truth.chance)
-
-
-def _write_statistics(group: h5py.Group, truth: Truth) -> None:
-    top = group["retrieval_result"][:, :HEADLINE_RANK]
-    labels = truth.query_labels
-    columns = query_columns(labels, truth.archive_labels, top, truth.exclude)
-    write_intervals(group, headline_intervals(columns))
-    classes = by_class(columns, labels)
-    met = confusion(labels, truth.archive_labels, top)
-    write_groups(group, PER_CLASS, Groups(classes.queries, classes.figures, confusion=met))
-    present, counts = by_label_count(columns, labels)
-    write_groups(group, PER_LABEL_COUNT, Groups(counts.queries, counts.figures, labels=present))
-
-
-def _write_tie_aware(group: h5py.Group, truth: Truth) -> None:
-    stored, distances = group["retrieval_result"], group["distance"]
-    ties = TieAccumulator(truth.archive_labels, stored.shape[1])
-    for part in _blocks(len(stored)):
-        ties.update(truth.query_labels[part], stored[part], distances[part], truth.exclude_of(part))
+def _tie_aware(found: Neighbours, truth: Truth) -> OtherCurves:
+    ties = TieAccumulator(truth.archive_labels, found.indices.shape[1])
+    for part in _blocks(len(found.indices)):
+        ties.update(truth.query_labels[part], found.indices[part], found.distances[part], truth.exclude_of(part))
     numbers = {"mean_group": ties.mean_group, "largest_group": ties.largest_group, "cut_queries": ties.cut}
-    write_other_curves(group, TIE_AWARE, OtherCurves(ties.curves(), numbers))
+    return OtherCurves(ties.curves(), numbers)
 
 
-def _write_exclude_within(group: h5py.Group, truth: Truth, near: Neighbourhood, search_again: Search) -> None:
+def _exclude_within(found: Neighbours, truth: Truth, near: Neighbourhood, search_again: Search) -> OtherCurves:
     queries, archive = len(truth.query_labels), len(truth.archive_labels)
-    depth = min(group["retrieval_result"].shape[1], int((archive - near.counts[~near.left_out]).min()))
+    depth = min(found.indices.shape[1], int((archive - near.counts[~near.left_out]).min()))
     scores = CurveAccumulator(truth.archive_labels, depth)
-    name = group.name.lstrip("/")
-    with tqdm(total=queries, desc=f"search {name} without neighbours", unit="query", disable=None) as bar:
-        for start, found in search_again(near, depth):
-            rows = slice(start, start + len(found.indices))
+    with tqdm(total=queries, desc="search without neighbours", unit="query", disable=None) as bar:
+        for start, block in search_again(near, depth):
+            rows = slice(start, start + len(block.indices))
             kept = ~near.left_out[rows]
-            scores.update(truth.query_labels[rows][kept], found.indices[kept], near[rows][kept])
-            bar.update(len(found.indices))
+            scores.update(truth.query_labels[rows][kept], block.indices[kept], near[rows][kept])
+            bar.update(len(block.indices))
     own = np.zeros(queries, np.int64) if truth.exclude is None else (truth.exclude >= 0).sum(axis=1)
     dropped = near.counts - own
     numbers = {
@@ -164,5 +137,5 @@ def _write_exclude_within(group: h5py.Group, truth: Truth, near: Neighbourhood, 
         "dropped_queries": int((dropped > 0).sum()),
         "queries_left_out": int(near.left_out.sum()),
     }
-    write_other_curves(group, EXCLUDE_WITHIN, OtherCurves(scores.standard(), numbers))
-    logger.info("scored %s without neighbours: %.1f patches dropped a query", name, numbers["dropped_mean"])
+    logger.info("scored without neighbours: %.1f patches dropped a query", numbers["dropped_mean"])
+    return OtherCurves(scores.standard(), numbers)

@@ -12,7 +12,7 @@ from bigearthnet_cbir.evaluation.figures import query_columns
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.report.headlines import DIRECTION_WORDS, NAMES, table_line
-from bigearthnet_cbir.storage.features import read_fingerprint, read_labels, read_names
+from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import Top, read_top
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import ByteArray, DoubleArray, PatchPair
@@ -91,9 +91,7 @@ def _read(path: Path) -> _Run:
     folder = RunFolder(path.parent)
     top = read_top(path, HEADLINE_RANK)
     for side, features in (("query", folder.query), ("archive", folder.archive)):
-        stored = top.attributes.get(f"{side}_fingerprint")
-        if features.exists() and stored is not None and stored != read_fingerprint(features):
-            raise ResultsError(f"{features}: is not what {path} was computed from; run project/retrieval.py again")
+        check_measured_with(features, side, top.attributes, path)
     run = _Run(
         path, read_names(folder.query), read_names(folder.archive),
         read_labels(folder.query), read_labels(folder.archive), top,

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.provenance import replace_file, stamp
+from bigearthnet_cbir.provenance import stamp
+from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
 from bigearthnet_cbir.types import ByteArray, PatchPair
+
+logger = logging.getLogger(__name__)
 
 FUSED, S1, S2 = "feature", "feature_s1", "feature_s2"
 FEATURES = (FUSED, S1, S2)
+NAMES: Final = "patch_name"
+
+
+CONTENT: Final = "content_sha256"
+"""Attribute: digest of all datasets, by which results know the very features that they were computed from."""
+
+_BLOCK: Final = 1 << 14
 
 
 class FeatureWriter:
@@ -26,16 +38,18 @@ class FeatureWriter:
     uint8 multi-hot; patch_name (N, 2) text, Sentinel-1 then Sentinel-2.
     """
 
-    def __init__(self, file: h5py.File, size: int) -> None:
+    def __init__(self, file: NewFile, names: list[list[str]]) -> None:
         self._file = file
-        self._size = size
+        self._size = len(names)
         self._filled = 0
+        self._digests = {NAMES: _new_digest(NAMES, names)}
 
     def append(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
         """Append a batch: the three feature matrices and label, all with the same number of rows.
 
         Raises:
             ResultsError: a feature is NaN or infinite.
+            OSError: the disk is full, for example.
         """
         rows = len(columns["label"])
         for name, values in columns.items():
@@ -44,35 +58,113 @@ class FeatureWriter:
                     f"{name} of patches {self._filled}..{self._filled + rows - 1} is not finite; the checkpoint is "
                     "broken or precision: bf16 overflowed: use another checkpoint or precision: fp32"
                 )
-            if name not in self._file:
-                self._file.create_dataset(name, (self._size, values.shape[1]), dtype=values.dtype)
-            self._file[name][self._filled : self._filled + rows] = values
+            if name not in self._file.hdf5:
+                self._file.hdf5.create_dataset(name, (self._size, values.shape[1]), dtype=values.dtype)
+                self._digests[name] = _new_digest(name, None)
+            self._file.hdf5[name][self._filled : self._filled + rows] = values
+            self._digests[name].update(np.ascontiguousarray(values).data)
         self._filled += rows
+        self._file.check()
+
+    def finish(self) -> None:
+        """Stamp the file with the digest of its content.
+
+        Raises:
+            ResultsError: fewer rows were appended than the file has names.
+        """
+        if self._filled != self._size:
+            raise ResultsError(f"{self._filled:,} of {self._size:,} rows of features were computed; extract them again")
+        self._file.hdf5.attrs[CONTENT] = _joined_digest(self._digests)
 
 
 @contextmanager
 def write_features(
-    path: Path, pairs: list[PatchPair], class_names: tuple[str, ...], attributes: Mapping[str, Any]
+    path: Path, pairs: Sequence[PatchPair], class_names: tuple[str, ...], attributes: Mapping[str, Any]
 ) -> Iterator[FeatureWriter]:
-    """Write a feature file under a temporary name; it gets its own name when the block ends without an error."""
+    """Write a feature file under a temporary name; it gets its own name when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written; an earlier file stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with h5py.File(temporary, "w") as file:
-        file.attrs.update({**stamp(), **attributes, "class_names": list(class_names)})
+    with create_hdf5(path) as file:
+        file.hdf5.attrs.update({**stamp(), **attributes, "class_names": list(class_names)})
         names = [[pair.s1, pair.s2] for pair in pairs]
-        file.create_dataset("patch_name", data=np.array(names, dtype=object), dtype=h5py.string_dtype())
-        yield FeatureWriter(file, len(pairs))
-    replace_file(temporary, path)
+        file.hdf5.create_dataset(NAMES, data=np.array(names, dtype=object), dtype=h5py.string_dtype())
+        writer = FeatureWriter(file, names)
+        yield writer
+        writer.finish()
+
+
+def _new_digest(name: str, names: list[list[str]] | None) -> hashlib._Hash:
+    digest = hashlib.sha256(f"{name}\n".encode())
+    if names is not None:
+        digest.update("\n".join(map("\t".join, names)).encode())
+    return digest
+
+
+def _joined_digest(digests: Mapping[str, hashlib._Hash]) -> str:
+    """Return one digest of all datasets, whatever the order they were written in."""
+    return hashlib.sha256("".join(digests[name].hexdigest() for name in sorted(digests)).encode()).hexdigest()
+
+
+def content_digest(path: Path) -> str | None:
+    """Return the digest of a feature file's datasets as they are on the disk, or None where they cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            digests = {NAMES: _new_digest(NAMES, file[NAMES].asstr()[:].tolist())}
+            for name in (*FEATURES, "label"):
+                digests[name] = _new_digest(name, None)
+                for start in range(0, len(file[name]), _BLOCK):
+                    digests[name].update(np.ascontiguousarray(file[name][start : start + _BLOCK]).data)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError):
+        return None
+    return _joined_digest(digests)
+
+
+def reusable_digest(path: Path, fingerprint: str) -> str | None:
+    """Return the content digest of a feature file that was computed from just this, and is whole; else None."""
+    if read_fingerprint(path) != fingerprint:
+        return None
+    found = content_digest(path)
+    if found is None or stamped_digest(path) != found:
+        logger.warning("%s: its content is not what was written; it is computed anew", path)
+        return None
+    return found
+
+
+def stamped_digest(path: Path) -> str | None:
+    """Return the content digest that a feature file was written with, or None where there is none."""
+    return _read_attribute(path, CONTENT)
 
 
 def read_fingerprint(path: Path) -> str | None:
     """Return the fingerprint that a feature or results file was written with, or None where it cannot be read."""
+    return _read_attribute(path, "fingerprint")
+
+
+def _read_attribute(path: Path, name: str) -> str | None:
     try:
         with h5py.File(path, "r") as file:
-            value = file.attrs.get("fingerprint")
-    except OSError:
+            value = file.attrs.get(name)
+    except (OSError, RuntimeError):
         return None
     return str(value) if value is not None else None
+
+
+def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], results: Path) -> None:
+    """Raise ResultsError unless results were computed from just this feature file.
+
+    Args:
+        path: query.h5 or archive.h5.
+        side: "query" or "archive".
+        attributes: of the results file; files of earlier versions have fewer of them, and are believed.
+        results: the results file, for the message.
+    """
+    for suffix, name in (("content", CONTENT), ("fingerprint", "fingerprint")):
+        stored = attributes.get(f"{side}_{suffix}")
+        if path.exists() and stored is not None and stored != _read_attribute(path, name):
+            raise ResultsError(f"{path}: is not what {results} was computed from; run project/retrieval.py again")
 
 
 @contextmanager

@@ -1,9 +1,7 @@
-"""retrieval.h5: neighbours and metric curves per direction, written as they arrive and safe to interrupt."""
+"""retrieval.h5: neighbours and metric curves per direction, with all that was computed from them."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.provenance import replace_file, stamp
-from bigearthnet_cbir.storage.statistics import DirectionStatistics, read_statistics
+from bigearthnet_cbir.provenance import stamp
+from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
+from bigearthnet_cbir.storage.statistics import DirectionStatistics, read_statistics, write_statistics
 from bigearthnet_cbir.types import IntArray, Neighbours
 
 DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
@@ -25,104 +24,59 @@ DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s
 ORIGINAL: Final = "original_convention"
 CHANCE: Final = "chance"
 _CHUNK_ROWS = 256
+_COPIED_ROWS = 4096
 
 Curves = Mapping[str, npt.NDArray[np.float64]]
 
 
-class PartialResults:
-    """A search under way: .retrieval.h5.partial with all datasets laid out, and a note of the finished rows.
+class StoredDirection(NamedTuple):
+    """One direction of a results file: its neighbours and all that was computed from them."""
 
-    The layout is complete and flushed before the first row is written, so a kill can only lose rows that the note
-    does not count yet.
+    neighbours: Neighbours
+    results: DirectionResults
+
+
+def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping[str, StoredDirection]) -> None:
+    """Write retrieval.h5, in one step.
+
+    The datasets of the fused direction are linked at the root too, where older scripts look for them.
+
+    Args:
+        path: the file.
+        attributes: what it is stamped with, beside the software's versions.
+        directions: by name; neighbours may be memory maps, they are copied row block by row block.
+
+    Raises:
+        OSError: it cannot be written; an earlier file stays as it was.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.final = path
-        self.path = path.with_name(f".{path.name}.partial")
-        self._note = path.with_name(f".{path.name}.progress.json")
-
-    def open(
-        self, fingerprint: str, directions: tuple[str, ...], queries: int, k: int, attributes: Mapping[str, Any]
-    ) -> bool:
-        """Lay the file out, or keep the one that an interrupted search of the same fingerprint left.
-
-        Returns:
-            Whether finished rows were kept.
-        """
-        if self._progress().get("fingerprint") == fingerprint and self.path.exists():
-            return True
-        self.final.parent.mkdir(parents=True, exist_ok=True)
-        self._note.unlink(missing_ok=True)
-        with h5py.File(self.path, "w") as file:
-            file.attrs.update({**stamp(), **attributes, "fingerprint": fingerprint})
-            for direction in directions:
-                group = file.create_group(direction)
-                for name, dtype in (("retrieval_result", "i4"), ("distance", "f4")):
-                    _allocate(group, name, (queries, k), dtype)
-        self._write_note({"fingerprint": fingerprint, "rows": {}})
-        return False
-
-    def finished(self, direction: str) -> int:
-        """Return how many queries of a direction are stored."""
-        return int(self._progress().get("rows", {}).get(direction, 0))
-
-    @contextmanager
-    def writing(self) -> Iterator[h5py.File]:
-        """Open the partial file to write rows and curves."""
-        with h5py.File(self.path, "r+") as file:
-            yield file
-
-    def store(self, file: h5py.File, direction: str, start: int, found: Neighbours) -> None:
-        """Store the neighbours of consecutive queries and count them as finished once they are on the disk."""
-        stop = start + len(found.indices)
-        file[direction]["retrieval_result"][start:stop] = found.indices
-        file[direction]["distance"][start:stop] = found.distances
-        file.flush()
-        progress = self._progress()
-        progress["rows"][direction] = stop
-        self._write_note(progress)
-
-    def publish(self) -> None:
-        """Put the finished file in its place."""
-        replace_file(self.path, self.final)
-        self._note.unlink(missing_ok=True)
-
-    def _progress(self) -> dict[str, Any]:
-        try:
-            content = json.loads(self._note.read_text())
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
-
-    def _write_note(self, content: dict[str, Any]) -> None:
-        temporary = self._note.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, self._note)
+    with create_hdf5(path) as file:
+        file.hdf5.attrs.update({**stamp(), **attributes})
+        for name, (neighbours, results) in directions.items():
+            group = file.hdf5.create_group(name)
+            for dataset, values in (("retrieval_result", neighbours.indices), ("distance", neighbours.distances)):
+                _copy_rows(file, group, dataset, values)
+            _write_curves(group, results.curves)
+            _write_curves(group.create_group(ORIGINAL), results.original)
+            _write_curves(group.create_group(CHANCE), results.chance)
+            write_statistics(group, results.statistics)
+            file.check()
+        for name, item in file.hdf5.get("fused", {}).items():
+            if isinstance(item, h5py.Dataset):
+                file.hdf5[name] = h5py.SoftLink(f"/fused/{name}")
 
 
-def _allocate(group: h5py.Group, name: str, shape: tuple[int, int], dtype: str) -> None:
-    """Create a chunked dataset with its space taken now, so that writing rows later changes no metadata."""
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_chunk((min(_CHUNK_ROWS, shape[0]), shape[1]))
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    space = h5py.h5s.create_simple(shape)
-    h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, properties)
+def _copy_rows(file: NewFile, group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
+    rows = min(_CHUNK_ROWS, len(values))
+    dataset = group.create_dataset(name, values.shape, values.dtype, chunks=(rows, values.shape[1]))
+    for start in range(0, len(values), _COPIED_ROWS):
+        dataset[start : start + _COPIED_ROWS] = values[start : start + _COPIED_ROWS]
+        file.check()
 
 
-def write_curves(group: h5py.Group, curves: Curves) -> None:
-    """Write (k,) float64 curves into a group, replacing those that an interrupted run left."""
+def _write_curves(group: h5py.Group, curves: Curves) -> None:
+    """Write (k,) float64 curves into a group."""
     for name, values in curves.items():
-        if name in group:
-            del group[name]
         group.create_dataset(name, data=np.asarray(values, dtype=np.float64))
-
-
-def link_at_root(file: h5py.File) -> None:
-    """Link the fused direction's datasets at the root, where older scripts look for them."""
-    for name, item in file["fused"].items():
-        if isinstance(item, h5py.Dataset) and name not in file:
-            file[name] = h5py.SoftLink(f"/fused/{name}")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,16 +60,24 @@ class DirectionStatistics:
     exclude_within: OtherCurves | None = None
 
 
-def write_intervals(direction: h5py.Group, intervals: Mapping[str, DoubleArray]) -> None:
-    """Write intervals/<figure>: (2,) float64, lower and upper end."""
-    group = _fresh(direction, INTERVALS)
-    for name, ends in intervals.items():
-        group[name] = np.asarray(ends, np.float64)
+def write_statistics(direction: h5py.Group, statistics: DirectionStatistics) -> None:
+    """Write what there is: intervals/<figure> (2,) float64, and one group each of the others."""
+    intervals = direction.create_group(INTERVALS)
+    for name, ends in statistics.intervals.items():
+        intervals[name] = np.asarray(ends, np.float64)
+    for name, groups in ((PER_CLASS, statistics.per_class), (PER_LABEL_COUNT, statistics.per_label_count)):
+        if groups is not None:
+            _write_groups(direction.create_group(name), groups)
+    for name, other in ((TIE_AWARE, statistics.tie_aware), (EXCLUDE_WITHIN, statistics.exclude_within)):
+        if other is not None:
+            group = direction.create_group(name)
+            for curve, values in other.curves.items():
+                group[curve] = np.asarray(values, np.float64)
+            group.attrs.update(other.numbers)
 
 
-def write_groups(direction: h5py.Group, name: str, groups: Groups) -> None:
-    """Write per_class or per_label_count: queries, the figures, and labels or confusion where there are any."""
-    group = _fresh(direction, name)
+def _write_groups(group: h5py.Group, groups: Groups) -> None:
+    """Write queries, the figures, and labels or confusion where there are any."""
     group["queries"] = groups.queries.astype(np.int64)
     if groups.labels is not None:
         group["labels"] = groups.labels.astype(np.int64)
@@ -78,14 +85,6 @@ def write_groups(direction: h5py.Group, name: str, groups: Groups) -> None:
         group["confusion"] = np.asarray(groups.confusion, np.float64)
     for figure, values in groups.figures.items():
         group[figure] = np.asarray(values, np.float64)
-
-
-def write_other_curves(direction: h5py.Group, name: str, other: OtherCurves) -> None:
-    """Write tie_aware or exclude_within: the curves, and the numbers as attributes."""
-    group = _fresh(direction, name)
-    for curve, values in other.curves.items():
-        group[curve] = np.asarray(values, np.float64)
-    group.attrs.update(other.numbers)
 
 
 def read_statistics(direction: h5py.Group) -> DirectionStatistics:
@@ -97,13 +96,6 @@ def read_statistics(direction: h5py.Group) -> DirectionStatistics:
         _read_other(direction.get(TIE_AWARE)),
         _read_other(direction.get(EXCLUDE_WITHIN)),
     )
-
-
-def _fresh(direction: h5py.Group, name: str) -> h5py.Group:
-    """Return a new group in place of one that an interrupted run left."""
-    if name in direction:
-        del direction[name]
-    return direction.create_group(name)
 
 
 def _read_groups(group: h5py.Group | None) -> Groups | None:

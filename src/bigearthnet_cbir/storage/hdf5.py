@@ -1,0 +1,116 @@
+"""New HDF5 files, written whole or not at all, also where the disk is full."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from bigearthnet_cbir.files import atomic_write
+
+
+class _GuardedFile(io.RawIOBase):
+    """A file for h5py that keeps the first error of the system instead of raising it.
+
+    The HDF5 library cannot close a file whose metadata it failed to write: it raises for ever, or ends the process
+    with a segmentation fault. Here it never learns of the error; the caller raises it and throws the file away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._descriptor).st_size}
+        self._position = base[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        found = os.pread(self._descriptor, len(buffer), self._position)
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.error is None:
+                done = os.pwrite(self._descriptor, rest, self._position)
+                self._position += done
+                rest = rest[done:]
+        except OSError as error:
+            self.error = error
+        self._position += len(rest)
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        wanted = self._position if size is None else size
+        try:
+            if self.error is None:
+                os.ftruncate(self._descriptor, wanted)
+        except OSError as error:
+            self.error = error
+        return wanted
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+
+class NewFile:
+    """An HDF5 file being written.
+
+    Attributes:
+        hdf5: the file, to be filled.
+    """
+
+    def __init__(self, hdf5: h5py.File, guarded: _GuardedFile, path: Path) -> None:
+        self.hdf5 = hdf5
+        self._guarded = guarded
+        self._path = path
+
+    def check(self) -> None:
+        """Raise the OSError that a write before met, so that nobody goes on for hours into a full disk."""
+        error = self._guarded.error
+        if error is not None:
+            raise OSError(error.errno, error.strerror, str(self._path))
+
+
+@contextmanager
+def create_hdf5(path: Path) -> Iterator[NewFile]:
+    """Write an HDF5 file under a temporary name; it gets its own when the block ends without an error.
+
+    Raises:
+        OSError: the disk is full, the folder is read-only, and the like; no file is left.
+    """
+    with atomic_write(path) as temporary:
+        guarded = _GuardedFile(temporary)
+        try:
+            file = NewFile(h5py.File(guarded, "w"), guarded, path)
+            try:
+                with file.hdf5:
+                    yield file
+            finally:
+                file.check()
+        finally:
+            guarded.close()
