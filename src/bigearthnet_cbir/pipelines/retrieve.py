@@ -94,6 +94,7 @@ def _retrieve(config: Config, folder: RunFolder, source: FeatureSource, recomput
         "protocol": config.protocol,
         "exclude_within": config.exclude_within,
         "directions": source.directions,
+        "classes": CLASSES,
     }
     wanted = fingerprint(made_from)
     partial = PartialSearch(folder.retrieval)
