@@ -39,6 +39,7 @@ def run_on(archive: Archive, lists: dict[str, str], folder: Path, **more: object
         "epochs": 1,
         "num_workers": 0,
         "device": "cpu",
+        "precision": "fp32",  # features are compared with a float32 network's
         "query_split": "test",
         "archive_split": "train",
         "name": "kinds",

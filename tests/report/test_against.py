@@ -67,12 +67,17 @@ def test_other_patches_are_refused_in_one_line(
     assert f"their {'queries' if side == 'query' else 'archive'} differ" in error
 
 
+@pytest.mark.parametrize("attribute", ["content_sha256", "fingerprint"])
 def test_features_of_another_extraction_are_refused(
-    runs: tuple[RunFolder, RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: tuple[RunFolder, RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str], attribute: str
 ) -> None:
     shutil.copytree(runs[0].root, tmp_path / "run")
     with h5py.File(tmp_path / "run" / "query.h5", "r+") as file:
-        file.attrs["fingerprint"] = "another"
+        file.attrs[attribute] = "another"
+    with h5py.File(tmp_path / "run" / "retrieval.h5", "r+") as file:
+        stored = file.attrs.pop("query_content")
+        # Results of earlier versions name the features' fingerprint instead.
+        file.attrs["query_content" if attribute == "content_sha256" else "query_fingerprint"] = stored
     code, _, error = show(capsys, "--filepath", tmp_path / "run", "--against", runs[1].root)
     assert (code, "run project/retrieval.py again" in error) == (2, True)
 
