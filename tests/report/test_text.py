@@ -1,5 +1,7 @@
 import numpy as np
 
+from bigearthnet_cbir.report.headlines import NAMES as FIGURES
+from bigearthnet_cbir.report.headlines import table_line
 from bigearthnet_cbir.report.text import run_text
 from bigearthnet_cbir.storage.results import DIRECTIONS, DirectionResults, RunResults
 from bigearthnet_cbir.storage.statistics import DirectionStatistics, OtherCurves
@@ -74,6 +76,20 @@ def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> 
     assert "tie-aware: 4.5 to 4.5 results a query at the tenth's distance, 12 at most" in text
     assert "2 times that group goes on" in text
     assert max(map(len, text.splitlines())) <= 79
+
+
+def test_columns_stay_apart_where_everything_is_found() -> None:
+    ends = {"P@10": np.array([0.25, 0.75]), **{name: np.array([0.9, 1.0]) for name in ("R@10", "F1@10")}}
+    ends |= {name: np.array([1.0, 1.0]) for name in ("F1@5", "mAP@10", "NDCG@10")}
+    text = run_text(results(1.0, statistics=DirectionStatistics(ends)), {"perfect": results(1.0)})
+    lines = [line.split() for line in text.splitlines()]
+    assert ["95", "%", ".250-.750", *[".900-1.00"] * 2, *["1.00-1.00"] * 3] in lines
+    assert ["mAP", *["1.000"] * 4] in lines
+    assert max(map(len, text.splitlines())) <= 79
+
+
+def test_a_row_of_long_cells_keeps_them_apart() -> None:
+    assert table_line("x" * 30, dict.fromkeys(FIGURES, "1" * 12)).split() == ["x" * 30, *["1" * 12] * 6]
 
 
 def test_everything_by_default_fits_one_screen() -> None:

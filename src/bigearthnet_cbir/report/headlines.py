@@ -21,13 +21,13 @@ DIRECTION_WORDS: Final = {
     "s2_fused": "S2 -> fused",
 }
 NAMES: Final = tuple(name for name, _, _ in HEADLINES)
-_FIRST, _WIDTH = 19, 10
-"""Characters of the first column and of the others; a line has 79."""
+_FIRST, _WIDTH = 19, 9
+"""Characters of the first column and of the others, each of which has a space before it; a line has 79."""
 
 
 def table_line(first: str, cells: Mapping[str, str]) -> str:
     """Return one line of a table of headline figures; a figure that is not in `cells` is a dash."""
-    return f"{first:<{_FIRST}}" + "".join(f"{cells.get(name, '-'):>{_WIDTH}}" for name in NAMES)
+    return f"{first:<{_FIRST}}" + "".join(f" {cells.get(name, '-'):>{_WIDTH}}" for name in NAMES)
 
 
 def headline_table(
@@ -73,9 +73,10 @@ def _rows_below(found: DirectionResults) -> list[tuple[str, dict[str, str]]]:
 
 
 def _interval(ends: DoubleArray) -> str:
+    """Return both ends in four characters each, .250-.750: with "1.000" the columns of a table would touch."""
     if np.isnan(ends).any():
         return "-"
-    return "-".join(f"{end:.3f}".removeprefix("0") for end in ends)
+    return "-".join(f"{end:.3f}".removeprefix("0")[:4] for end in ends)
 
 
 def _notes(shown: Mapping[str, DirectionResults]) -> list[str]:

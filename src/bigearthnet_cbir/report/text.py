@@ -87,4 +87,4 @@ def _values(curve: npt.NDArray[np.float64], ranks: Iterable[int]) -> list[str]:
 
 
 def _row(label: str, cells: list[str]) -> str:
-    return f"{label:<19}" + "".join(f"{cell:>6}" for cell in cells)
+    return f"{label:<19}" + "".join(f" {cell:>5}" for cell in cells)
