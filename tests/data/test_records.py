@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.bands import S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
@@ -187,6 +187,38 @@ def test_values_that_are_not_finite_are_refused_in_every_kind(s1, value):
             records.decode(record)
     with pytest.raises(DataError, match="band VV holds NaN or infinite"):
         records.encode(bands, None)
+
+
+def _saved(bands) -> bytes:
+    return save({band: np.ascontiguousarray(pixels) for band, pixels in bands.items()})
+
+
+@pytest.mark.parametrize("band", ["B03", "B11", "B01"])
+def test_a_sentinel_2_record_of_two_data_types_is_refused_by_band(s2, band):
+    """In a batch of the other data type its values would wrap: -19242.25 became 46294."""
+    mixed = {**s2.bands, band: np.full(s2.bands[band].shape, -19242.25, np.float32)}
+    stacks = [np.stack([mixed[name] for name in group]) for group in (S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS)]
+    wider = pickle.dumps((*stacks, multi_hot(s2.labels).astype("f8")))
+    for attempt in (
+        lambda: records.encode(mixed, None),
+        lambda: records.decode(_saved(mixed)),
+        lambda: records.decode(wider),
+    ):
+        with pytest.raises(DataError, match=r"band B\w+ is uint16 and band B\w+ float32, .* one data type"):
+            attempt()
+    assert records.decode(_saved({name: pixels.astype(np.float32) for name, pixels in s2.bands.items()})).bands
+
+
+@pytest.mark.parametrize("band", ["VV", "VH"])
+def test_sentinel_1_that_is_no_decibels_is_refused_by_band(s1, band):
+    counts = {**s1.bands, band: np.full((120, 120), 7, np.uint16)}
+    for attempt in (
+        lambda: records.encode(counts, None),
+        lambda: records.decode(_saved(counts)),
+        lambda: records.decode(_original_s1(s1, **{band: counts[band]})),
+    ):
+        with pytest.raises(DataError, match=f"band {band} is uint16, but Sentinel-1 is float32 decibels"):
+            attempt()
 
 
 def _with_header(record: bytes, change) -> bytes:

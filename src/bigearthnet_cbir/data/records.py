@@ -111,6 +111,7 @@ def _layout(header: bytes) -> _Layout:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"its safetensors header is malformed ({error}); encode this patch again") from error
     _check_complete({field.band for field in fields})
+    _check_dtypes({field.band: field.dtype for field in fields})
     ends = [field.begin + field.size * field.dtype.itemsize for field in fields]
     return _Layout(fields, labels, max(ends))
 
@@ -189,7 +190,21 @@ def _check(bands: _Bands) -> None:
         side = _side(band)
         if pixels.shape != (side, side) or pixels.dtype.newbyteorder("<") not in _DTYPES.values():
             raise DataError(f"band {band} is {pixels.shape} of {pixels.dtype}, but must be {side}x{side} of u2 or f4")
+    _check_dtypes({band: pixels.dtype for band, pixels in bands.items()})
     _check_finite(bands)
+
+
+def _check_dtypes(dtypes: dict[str, np.dtype[Any]]) -> None:
+    """Refuse Sentinel-1 that is no decibels, and a sensor of two data types: one would wrap in the other's batch."""
+    for band in S1_BANDS:
+        if band in dtypes and dtypes[band].kind != "f":
+            raise DataError(f"band {band} is {dtypes[band]}, but Sentinel-1 is float32 decibels; encode it again")
+    s2 = {dtypes[band].kind: band for band in sorted(dtypes, reverse=True) if band not in S1_BANDS}
+    if len(s2) > 1:
+        raise DataError(
+            f"band {s2['u']} is uint16 and band {s2['f']} float32, but all bands of a Sentinel-2 patch have one "
+            "data type; encode it again"
+        )
 
 
 def _check_complete(bands: set[str]) -> None:
