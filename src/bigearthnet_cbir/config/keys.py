@@ -52,11 +52,11 @@ class Config:
     type: str = key(Choice(("joint", "separate")), "joint: one trunk, a stem each; separate: a trunk each", "joint")
     backbone: str = key(Choice(tuple(BACKBONE_WIDTHS)), "ResNet used as trunk", "resnet50")
     n_features: int | None = key(Integer(1), "must match the backbone: resnet50 has 2048", None, optional=True)
-    projection_dim: int = key(Integer(1), "length of a projected vector z1 or z2", 128)
+    projection_dim: int = key(Integer(1, 16384), "length of a projected vector z1 or z2", 128)
     projection_head: str = key(
         Choice(("mlp", "original")), "mlp: two layers as in SimCLR; original: Linear + ReLU", "mlp"
     )
-    out_channels: int = key(Integer(1), "channels to which the joint type's 1x1 stems map both sensors", 32)
+    out_channels: int = key(Integer(1, 2048), "channels to which the joint type's 1x1 stems map both sensors", 32)
     sensor_norm: str = key(
         Choice(("shared", "per_sensor")), "batch-norm statistics of the joint type's trunk", "per_sensor"
     )
@@ -70,36 +70,44 @@ class Config:
         Choice(("contrastive", "classification")), "NT-Xent between the sensors, or labels on the fused vector",
         "contrastive",
     )
-    temperature: float = key(Number(0, exclusive=True), "temperature of the contrastive loss", 0.1)
+    temperature: float = key(Number(0, exclusive=True, most=100), "temperature of the contrastive loss", 0.1)
 
     contrastive_loss: str = key(
         Choice(("ntxent", "decoupled", "label_aware")), "label_aware also reads the labels; docs/training.md", "ntxent"
     )
     learn_temperature: bool = key(Flag(), "true: the temperature is trained too, from the value given", False)
-    alignment_weight: float = key(Number(0), "weight of an explicit 1 - cos(z1, z2) beside the contrastive loss", 0.0)
-    memory_size: int = key(Integer(0), "recent pairs kept as further negatives (cross-batch memory); 0: none", 0)
+    alignment_weight: float = key(
+        Number(0, most=1000), "weight of an explicit 1 - cos(z1, z2) beside the contrastive loss", 0.0
+    )
+    memory_size: int = key(
+        Integer(0, 1048576), "recent pairs kept as further negatives (cross-batch memory); 0: none", 0
+    )
 
-    batch_size: int = key(Integer(1), "pairs per training step, over all processes", 256)
-    accumulate_steps: int = key(Integer(1), "batches whose gradients are averaged before a step", 1)
-    clip_norm: float = key(Number(0), "largest norm of the gradients; 0: not clipped", 0.0)
+    batch_size: int = key(Integer(1, 1048576), "pairs per training step, over all processes", 256)
+    accumulate_steps: int = key(Integer(1, 1000000), "batches whose gradients are averaged before a step", 1)
+    clip_norm: float = key(Number(0, most=100000), "largest norm of the gradients; 0: not clipped", 0.0)
     compile: bool = key(Flag(), "true: the training step goes through torch.compile", False)
-    epochs: int = key(Integer(1), "passes over the training pairs", 100)
+    epochs: int = key(Integer(1, 1000000), "passes over the training pairs", 100)
     start_epoch: int = key(Integer(0), "> 0 resumes from the run's last checkpoint, which must be at this epoch", 0)
     optimizer: str = key(Choice(("sgd", "adam", "adamw")), "optimisation method", "adamw")
-    learning_rate: float = key(Number(0, exclusive=True), "learning rate; the peak with the one-cycle schedule", 1e-3)
-    weight_decay: float = key(Number(0), "weight decay", 1e-4)
+    learning_rate: float = key(
+        Number(0, exclusive=True, most=100), "learning rate; the peak with the one-cycle schedule", 1e-3
+    )
+    weight_decay: float = key(Number(0, most=100), "weight decay", 1e-4)
     scheduler: bool = key(Flag(), "true: one-cycle learning rate over the whole run", True)
     augment: bool = key(Flag(), "true: the same random flips and quarter turns for both sensors", False)
-    window: int = key(Integer(32), "side of a random window to train on, in pixels of 10 m; 120: the whole patch", 120)
+    window: int = key(
+        Integer(32, 120), "side of a random window to train on, in pixels of 10 m; 120: the whole patch", 120
+    )
     crop_area: float = key(Number(0, exclusive=True, most=1), "least area of a random resized crop; 1: none", 1.0)
     band_dropout: float = key(Number(0, most=1), "chance that a Sentinel-2 band, or one of Sentinel-1, is dropped", 0.0)
-    noise: float = key(Number(0), "noise on Sentinel-2 in standard deviations of each band", 0.0)
-    speckle_looks: int = key(Integer(0), "further speckle on Sentinel-1 of so many looks; 0: none", 0)
-    seed: int = key(Integer(0), "seed of weights, order and augmentation", 42)
+    noise: float = key(Number(0, most=10), "noise on Sentinel-2 in standard deviations of each band", 0.0)
+    speckle_looks: int = key(Integer(0, 1000), "further speckle on Sentinel-1 of so many looks; 0: none", 0)
+    seed: int = key(Integer(0, 2**63 - 1), "seed of weights, order and augmentation", 42)
 
     device: str = key(Text(), "auto, cpu, cuda or cuda:N", "auto")
     precision: str = key(Choice(("auto", "fp32", "bf16")), "auto: bf16 where the hardware has it", "auto")
-    num_workers: int = key(Integer(0), "processes that read patches; 0 reads in the training process", 2)
+    num_workers: int = key(Integer(0, 256), "processes that read patches; 0 reads in the training process", 2)
 
     state_dict: str | None = key(
         PathText(), "checkpoint to retrieve with; if absent the run's best", None, optional=True
@@ -110,14 +118,17 @@ class Config:
     query_split: str = key(_SPLITS, "split whose patches are the queries; with protocol custom", "val")
     archive_split: str = key(_SPLITS, "split that is searched; with protocol custom", "test")
     exclude_within: int | None = key(
-        Integer(0), "score again without archive patches this near or of the same acquisition", None, optional=True
+        Integer(0, 1000), "score again without archive patches this near or of the same acquisition", None,
+        optional=True,
     )
     feature: str = key(
         Choice(("projection", "backbone")), "search with the projections z or the features h", "projection"
     )
     distance: str = key(Choice(("cosine", "hamming", "euclidean", "chi2")), "distance between two vectors", "cosine")
-    top_k: int = key(Integer(1), "ranks kept and scored per query", 1000)
-    num_cpu: int = key(Integer(0), "Ray workers for retrieval; 0: this process, on its GPU if `device` is one", 0)
+    top_k: int = key(Integer(1, 2**31 - 1), "ranks kept and scored per query", 1000)
+    num_cpu: int = key(
+        Integer(0, 10000), "Ray workers for retrieval; 0: this process, on its GPU if `device` is one", 0
+    )
     ray_address: str | None = key(Text(), "auto or host:port joins a running Ray cluster", None, optional=True)
 
     source: str = field(default="configuration", compare=False)

@@ -6,12 +6,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from bigearthnet_cbir.config.keys import (
-    BACKBONE_WIDTHS,
     KEYS,
     LOGGING_KEYS,
     OBSOLETE_KEYS,
@@ -21,28 +20,16 @@ from bigearthnet_cbir.config.keys import (
     LoggingParams,
 )
 from bigearthnet_cbir.config.protocols import settle_protocol
-from bigearthnet_cbir.config.rules import RuleError, nearest
+from bigearthnet_cbir.config.rules import LONGEST_PATH, RuleError, brief, nearest, plain
+from bigearthnet_cbir.config.together import check_together
+from bigearthnet_cbir.config.yaml_text import plain_values
 from bigearthnet_cbir.errors import ConfigError
-from bigearthnet_cbir.provenance import replace_file
+from bigearthnet_cbir.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
-
-class _StrictLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; here that is an error."""
-
-
-def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for name_node, _ in node.value:
-        name = loader.construct_object(name_node)
-        if name in seen:
-            raise ConfigError(f"line {name_node.start_mark.line + 1}: {name} is given twice; keep one")
-        seen.add(name)
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+MOST_BYTES: Final = 1 << 20
+MOST_PROBLEMS: Final = 20
 
 
 def repository_root() -> Path:
@@ -60,37 +47,51 @@ def load_config(path: str | Path, root: Path | None = None) -> Config:
     Raises:
         ConfigError: the file cannot be read, or some keys are wrong; every wrong key is named.
     """
-    return parse_config(read_mapping(Path(path)), source=Path(path).name, root=root)
+    return parse_config(read_mapping(Path(path)), source=plain(Path(path).name), root=root)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the keys of a YAML file, not validated.
+    """Return the keys of a YAML file, not validated; mappings that `<<` merges are templates and left out.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds no keys.
     """
+    text = _read_text(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        values = plain_values(text, (*KEYS, "logging_params"))
+    except ConfigError as error:
+        raise ConfigError(f"{plain(path.name)}: {error}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{plain(path.name)}: holds no keys; start from project/config/args.yaml")
+    return dict(values)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{path}: is larger than {MOST_BYTES:,} bytes; give a YAML file of keys")
+        return content.decode("utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file") from error
+        raise ConfigError(f"{brief_path(path)}: cannot be read ({error.strerror}); give a YAML file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not text; give a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}: is not valid YAML{where}; check indentation, colons and quotes") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{path.name}: holds no keys; start from project/config/args.yaml")
-    return dict(values)
+    except ValueError as error:  # the path holds a NUL byte
+        raise ConfigError(f"{brief_path(path)}: cannot be read ({error}); give a YAML file") from error
+
+
+def brief_path(path: Path) -> str:
+    """Return a path for a message: as it is, or in quotes and shortened where no file system would take it."""
+    text = str(path)
+    return text if text.isprintable() and len(text) < LONGEST_PATH else brief(text)
 
 
 def read_value(text: str) -> Any:
     """Return the value that a piece of YAML stands for; text that is not YAML stands for itself."""
     try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ConfigError):
+        return plain_values(text)
+    except ConfigError:
         return text
 
 
@@ -107,24 +108,35 @@ def parse_config(values: Any, source: str = "configuration", root: Path | None =
     problems: list[str] = []
     logging_values = values.pop("logging_params", {}) or {}
     if not isinstance(logging_values, Mapping):
-        problems.append(f"logging_params is {logging_values!r}; give the keys save_dir and name under it")
+        problems.append(f"logging_params is {brief(logging_values)}; give the keys save_dir and name under it")
         logging_values = {"name": "invalid"}
     kept = _check_all(values, KEYS, OBSOLETE_KEYS, "", problems)
     kept_logging = _check_all(logging_values, LOGGING_KEYS, OBSOLETE_LOGGING_KEYS, "logging_params.", problems)
     if not problems:
-        _check_together(kept, problems)
+        check_together(kept, problems)
         settle_protocol(kept, problems)
+        kept_logging.setdefault("save_dir", LOGGING_KEYS["save_dir"].default)
+        _resolve(kept, PATH_KEYS, "", root, problems)
+        _resolve(kept_logging, ("save_dir",), "logging_params.", root, problems)
     if problems:
-        raise ConfigError(f"{source}: " + "; and ".join(problems))
-    for name in PATH_KEYS:
-        if kept.get(name) is not None:
-            kept[name] = _from_root(kept[name], root)
-    kept_logging["save_dir"] = _from_root(kept_logging.get("save_dir", "logs"), root)
+        raise ConfigError(f"{source}: " + "; and ".join(_first(problems)))
     return Config(**kept, logging_params=LoggingParams(**kept_logging), source=source)
 
 
-def _from_root(text: str, root: Path) -> str:
-    return str(root / Path(text).expanduser())
+def _first(problems: list[str]) -> list[str]:
+    left = len(problems) - MOST_PROBLEMS
+    return problems if left <= 0 else [*problems[:MOST_PROBLEMS], f"{left:,} further problems"]
+
+
+def _resolve(kept: dict[str, Any], names: tuple[str, ...], prefix: str, root: Path, problems: list[str]) -> None:
+    """Make paths absolute, in place: relative ones start at the root, ~ is the home folder."""
+    for name in names:
+        if kept.get(name) is None:
+            continue
+        try:
+            kept[name] = str(root / Path(kept[name]).expanduser())
+        except RuntimeError:
+            problems.append(f"{prefix}{name} is {brief(kept[name])}; no such home folder, write the path in full")
 
 
 def _check_all(
@@ -139,14 +151,15 @@ def _check_all(
         if name in obsolete:
             logger.warning("%s%s had no effect in the original scripts and has none here", prefix, name)
         elif name not in keys:
-            problems.append(f"{prefix}{name} is not a key{nearest(str(name), list(keys)) or '; remove it'}")
+            hint = nearest(str(name), list(keys)) or "; remove it"
+            problems.append(f"{prefix}{plain(str(name))} is not a key{hint}")
         elif value is None and keys[name].metadata["optional"]:
             kept[name] = None
         else:
             try:
                 kept[name] = keys[name].metadata["rule"].check(value)
             except RuleError as error:
-                problems.append(f"{prefix}{name} is {value!r}; {error}")
+                problems.append(f"{prefix}{name} is {brief(value)}; {error}")
     for name, item in keys.items():
         if item.default is MISSING and name not in values:
             words, meaning = item.metadata["rule"].words, item.metadata["meaning"]
@@ -154,32 +167,16 @@ def _check_all(
     return kept
 
 
-def _check_together(kept: dict[str, Any], problems: list[str]) -> None:
-    backbone = kept.get("backbone", KEYS["backbone"].default)
-    width = BACKBONE_WIDTHS[backbone]
-    if kept.get("n_features") not in (None, width):
-        problems.append(f"n_features is {kept['n_features']}; {backbone} gives {width}: write that or leave it out")
-    epochs = kept.get("epochs", KEYS["epochs"].default)
-    if kept.get("start_epoch", 0) >= epochs:
-        problems.append(f"start_epoch is {kept['start_epoch']}; give less than epochs, which is {epochs}")
-    if kept.get("contrastive_loss") == "label_aware" and kept.get("memory_size"):
-        problems.append(f"memory_size is {kept['memory_size']}; label_aware has no memory, give 0")
-    device = kept.get("device", "auto")
-    if device not in {"auto", "cpu", "cuda"} and not (device.startswith("cuda:") and device[5:].isdigit()):
-        problems.append(f"device is {device!r}; choose one of auto, cpu, cuda, cuda:N")
-
-
 def write_config(config: Config, path: Path, root: Path | None = None) -> None:
-    """Write a configuration as YAML; paths under the repository root are written relative to it."""
+    """Write a configuration as YAML, in one step; paths under the repository root are written relative to it."""
     root = (root or repository_root()).resolve()
     values = asdict(config)
     values.pop("source")
     for name in PATH_KEYS:
         values[name] = _relative(values[name], root)
     values["logging_params"]["save_dir"] = _relative(values["logging_params"]["save_dir"], root)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    replace_file(temporary, path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _relative(text: str | None, root: Path) -> str | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 class RuleError(ValueError):
@@ -26,8 +28,38 @@ class Rule(Protocol):
         ...
 
 
+LONGEST_NAME: Final = 200
+"""File systems stop at 255 bytes; temporary files put some before and after a name."""
+
+LONGEST_PART: Final = 255
+LONGEST_PATH: Final = 4000
+
+_LONGEST: Final = 60
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = _LONGEST
+_short.maxlevel = 2
+
+
+def brief(value: Any) -> str:
+    """Return a value for a message: as it was written, in one line of about 60 characters at most."""
+    written = getattr(value, "written", None)
+    if isinstance(written, str) and len(written) <= _LONGEST:
+        return written
+    try:
+        return " ".join(_short.repr(value).split())
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return f"a number of over {_LONGEST} digits"
+
+
+def plain(word: str) -> str:
+    """Return a word for a message: as it is, or in quotes and shortened where it would not stay in the line."""
+    return word if len(word) <= _LONGEST and word.isprintable() and word else brief(word)
+
+
 def nearest(word: str, choices: Sequence[str]) -> str:
     """Return '; did you mean ...?' for the nearest valid spelling, or nothing where none is near."""
+    if len(word) > _LONGEST:
+        return ""
     lowered = {choice.lower(): choice for choice in choices}
     match = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean {lowered[match[0]]}?" if match else ""
@@ -39,8 +71,21 @@ def _number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def _whole(value: Any) -> int | None:
+    """Return the exact whole number that a value is; a float would lose digits of a large one."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    number = _number(value)
+    if number is None or not math.isfinite(number) or number != int(number):
+        return None
+    try:
+        return int(value)
+    except ValueError:  # text such as "1e3"
+        return int(number)
 
 
 @dataclass(frozen=True)
@@ -63,23 +108,28 @@ class Choice:
         raise RuleError(f"choose {self.words}{hint}")
 
 
+def _bounds(lower: str, most: float) -> str:
+    return lower if most == math.inf else f"{lower} and <= {most if isinstance(most, int) else format(most, 'g')}"
+
+
 @dataclass(frozen=True)
 class Integer:
-    """A whole number of at least `least`."""
+    """A whole number from `least` up to `most`."""
 
     least: int
+    most: float = math.inf
 
     @property
     def words(self) -> str:
-        """The lower bound."""
-        return f"a whole number >= {self.least}"
+        """The bounds."""
+        return _bounds(f"a whole number >= {self.least}", self.most)
 
     def check(self, value: Any) -> int:
         """Return the number as an int."""
-        number = _number(value)
-        if number is None or not math.isfinite(number) or number != int(number) or number < self.least:
+        number = _whole(value)
+        if number is None or not self.least <= number <= self.most:
             raise RuleError(f"give {self.words}")
-        return int(number)
+        return number
 
 
 @dataclass(frozen=True)
@@ -92,9 +142,8 @@ class Number:
 
     @property
     def words(self) -> str:
-        """The lower bound."""
-        lower = f"a number {'>' if self.exclusive else '>='} {self.least:g}"
-        return lower if self.most == math.inf else f"{lower} and <= {self.most:g}"
+        """The bounds."""
+        return _bounds(f"a number {'>' if self.exclusive else '>='} {self.least:g}", self.most)
 
     def check(self, value: Any) -> float:
         """Return the number as a float."""
@@ -130,13 +179,34 @@ class Text:
         return "a name without slashes" if self.plain_name else "a non-empty text"
 
     def check(self, value: Any) -> str:
-        """Return the text; numbers are taken as they are written."""
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        """Return the text; a number is taken where it is written as it prints."""
+        if isinstance(value, bool | int | float):
+            _refuse_changed(value)
+        elif not isinstance(value, str) or not value.strip():
             raise RuleError(f"give {self.words}")
         text = str(value).strip()
         if self.plain_name and (text in {".", ".."} or "/" in text or "\\" in text):
             raise RuleError(f"give {self.words}")
+        _refuse_unprintable(text)
+        if self.plain_name and len(text.encode()) > LONGEST_NAME:
+            raise RuleError(f"give {self.words}, of {LONGEST_NAME} bytes at most")
         return text
+
+
+def _refuse_changed(value: bool | int | float) -> None:
+    """Refuse what YAML reads as a number or a truth value and would print as something else: 1.10, 010, 1_000, yes."""
+    if isinstance(value, bool):
+        raise RuleError("YAML reads it as true or false; put it in quotes")
+    if isinstance(value, int) and abs(value) >= 10**LONGEST_NAME:
+        raise RuleError("it is too long for a name; give a shorter one")
+    written = getattr(value, "written", str(value) if isinstance(value, int) else None)
+    if written != str(value):
+        raise RuleError(f'YAML reads it as {value}; put it in quotes: "{brief(value)}"')
+
+
+def _refuse_unprintable(text: str) -> None:
+    if any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in text):
+        raise RuleError("it holds a control character; write it without")
 
 
 @dataclass(frozen=True)
@@ -149,4 +219,8 @@ class PathText:
         """Return the path as text."""
         if not isinstance(value, str) or not value.strip():
             raise RuleError(f"give {self.words}")
-        return value.strip()
+        text = value.strip()
+        _refuse_unprintable(text)
+        if len(text.encode()) > LONGEST_PATH or max(len(part.encode()) for part in text.split("/")) > LONGEST_PART:
+            raise RuleError(f"it is too long; give at most {LONGEST_PART} bytes between two slashes")
+        return text

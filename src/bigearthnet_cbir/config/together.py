@@ -1,0 +1,50 @@
+"""Rules between keys: values that are right one by one and mean nothing, or contradict each other, together."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from bigearthnet_cbir.config.keys import BACKBONE_WIDTHS, KEYS
+from bigearthnet_cbir.config.rules import brief
+
+LOWEST_LEARNED_TEMPERATURE: Final = 0.01
+"""That of losses.ntxent, which imports torch."""
+
+_DEVICE: Final = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
+
+
+def check_together(kept: dict[str, Any], problems: list[str]) -> None:
+    """Report what contradicts.
+
+    Args:
+        kept: the keys that were given, checked one by one.
+        problems: messages are appended here.
+    """
+    values = {name: kept.get(name, item.default) for name, item in KEYS.items()}
+    backbone, width = values["backbone"], BACKBONE_WIDTHS[values["backbone"]]
+    if values["n_features"] not in (None, width):
+        given = brief(values["n_features"])
+        problems.append(f"n_features is {given}; {backbone} gives {width}: write that or leave it out")
+    if values["init_weights_s1"] is not None and values["type"] == "joint":
+        problems.append("init_weights_s1 is for the separate type's Sentinel-1 trunk; leave it out, or type: separate")
+    if values["start_epoch"] >= values["epochs"]:
+        given = brief(values["start_epoch"])
+        problems.append(f"start_epoch is {given}; give less than epochs, which is {values['epochs']}")
+    if values["loss_func"] == "contrastive":
+        _check_contrastive(values, problems)
+    if not _DEVICE.fullmatch(values["device"]):
+        problems.append(f"device is {brief(values['device'])}; choose one of auto, cpu, cuda, cuda:N")
+
+
+def _check_contrastive(values: dict[str, Any], problems: list[str]) -> None:
+    label_aware, memory = values["contrastive_loss"] == "label_aware", values["memory_size"]
+    if label_aware and memory:
+        problems.append(f"memory_size is {memory}; label_aware has no memory, give 0")
+    if values["batch_size"] < 2 and not memory:
+        problems.append("batch_size is 1; the contrastive loss of one pair is always 0: give 2 or more")
+    if values["learn_temperature"] and values["temperature"] <= LOWEST_LEARNED_TEMPERATURE:
+        problems.append(
+            f"temperature is {values['temperature']:g}; a learned one stays above {LOWEST_LEARNED_TEMPERATURE:g}: "
+            "start higher, or give learn_temperature: false"
+        )
