@@ -28,10 +28,11 @@ from hardware import write_results
 from bigearthnet_cbir.cli import configure_logging
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
 from bigearthnet_cbir.pipelines.sources import FeatureSource
 from bigearthnet_cbir.storage.features import FUSED, S1, S2, write_features
-from bigearthnet_cbir.storage.results import DIRECTIONS, read_results
+from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
 

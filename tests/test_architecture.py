@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bigearthnet_cbir"
-CORE = {"errors", "types", "files", "provenance"}
+CORE = {"errors", "types", "directions", "results", "files", "provenance"}
 COMPONENTS = {"config", "data", "models", "losses", "search", "evaluation", "storage"}
 MAY_IMPORT = {
     **dict.fromkeys(COMPONENTS, CORE),
@@ -31,7 +31,8 @@ HOMES = {
     "matplotlib": {"report/figures"},
 }
 TORCH_FREE = {
-    "errors", "types", "files", "provenance", "config", "cli", "report", "search", "evaluation", "storage",
+    "errors", "types", "directions", "results", "files", "provenance", "config", "cli", "report", "search",
+    "evaluation", "storage",
     "data/bands", "data/labels", "data/splits", "data/geotiff", "data/records", "data/patch_store",
 }  # fmt: skip
 LAZY_TORCH = {"search/gpu"}

@@ -9,13 +9,14 @@ import torch
 from tests.evaluation.helpers import random_labels
 
 from bigearthnet_cbir.config import Config, parse_config
+from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.neighbourhood import Neighbourhood
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
-from bigearthnet_cbir.pipelines.sources import ALL_DIRECTIONS, SAME_SENSOR_DIRECTIONS, FeatureSource
+from bigearthnet_cbir.pipelines.sources import FeatureSource
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
@@ -55,7 +56,7 @@ def config_of(folder: Path, **keys: object) -> Config:
     )
 
 
-def scored(folder: Path, directions: tuple[str, ...] = ALL_DIRECTIONS, **keys: object) -> RunFolder:
+def scored(folder: Path, directions: tuple[str, ...] = tuple(DIRECTIONS), **keys: object) -> RunFolder:
     config = config_of(folder, **keys)
     run = RunFolder(config.run_folder)
     write_run(run, config.fusion)
@@ -68,8 +69,8 @@ def test_layout_is_the_documented_one(tmp_path: Path) -> None:
     run = scored(tmp_path, distance="hamming", exclude_within=RADIUS)
     with h5py.File(run.retrieval) as file:
         assert (file.attrs["protocol"], file.attrs["convention"]) == ("csmae", "standard")
-        assert set(ALL_DIRECTIONS) <= set(file)
-        for direction in ALL_DIRECTIONS:
+        assert set(DIRECTIONS) <= set(file)
+        for direction in DIRECTIONS:
             group = file[direction]
             assert set(group["intervals"]) == {"P@10", "R@10", "F1@10", "F1@5", "mAP@10", "NDCG@10"}
             lower, upper = group["intervals/mAP@10"][:]
@@ -85,7 +86,7 @@ def test_layout_is_the_documented_one(tmp_path: Path) -> None:
 
 
 def test_cosine_has_no_tie_aware_curves_and_neighbours_stay_unless_asked(tmp_path: Path) -> None:
-    run = scored(tmp_path, SAME_SENSOR_DIRECTIONS)
+    run = scored(tmp_path, SAME_FEATURES)
     with h5py.File(run.retrieval) as file:
         assert "s1_fused" not in file
         assert "tie_aware" not in file["fused"]

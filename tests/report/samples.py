@@ -14,7 +14,7 @@ from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES
 from bigearthnet_cbir.report.images import jpeg
 from bigearthnet_cbir.report.model import Example, Gallery, Item, Source, Study
-from bigearthnet_cbir.storage.report_data import read_report_data
+from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import PatchPair
 
@@ -88,8 +88,8 @@ def _direction(group, asked, held, rng, *, statistics: bool) -> None:
 
 def small_study(folder: Path, *, title: str = "demo / separate", name: str = "this run") -> Study:
     """Return a study with a gallery of drawn pictures, its run written into a folder."""
-    data = read_report_data(write_run(folder) / "retrieval.h5")
-    other = read_report_data(write_run(folder / "baseline_untrained", seed=1, statistics=False) / "retrieval.h5")
+    data = read_results(write_run(folder) / "retrieval.h5")
+    other = read_results(write_run(folder / "baseline_untrained", seed=1, statistics=False) / "retrieval.h5")
     training = {
         "loss/training": Scalar((1, 2, 3), (4.0, 3.0, 2.5)),
         "loss/validation": Scalar((1, 2, 3), (4.5, 3.9, 3.8)),

@@ -14,7 +14,7 @@ from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.report.html import element, json_block
 from bigearthnet_cbir.report.model import Source, Study
 from bigearthnet_cbir.report.page import page
-from bigearthnet_cbir.storage.report_data import read_report_data
+from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.training_log import Scalar
 
 
@@ -98,11 +98,11 @@ def test_shared_labels_are_marked_by_more_than_colour(content: str) -> None:
 def test_every_direction_has_its_table_and_curves(study: Study, content: str) -> None:
     for direction in DIRECTIONS:
         assert content.count(f'data-direction="{direction}"') >= 3
-        value = study.runs[0].data.directions[direction].results.curves["precision"][9]
+        value = study.runs[0].data.directions[direction].curves["precision"][9]
         assert f"{value:.3f}<small>{value - 0.03:.3f} \u2013 {value + 0.04:.3f}</small>" in content
     curves = json.loads(re.search(r'id="curve-values">(.*?)</script>', content)[1])
     assert curves["ranks"][:10] == list(range(1, 11))
-    stored = study.runs[0].data.directions["fused"].results.curves["recall"][9]
+    stored = study.runs[0].data.directions["fused"].curves["recall"][9]
     assert curves["values"]["fused"]["recall"]["this run"][9] == pytest.approx(stored, abs=5e-4)
 
 
@@ -114,7 +114,7 @@ def test_every_training_curve_is_shown_however_many_there_are(study: Study) -> N
 
 
 def test_files_without_statistics_have_no_empty_columns(tmp_path: Path) -> None:
-    data = read_report_data(write_run(tmp_path, statistics=False) / "retrieval.h5")
+    data = read_results(write_run(tmp_path, statistics=False) / "retrieval.h5")
     text = page(Study("plain", (Source("this run", data),), (), no_gallery="No gallery: the store moved."))
     assert "95 % interval" not in text
     assert 'id="classes"' not in text
@@ -123,19 +123,19 @@ def test_files_without_statistics_have_no_empty_columns(tmp_path: Path) -> None:
 
 def test_a_comparison_shows_each_run_and_marks_the_higher_figure(tmp_path: Path) -> None:
     runs = tuple(
-        Source(name, read_report_data(write_run(tmp_path / name, seed=seed) / "retrieval.h5"))
+        Source(name, read_results(write_run(tmp_path / name, seed=seed) / "retrieval.h5"))
         for seed, name in enumerate(("first", "second"))
     )
     text = page(Study("2 runs side by side", runs, (), folders=("first", "second")))
     marked = re.findall(r"<strong>([\d.]+) ▲</strong>", text)
-    best = max(run.data.directions["fused"].results.curves["precision"][9] for run in runs)
+    best = max(run.data.directions["fused"].curves["precision"][9] for run in runs)
     assert marked[0] == f"{best:.3f}"
     assert "Keys of the configuration in which the runs differ" in text
     assert text.count("<polyline") == len(DIRECTIONS) * 8 * 3
 
 
 def test_a_comparison_shows_paired_differences_and_which_exclude_zero(tmp_path: Path) -> None:
-    runs = tuple(Source(name, read_report_data(write_run(tmp_path / name) / "retrieval.h5")) for name in ("a", "b"))
+    runs = tuple(Source(name, read_results(write_run(tmp_path / name) / "retrieval.h5")) for name in ("a", "b"))
     found = {"b": {"fused": {"F1@10": Difference(0.041, 0.012, 0.07), "P@10": Difference(-0.01, -0.03, 0.01)}}}
     text = page(Study("2 runs", runs, (), differences=found))
     assert "b less a" in text
@@ -146,7 +146,7 @@ def test_a_comparison_shows_paired_differences_and_which_exclude_zero(tmp_path: 
 
 
 def test_runs_of_different_archives_are_not_compared_silently(tmp_path: Path) -> None:
-    first = read_report_data(write_run(tmp_path / "a") / "retrieval.h5")
+    first = read_results(write_run(tmp_path / "a") / "retrieval.h5")
     other = replace(first, attributes={**first.attributes, "archive_size": 7})
     text = page(Study("2 runs", (Source("a", first), Source("b", other)), ()))
     assert "the runs differ in archive size" in text
@@ -156,6 +156,6 @@ def test_a_thousand_ranks_stay_small(study: Study) -> None:
     long = {name: np.linspace(1, 0.1, 1000) for name in ("precision", "recall", "f1score")}
     fused = study.runs[0].data.directions["fused"]
     data = replace(
-        study.runs[0].data, directions={"fused": replace(fused, results=replace(fused.results, curves=long))}
+        study.runs[0].data, directions={"fused": replace(fused, curves=long)}
     )
     assert len(page(replace(study, sources=(Source("this run", data),)))) < 500_000

@@ -1,10 +1,13 @@
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.report.headlines import NAMES as FIGURES
 from bigearthnet_cbir.report.headlines import table_line
 from bigearthnet_cbir.report.text import run_text
-from bigearthnet_cbir.storage.results import DIRECTIONS, DirectionResults, RunResults
-from bigearthnet_cbir.storage.statistics import DirectionStatistics, OtherCurves
+from bigearthnet_cbir.results import CurveVariant, DirectionResult, RunResults
 
 NAMES = (
     "precision", "recall", "f1score", "f1score_harmonic", "average_precision", "normalized_discounted_cumulative_gains",
@@ -12,12 +15,9 @@ NAMES = (
 
 
 FEW = ("fused", "s1_s2")
-NOTHING = DirectionStatistics()
 
 
-def results(
-    level: float, ranks: int = 40, names: tuple[str, ...] = FEW, statistics: DirectionStatistics = NOTHING
-) -> RunResults:
+def results(level: float, ranks: int = 40, names: Iterable[str] = FEW, **more: Any) -> RunResults:
     curves = {name: np.full(ranks, level) for name in NAMES}
     chance = {name: np.full(ranks, 0.111) for name in NAMES}
     attributes = {
@@ -25,8 +25,8 @@ def results(
         "feature_kind": "projection", "k": ranks, "queries_without_labels": 1,
         "protocol": "csmae", "convention": "standard",
     }  # fmt: skip
-    directions = {name: DirectionResults(curves, chance, {}, statistics) for name in names}
-    return RunResults(attributes, directions, original_only=False)
+    directions = {name: DirectionResult(curves, chance, **more) for name in names}
+    return RunResults(attributes, {}, directions)
 
 
 def test_text_names_what_was_measured_and_shows_chance_and_baselines() -> None:
@@ -53,20 +53,20 @@ def test_options_narrow_and_widen() -> None:
 
 def test_file_of_the_original_scripts_is_said_to_be_one() -> None:
     curves = {"precision": np.array([0.5, 0.4])}
-    old = RunResults({}, {"fused": DirectionResults(curves, {}, curves)}, original_only=True)
+    old = RunResults({}, {}, {"fused": DirectionResult(curves, {}, curves)}, original_only=True)
     assert "original scripts" in run_text(old, {})
 
 
 def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> None:
     ends = {name: np.array([0.25, 0.75]) for name in ("P@10", "mAP@10")}
-    ties = OtherCurves(
+    ties = CurveVariant(
         {"average_precision": np.full(40, 0.333)}, {"mean_group": 4.5, "largest_group": 12, "cut_queries": 1}
     )
-    within = OtherCurves(
+    within = CurveVariant(
         {name: np.full(30, 0.444) for name in NAMES},
         {"radius": 2, "dropped_mean": 7.5, "dropped_queries": 3, "queries_left_out": 0},
     )
-    text = run_text(results(0.5, statistics=DirectionStatistics(ends, None, None, ties, within)), {})
+    text = run_text(results(0.5, intervals=ends, tie_aware=ties, exclude_within=within), {})
     lines = [line.split() for line in text.splitlines()]
     assert ["95", "%", ".250-.750", "-", "-", "-", ".250-.750", "-"] in lines
     assert ["tie-aware", "-", "-", "-", "-", "0.333", "-"] in lines
@@ -81,7 +81,7 @@ def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> 
 def test_columns_stay_apart_where_everything_is_found() -> None:
     ends = {"P@10": np.array([0.25, 0.75]), **{name: np.array([0.9, 1.0]) for name in ("R@10", "F1@10")}}
     ends |= {name: np.array([1.0, 1.0]) for name in ("F1@5", "mAP@10", "NDCG@10")}
-    text = run_text(results(1.0, statistics=DirectionStatistics(ends)), {"perfect": results(1.0)})
+    text = run_text(results(1.0, intervals=ends), {"perfect": results(1.0)})
     lines = [line.split() for line in text.splitlines()]
     assert ["95", "%", ".250-.750", *[".900-1.00"] * 2, *["1.00-1.00"] * 3] in lines
     assert ["mAP", *["1.000"] * 4] in lines
@@ -93,8 +93,8 @@ def test_a_row_of_long_cells_keeps_them_apart() -> None:
 
 
 def test_everything_by_default_fits_one_screen() -> None:
-    statistics = DirectionStatistics({"P@10": np.array([0.25, 0.75])})
-    run = results(0.5, 1000, DIRECTIONS, statistics)
+    intervals = {"P@10": (0.25, 0.75)}
+    run = results(0.5, 1000, DIRECTIONS, intervals=intervals)
     text = run_text(run, {"untrained": results(0.3, 1000, DIRECTIONS), "band_statistics": results(0.3, 1000)})
     assert len(text.splitlines()) <= 50
     assert max(map(len, text.splitlines()[1:])) <= 120

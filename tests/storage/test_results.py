@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.results import CurveVariant, DirectionResult, GroupMetrics
 from bigearthnet_cbir.storage.features import (
     content_digest,
     read_fingerprint,
@@ -18,9 +19,8 @@ from bigearthnet_cbir.storage.features import (
 )
 from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.results import (
-    DirectionResults,
-    StoredDirection,
     open_results,
+    read_neighbours,
     read_results,
     write_results,
 )
@@ -139,23 +139,48 @@ def test_unfinished_search_of_an_earlier_version_is_removed_with_a_warning(
     assert [item.name for item in tmp_path.iterdir()] == [".retrieval.h5.rows"]
 
 
-def direction(value: float) -> StoredDirection:
+def direction(value: float, **more: object) -> DirectionResult:
     curves = {"precision": np.array([value, 0.25])}
-    results = DirectionResults(curves, {"precision": np.array([0.1, 0.1])}, {"precision": np.array([1.0, 0.0])})
-    return StoredDirection(found(5, 7), results)
+    chance, original = {"precision": np.array([0.1, 0.1])}, {"precision": np.array([1.0, 0.0])}
+    return DirectionResult(curves, chance, original, neighbours=found(5, 7), depth=2, **more)
 
 
 def test_results_are_written_in_one_step_and_linked_at_the_root(tmp_path: Path) -> None:
     path = tmp_path / "retrieval.h5"
-    write_results(path, {"k": 2}, {"fused": direction(0.5), "s1_s1": direction(0.75)})
+    write_results(path, {"k": 2, "configuration": '{"seed": 1}'}, {"fused": direction(0.5), "s1_s1": direction(0.75)})
     with open_results(path) as file:
         assert file["fused/retrieval_result"][:, 0].tolist() == [7] * 5
         assert file["precision"][:].tolist() == [0.5, 0.25]
         assert file["retrieval_result"].dtype == np.int32
     read = read_results(path)
+    assert (read.attributes["k"], read.configuration, read.original_only) == (2, {"seed": 1}, False)
     assert read.directions["s1_s1"].curves["precision"].tolist() == [0.75, 0.25]
     assert read.directions["s1_s1"].original["precision"].tolist() == [1.0, 0.0]
+    assert read_neighbours(path, "s1_s1", 1).indices.tolist() == [[7]] * 5
     assert [item.name for item in tmp_path.iterdir()] == ["retrieval.h5"]
+
+
+def test_everything_is_read_back_as_written(tmp_path: Path) -> None:
+    values = {"F1@10": np.array([[0.5, 0.4, 0.6], [np.nan] * 3])}
+    whole = direction(
+        0.5,
+        intervals={"F1@10": (0.25, 0.75)},
+        per_class=GroupMetrics(np.arange(2), np.array([3, 0]), values),
+        per_label_count=GroupMetrics(np.array([1, 4]), np.array([2, 1]), values),
+        confusion=np.eye(2),
+        tie_aware=CurveVariant({"average_precision": np.arange(3.0)}, {"mean_group": 1.5, "largest_group": 3}),
+        exclude_within=CurveVariant({"precision": np.arange(2.0)}, {"radius": 0, "dropped_mean": 0.5}),
+    )
+    path = tmp_path / "retrieval.h5"
+    write_results(path, {}, {"fused": whole, "s1_s1": direction(0.75)})
+    read = read_results(path).directions
+    for name in ("curves", "chance", "original", "intervals", "confusion"):
+        np.testing.assert_equal(getattr(read["fused"], name), getattr(whole, name))
+    for name in ("per_class", "per_label_count", "tie_aware", "exclude_within"):
+        np.testing.assert_equal(vars(getattr(read["fused"], name)), vars(getattr(whole, name)))
+        assert getattr(read["s1_s1"], name) is None
+    assert read["fused"].depth == 2
+    assert (read["fused"].neighbours, read["s1_s1"].intervals, read["s1_s1"].confusion) == (None, {}, None)
 
 
 LIMITED = """

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.report.text import DEFAULT_KEYS, run_text
+from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.baselines import find_baselines
-from bigearthnet_cbir.storage.results import DIRECTIONS, RunResults, read_results
+from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
@@ -20,7 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--filepath", required=True, help="parameters.yaml, retrieval.h5 or the run folder")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="ranks to print (default 10)")
     parser.add_argument("--keys", nargs="+", default=list(DEFAULT_KEYS), metavar="KEY", help="curves to print by rank")
-    parser.add_argument("--direction", nargs="+", default=[], choices=DIRECTIONS, help="(default all; by rank: fused)")
+    parser.add_argument(
+        "--direction", nargs="+", default=[], choices=tuple(DIRECTIONS), help="(default all; by rank: fused)"
+    )
     parser.add_argument("--against", metavar="RUN", help="another run, to compare with on the same queries")
     arguments = parser.parse_args(argv)
 

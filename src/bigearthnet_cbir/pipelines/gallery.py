@@ -15,8 +15,9 @@ from bigearthnet_cbir.report.choice import choose
 from bigearthnet_cbir.report.images import COLOUR_BANDS, QUALITIES, channels, jpeg, limits, shrunk, stretched
 from bigearthnet_cbir.report.model import Example, Gallery, Item
 from bigearthnet_cbir.report.words import direction_words
+from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
-from bigearthnet_cbir.storage.report_data import ReportData, read_neighbours
+from bigearthnet_cbir.storage.results import read_neighbours
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import ByteArray, DoubleArray, FloatArray, Neighbours, PatchPair
 
@@ -87,7 +88,7 @@ class Pictures:
 
 
 def collect_gallery(
-    folder: RunFolder, data: ReportData, class_names: tuple[str, ...], *, queries: int, seed: int
+    folder: RunFolder, data: RunResults, class_names: tuple[str, ...], *, queries: int, seed: int
 ) -> Gallery | str:
     """Return the gallery of a run, or one sentence that says why there is none.
 
@@ -111,7 +112,7 @@ def collect_gallery(
         pictures = Pictures(Path(str(places[0])), Path(str(places[1])))
         examples = {}
         for direction, found in data.directions.items():
-            if found.has_neighbours:
+            if found.depth:
                 near = read_neighbours(folder.retrieval, direction, TOP)
                 examples[direction] = _examples(direction, near, asked, archive, class_names, pictures, queries, seed)
         return Gallery(examples, pictures.encoded(), METRIC)

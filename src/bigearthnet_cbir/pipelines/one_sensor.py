@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from bigearthnet_cbir.search.plan import Sliceable
-from bigearthnet_cbir.storage.features import S1, S2
 from bigearthnet_cbir.types import FloatArray
-
-ONE_SENSOR: Final = {"s1_fused": S1, "s2_fused": S2}
-"""Directions, and the dataset of the sensor that is there."""
 
 
 class OneSensor:

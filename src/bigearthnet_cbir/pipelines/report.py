@@ -17,7 +17,7 @@ from bigearthnet_cbir.report.against import compare
 from bigearthnet_cbir.report.model import Gallery, Source, Study
 from bigearthnet_cbir.report.page import page
 from bigearthnet_cbir.storage.baselines import find_baselines
-from bigearthnet_cbir.storage.report_data import class_names, read_report_data
+from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.storage.training_log import read_training_log
 
@@ -98,7 +98,7 @@ def collect(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed: int =
         raise ResultsError("no run was given; name at least one run folder")
     names = _names(folders)
     sources = [_source(folder, name) for folder, name in zip(folders, names, strict=True)]
-    labels = class_names(sources[0].data, CLASSES)
+    labels = sources[0].data.class_names(CLASSES)
     places = tuple(str(folder.root) for folder in folders)
     if len(folders) > 1:
         differences, why_not = _differences(folders, names)
@@ -126,12 +126,12 @@ def _differences(
 
 
 def _source(folder: RunFolder, name: str) -> Source:
-    return Source(name, read_report_data(folder.retrieval), read_training_log(folder.curves))
+    return Source(name, read_results(folder.retrieval), read_training_log(folder.curves))
 
 
 def _baselines(folder: RunFolder) -> list[Source]:
     found = find_baselines(folder.retrieval)
-    return [Source(name, read_report_data(path), is_run=False) for name, path in found.items()]
+    return [Source(name, read_results(path), is_run=False) for name, path in found.items()]
 
 
 def _names(folders: Sequence[RunFolder]) -> list[str]:

@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.chance import chance_curves
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.assembly import choose_device
 from bigearthnet_cbir.pipelines.extract import extract
-from bigearthnet_cbir.pipelines.one_sensor import ONE_SENSOR, OneSensor
+from bigearthnet_cbir.pipelines.one_sensor import OneSensor
 from bigearthnet_cbir.pipelines.scoring import Search, Truth, find_near, score_direction
 from bigearthnet_cbir.pipelines.sources import FeatureSource, baseline_source, checkpoint_source
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
@@ -31,9 +32,8 @@ from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.plan import Sliceable
 from bigearthnet_cbir.storage.features import (
-    FUSED,
-    S1,
-    S2,
+    DATASETS,
+    FEATURES,
     open_features,
     read_fingerprint,
     read_labels,
@@ -41,7 +41,7 @@ from bigearthnet_cbir.storage.features import (
     stamped_digest,
 )
 from bigearthnet_cbir.storage.partial import PartialSearch
-from bigearthnet_cbir.storage.results import StoredDirection, write_results
+from bigearthnet_cbir.storage.results import write_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import IntArray, Neighbours
 
@@ -52,18 +52,6 @@ logger = logging.getLogger(__name__)
 
 TIE_RULE = "equal distances are ordered by archive index"
 CONVENTION = "standard"
-SIDES = {
-    "fused": (FUSED, FUSED),
-    "s1_s1": (S1, S1),
-    "s2_s2": (S2, S2),
-    "s1_s2": (S1, S2),
-    "s2_s1": (S2, S1),
-    "s1_fused": (S1, FUSED),
-    "s2_fused": (S2, FUSED),
-}
-"""Datasets of query.h5 and archive.h5 that a direction compares."""
-
-
 def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, recompute: bool = False) -> Path:
     """Write retrieval.h5 of a run, or of a baseline beside it, and return its path.
 
@@ -135,15 +123,16 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureSource, w
         logger.info("an interrupted search of the same features was found: going on where it stopped")
     chance = chance_curves(query_labels, archive_labels, k, exclude)
     truth = Truth(query_labels, archive_labels, exclude, chance, near, config.exclude_within or 0)
-    stored = {}
+    scored = {}
     with open_features(folder.query) as query, open_features(folder.archive) as archive, _session(config, archive):
         for direction in source.directions:
             _search_direction(config, direction, query, archive, exclude, k, partial)
             again = _search_again(config, direction, query, archive)
             found = partial.neighbours(direction)
-            results = score_direction(found, truth, hamming=config.distance == "hamming", search_again=again)
-            stored[direction] = StoredDirection(found, results)
-    write_results(folder.retrieval, attributes, stored)
+            scored[direction] = score_direction(
+                found, truth, hamming=config.distance == "hamming", search_again=again
+            )
+    write_results(folder.retrieval, attributes, scored)
     partial.remove()
 
 
@@ -172,7 +161,7 @@ def _attributes(
 def _session(config: Config, archive: h5py.File) -> Any:
     if config.num_cpu == 0:
         return nullcontext()
-    largest = max(archive[name].size * archive[name].dtype.itemsize for name in (FUSED, S1, S2))
+    largest = max(archive[name].size * archive[name].dtype.itemsize for name in FEATURES)
     return ray_session(config.num_cpu, largest, config.ray_address)
 
 
@@ -181,7 +170,7 @@ def _sides(config: Config, direction: str, query: h5py.File, archive: h5py.File)
 
     A query's bits are cut at the medians of its own sensor's features over the archive.
     """
-    queries, vectors = _query_side(config, direction, query), archive[SIDES[direction][1]]
+    queries, vectors = _query_side(config, direction, query), archive[DATASETS[DIRECTIONS[direction].archive]]
     if config.distance != "hamming":
         return queries, vectors
     same_sensor, other = _query_side(config, direction, archive)[:], vectors[:]
@@ -191,9 +180,8 @@ def _sides(config: Config, direction: str, query: h5py.File, archive: h5py.File)
 
 def _query_side(config: Config, direction: str, file: h5py.File) -> Any:
     """Return the vectors of a file as a direction's queries have them."""
-    if direction in ONE_SENSOR:
-        return OneSensor(file[ONE_SENSOR[direction]], config.fusion)
-    return file[SIDES[direction][0]]
+    vectors = file[DATASETS[DIRECTIONS[direction].query]]
+    return OneSensor(vectors, config.fusion) if DIRECTIONS[direction].lacks_a_sensor else vectors
 
 
 def _search_again(config: Config, direction: str, query: h5py.File, archive: h5py.File) -> Search:

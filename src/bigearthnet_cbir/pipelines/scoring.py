@@ -17,11 +17,10 @@ from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
 from bigearthnet_cbir.evaluation.neighbourhood import Neighbourhood
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.ties import TieAccumulator
+from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult, GroupMetrics
 from bigearthnet_cbir.search.plan import Sliceable
 from bigearthnet_cbir.storage.features import read_names
-from bigearthnet_cbir.storage.results import Curves, DirectionResults
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.storage.statistics import DirectionStatistics, Groups, OtherCurves
 from bigearthnet_cbir.types import ByteArray, IntArray, Neighbours
 
 logger = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ def find_near(folder: RunFolder, radius: int | None, k: int) -> Neighbourhood | 
     return near
 
 
-def score_direction(found: Neighbours, truth: Truth, *, hamming: bool, search_again: Search) -> DirectionResults:
+def score_direction(found: Neighbours, truth: Truth, *, hamming: bool, search_again: Search) -> DirectionResult:
     """Return all curves and statistics of a direction.
 
     Args:
@@ -94,16 +93,19 @@ def score_direction(found: Neighbours, truth: Truth, *, hamming: bool, search_ag
     columns = query_columns(truth.query_labels, truth.archive_labels, top, truth.exclude)
     classes = by_class(columns, truth.query_labels)
     present, counts = by_label_count(columns, truth.query_labels)
-    statistics = DirectionStatistics(
-        intervals=dict(headline_intervals(columns)),
-        per_class=Groups(
-            classes.queries, classes.figures, confusion=confusion(truth.query_labels, truth.archive_labels, top)
-        ),
-        per_label_count=Groups(counts.queries, counts.figures, labels=present),
+    return DirectionResult(
+        curves=scores.standard(),
+        chance=truth.chance,
+        original=scores.original(),
+        intervals={name: (float(ends[0]), float(ends[1])) for name, ends in headline_intervals(columns).items()},
+        per_class=GroupMetrics(np.arange(len(classes.queries)), classes.queries, classes.figures),
+        per_label_count=GroupMetrics(present, counts.queries, counts.figures),
+        confusion=confusion(truth.query_labels, truth.archive_labels, top),
         tie_aware=_tie_aware(found, truth) if hamming else None,
         exclude_within=None if truth.near is None else _exclude_within(found, truth, truth.near, search_again),
+        neighbours=found,
+        depth=found.indices.shape[1],
     )
-    return DirectionResults(dict(scores.standard()), dict(truth.chance), dict(scores.original()), statistics)
 
 
 def _blocks(rows: int) -> Iterator[slice]:
@@ -111,15 +113,15 @@ def _blocks(rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _BLOCK, rows))
 
 
-def _tie_aware(found: Neighbours, truth: Truth) -> OtherCurves:
+def _tie_aware(found: Neighbours, truth: Truth) -> CurveVariant:
     ties = TieAccumulator(truth.archive_labels, found.indices.shape[1])
     for part in _blocks(len(found.indices)):
         ties.update(truth.query_labels[part], found.indices[part], found.distances[part], truth.exclude_of(part))
     numbers = {"mean_group": ties.mean_group, "largest_group": ties.largest_group, "cut_queries": ties.cut}
-    return OtherCurves(ties.curves(), numbers)
+    return CurveVariant(ties.curves(), numbers)
 
 
-def _exclude_within(found: Neighbours, truth: Truth, near: Neighbourhood, search_again: Search) -> OtherCurves:
+def _exclude_within(found: Neighbours, truth: Truth, near: Neighbourhood, search_again: Search) -> CurveVariant:
     queries, archive = len(truth.query_labels), len(truth.archive_labels)
     depth = min(found.indices.shape[1], int((archive - near.counts[~near.left_out]).min()))
     scores = CurveAccumulator(truth.archive_labels, depth)
@@ -138,4 +140,4 @@ def _exclude_within(found: Neighbours, truth: Truth, near: Neighbourhood, search
         "queries_left_out": int(near.left_out.sum()),
     }
     logger.info("scored without neighbours: %.1f patches dropped a query", numbers["dropped_mean"])
-    return OtherCurves(scores.standard(), numbers)
+    return CurveVariant(scores.standard(), numbers)

@@ -14,6 +14,7 @@ from torch import Tensor
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.transforms import BatchTransform
+from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.original import from_original, is_original
@@ -28,9 +29,6 @@ logger = logging.getLogger(__name__)
 BASELINES: Final = ("untrained", "band_statistics")
 """What a trained network is compared with: its own random weights, and no network at all."""
 
-ALL_DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
-SAME_SENSOR_DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2")
-
 
 @dataclass(frozen=True)
 class FeatureSource:
@@ -44,7 +42,7 @@ class FeatureSource:
 
     identity: dict[str, Any]
     compute: Callable[[PairBatch], dict[str, Tensor]]
-    directions: tuple[str, ...] = ALL_DIRECTIONS
+    directions: tuple[str, ...] = tuple(DIRECTIONS)
 
 
 def load_encoder(config: Config, checkpoint: Path) -> tuple[DualEncoder, dict[str, Any]]:
@@ -75,7 +73,7 @@ def baseline_source(config: Config, baseline: str) -> FeatureSource:
     if baseline == "untrained":
         options = {key: getattr(config, key) for key in MODEL_KEYS}
         return _encoder_source(config, build_encoder(config), options, {"checkpoint": f"none, seed {config.seed}"})
-    return FeatureSource({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_SENSOR_DIRECTIONS)
+    return FeatureSource({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
 
 
 def _encoder_source(

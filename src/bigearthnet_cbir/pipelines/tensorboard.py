@@ -14,8 +14,9 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.pipelines.gallery import Pictures
+from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import FUSED, open_features, read_labels, read_names
-from bigearthnet_cbir.storage.report_data import ReportData, class_names, read_report_data
+from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
 
@@ -35,12 +36,12 @@ def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
     Raises:
         ResultsError: the run has no readable results or features.
     """
-    data = read_report_data(folder.retrieval)
+    data = read_results(folder.retrieval)
     target = folder.curves / "retrieval"
     shutil.rmtree(target, ignore_errors=True)
     with SummaryWriter(str(target)) as writer:
         for direction, found in data.directions.items():
-            for name, value in headline(found.results.curves).items():
+            for name, value in headline(found.curves).items():
                 writer.add_scalar(f"{name.replace('@', '_at_')}/{direction}", value)
         if folder.archive.exists():
             _add_projector(writer, folder, data, seed)
@@ -48,12 +49,12 @@ def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
     return target
 
 
-def _add_projector(writer: SummaryWriter, folder: RunFolder, data: ReportData, seed: int) -> None:
+def _add_projector(writer: SummaryWriter, folder: RunFolder, data: RunResults, seed: int) -> None:
     names, labels = read_names(folder.archive), read_labels(folder.archive)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:MOST])
     with open_features(folder.archive) as file:
         vectors = file[FUSED][chosen]
-    classes = class_names(data, CLASSES)
+    classes = data.class_names(CLASSES)
     header = ["patch", "labels", "labels_count"]
     rows = []
     for position in chosen:
@@ -66,7 +67,7 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: ReportData, s
     )  # fmt: skip
 
 
-def _thumbnails(data: ReportData, pairs: list[PatchPair]) -> torch.Tensor | None:
+def _thumbnails(data: RunResults, pairs: list[PatchPair]) -> torch.Tensor | None:
     """Return (N, 3, 30, 30) pictures in 0..1, or None where the Sentinel-2 patches cannot be read."""
     places = [str(data.configuration.get(f"bigEarthPthLMDB_{sensor}", "")) for sensor in ("S1", "S2")]
     try:

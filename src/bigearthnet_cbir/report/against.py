@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_differences
 from bigearthnet_cbir.evaluation.figures import query_columns
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.report.headlines import DIRECTION_WORDS, NAMES, table_line
+from bigearthnet_cbir.report.headlines import NAMES, table_line
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
-from bigearthnet_cbir.storage.results import Top, read_top
+from bigearthnet_cbir.storage.results import read_neighbours, read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.types import ByteArray, DoubleArray, PatchPair
+from bigearthnet_cbir.types import ByteArray, DoubleArray, IntArray, PatchPair
 
 
 class _Run(NamedTuple):
@@ -27,7 +28,8 @@ class _Run(NamedTuple):
         archive: names of the archive pairs.
         query_labels: (Q, L).
         archive_labels: (N, L).
-        top: the nearest few of every query, by direction.
+        attributes: of the results file.
+        top: (Q, 10) positions of the nearest of every query, by direction.
     """
 
     path: Path
@@ -35,12 +37,13 @@ class _Run(NamedTuple):
     archive: list[PatchPair]
     query_labels: ByteArray
     archive_labels: ByteArray
-    top: Top
+    attributes: Mapping[str, Any]
+    top: Mapping[str, IntArray]
 
     def columns(self, direction: str) -> DoubleArray:
         """Return the per-query values of a direction."""
         exclude = own_positions(self.queries, self.archive)
-        return query_columns(self.query_labels, self.archive_labels, self.top.indices[direction], exclude)
+        return query_columns(self.query_labels, self.archive_labels, self.top[direction], exclude)
 
 
 def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
@@ -57,8 +60,8 @@ def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
     _check_alike(one, other)
     return {
         direction: paired_differences(one.columns(direction), other.columns(direction))
-        for direction in one.top.indices
-        if direction in other.top.indices
+        for direction in one.top
+        if direction in other.top
     }
 
 
@@ -73,7 +76,7 @@ def against_text(first: Path, second: Path) -> str:
         table_line("", {name: name for name in NAMES}),
     ]
     for direction, differences in found.items():
-        lines += _rows(DIRECTION_WORDS[direction], differences)
+        lines += _rows(DIRECTIONS[direction].title, differences)
     return "\n".join(lines)
 
 
@@ -89,15 +92,19 @@ def _rows(title: str, differences: Mapping[str, Difference]) -> list[str]:
 
 def _read(path: Path) -> _Run:
     folder = RunFolder(path.parent)
-    top = read_top(path, HEADLINE_RANK)
+    results = read_results(path)
+    if results.original_only:
+        raise ResultsError(f"{path}: written by the original scripts, query by query unknown; give a run of ours")
+    top = {name: read_neighbours(path, name, HEADLINE_RANK).indices for name in results.directions}
     for side, features in (("query", folder.query), ("archive", folder.archive)):
-        check_measured_with(features, side, top.attributes, path)
+        check_measured_with(features, side, results.attributes, path)
     run = _Run(
         path, read_names(folder.query), read_names(folder.archive),
-        read_labels(folder.query), read_labels(folder.archive), top,
+        read_labels(folder.query), read_labels(folder.archive),
+        results.attributes, top,
     )  # fmt: skip
-    rows = {len(indices) for indices in top.indices.values()}
-    if rows != {len(run.queries)} or int(top.attributes["archive_size"]) != len(run.archive):
+    rows = {len(indices) for indices in top.values()}
+    if rows != {len(run.queries)} or int(results.attributes["archive_size"]) != len(run.archive):
         raise ResultsError(f"{path}: was not computed from the features beside it; run project/retrieval.py again")
     return run
 
@@ -115,7 +122,7 @@ def _check_alike(one: _Run, other: _Run) -> None:
     labels = ((one.query_labels, other.query_labels), (one.archive_labels, other.archive_labels))
     if any(left.shape != right.shape or (left != right).any() for left, right in labels):
         raise ResultsError(f"{one.path} and {other.path}: the same patches have different labels; {cure}")
-    depths = [next(iter(run.top.indices.values())).shape[1] for run in (one, other)]
+    depths = [next(iter(run.top.values())).shape[1] for run in (one, other)]
     if depths[0] != depths[1]:
         raise ResultsError(
             f"{one.path} and {other.path}: figures at rank 10 would be those at {depths[0]} and {depths[1]}; "

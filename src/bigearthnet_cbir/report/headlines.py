@@ -7,19 +7,11 @@ from typing import Final
 
 import numpy as np
 
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
-from bigearthnet_cbir.storage.results import DirectionResults, RunResults
+from bigearthnet_cbir.results import DirectionResult, RunResults
 from bigearthnet_cbir.types import DoubleArray
 
-DIRECTION_WORDS: Final = {
-    "fused": "fused -> fused",
-    "s1_s1": "S1 -> S1",
-    "s2_s2": "S2 -> S2",
-    "s1_s2": "S1 -> S2",
-    "s2_s1": "S2 -> S1",
-    "s1_fused": "S1 -> fused",
-    "s2_fused": "S2 -> fused",
-}
 NAMES: Final = tuple(name for name, _, _ in HEADLINES)
 _FIRST, _WIDTH = 19, 9
 """Characters of the first column and of the others, each of which has a space before it; a line has 79."""
@@ -31,7 +23,7 @@ def table_line(first: str, cells: Mapping[str, str]) -> str:
 
 
 def headline_table(
-    shown: Mapping[str, DirectionResults], baselines: Mapping[str, RunResults], title: str = ""
+    shown: Mapping[str, DirectionResult], baselines: Mapping[str, RunResults], title: str = ""
 ) -> str:
     """Return a few lines per direction, then the chance level, which is the same for all, and notes.
 
@@ -42,7 +34,7 @@ def headline_table(
     """
     lines = [table_line(title, {name: name for name in NAMES})]
     for direction, found in shown.items():
-        lines.append(table_line(DIRECTION_WORDS[direction], _figures(found.curves)))
+        lines.append(table_line(DIRECTIONS[direction].title, _figures(found.curves)))
         rows = _rows_below(found)
         rows += [
             (name, _figures(other.directions[direction].curves))
@@ -60,28 +52,27 @@ def _figures(curves: Mapping[str, DoubleArray]) -> dict[str, str]:
     return {name: f"{value:.3f}" for name, value in headline(curves).items()}
 
 
-def _rows_below(found: DirectionResults) -> list[tuple[str, dict[str, str]]]:
-    told = found.statistics
+def _rows_below(found: DirectionResult) -> list[tuple[str, dict[str, str]]]:
     rows = []
-    if told.intervals:
-        rows.append(("95 %", {name: _interval(ends) for name, ends in told.intervals.items()}))
-    if told.tie_aware is not None:
-        rows.append(("tie-aware", _figures(told.tie_aware.curves)))
-    if told.exclude_within is not None:
-        rows.append(("no neighbours", _figures(told.exclude_within.curves)))
+    if found.intervals:
+        rows.append(("95 %", {name: _interval(ends) for name, ends in found.intervals.items()}))
+    if found.tie_aware is not None:
+        rows.append(("tie-aware", _figures(found.tie_aware.curves)))
+    if found.exclude_within is not None:
+        rows.append(("no neighbours", _figures(found.exclude_within.curves)))
     return rows
 
 
-def _interval(ends: DoubleArray) -> str:
+def _interval(ends: tuple[float, float]) -> str:
     """Return both ends in four characters each, .250-.750: with "1.000" the columns of a table would touch."""
     if np.isnan(ends).any():
         return "-"
     return "-".join(f"{end:.3f}".removeprefix("0")[:4] for end in ends)
 
 
-def _notes(shown: Mapping[str, DirectionResults]) -> list[str]:
+def _notes(shown: Mapping[str, DirectionResult]) -> list[str]:
     notes = []
-    ties = [found.statistics.tie_aware.numbers for found in shown.values() if found.statistics.tie_aware is not None]
+    ties = [found.tie_aware.numbers for found in shown.values() if found.tie_aware is not None]
     if ties:
         means = [told["mean_group"] for told in ties]
         largest, cut = max(told["largest_group"] for told in ties), sum(told["cut_queries"] for told in ties)
@@ -91,7 +82,7 @@ def _notes(shown: Mapping[str, DirectionResults]) -> list[str]:
         )
         if cut:
             notes.append(f"           {cut:,.0f} times that group goes on beyond the list: raise top_k")
-    within = next((found.statistics.exclude_within for found in shown.values()), None)
+    within = next((found.exclude_within for found in shown.values()), None)
     if within is not None:
         told = within.numbers
         notes += [

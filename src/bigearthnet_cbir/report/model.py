@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.report.words import source_word
-from bigearthnet_cbir.storage.report_data import DirectionData, ReportData
+from bigearthnet_cbir.results import DirectionResult, RunResults
 from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import DoubleArray
 
@@ -27,7 +27,7 @@ class Source:
     """
 
     name: str
-    data: ReportData
+    data: RunResults
     training: dict[str, Scalar] = field(default_factory=dict)
     is_run: bool = True
 
@@ -125,7 +125,7 @@ class Line:
     values: DoubleArray
 
 
-def measured(study: Study, direction: str) -> list[tuple[Source, DirectionData]]:
+def measured(study: Study, direction: str) -> list[tuple[Source, DirectionResult]]:
     """Return the sources that were measured in a direction, with what was found."""
     return [
         (source, source.data.directions[direction])
@@ -149,11 +149,11 @@ def lines(study: Study, direction: str, curve: str) -> list[Line]:
     """Return one curve of a direction: every source, then chance."""
     drawn = styles(study)
     found = [
-        Line(source_word(source.name), drawn[source.name], data.results.curves[curve])
+        Line(source_word(source.name), drawn[source.name], data.curves[curve])
         for source, data in measured(study, direction)
-        if curve in data.results.curves
+        if curve in data.curves
     ]
     for _, data in measured(study, direction):
-        if curve in data.results.chance:
-            return [*found, Line("chance", "chance", data.results.chance[curve])]
+        if curve in data.chance:
+            return [*found, Line("chance", "chance", data.chance[curve])]
     return found

@@ -10,7 +10,7 @@ from bigearthnet_cbir.report.formats import number, span
 from bigearthnet_cbir.report.html import Html, element, joined, svg_element
 from bigearthnet_cbir.report.model import Source, Study, measured, styles
 from bigearthnet_cbir.report.words import direction_words, source_word
-from bigearthnet_cbir.storage.report_data import DirectionData
+from bigearthnet_cbir.results import DirectionResult
 
 SHOWN = "F1@10"
 _SAME = ("query_split", "archive_split", "queries", "archive_size", "protocol", "convention")
@@ -49,7 +49,7 @@ def _verdict(study: Study) -> Html | None:
     """Return what the first direction reached, beside chance, in one sentence."""
     direction = study.directions[0]
     data = measured(study, direction)[0][1]
-    own, chance = headline(data.results.curves).get(SHOWN), headline(data.results.chance).get(SHOWN)
+    own, chance = headline(data.curves).get(SHOWN), headline(data.chance).get(SHOWN)
     if own is None or chance is None or study.is_comparison:
         return None
     return joined(
@@ -108,14 +108,14 @@ def overview(study: Study) -> Html:
 
 
 def _overview_row(study: Study, direction: str) -> Html | None:
-    found = [(source, data) for source, data in measured(study, direction) if SHOWN in headline(data.results.curves)]
+    found = [(source, data) for source, data in measured(study, direction) if SHOWN in headline(data.curves)]
     if not found:
         return None
     words = direction_words(direction)
-    values = [(source, headline(data.results.curves)[SHOWN]) for source, data in found]
+    values = [(source, headline(data.curves)[SHOWN]) for source, data in found]
     drawn = styles(study)
     others = [(drawn[source.name], value) for source, value in values[1:]]
-    chance = next((headline(data.results.chance).get(SHOWN) for _, data in found if data.results.chance), None)
+    chance = next((headline(data.chance).get(SHOWN) for _, data in found if data.chance), None)
     if chance is not None:
         others.append(("chance", chance))
     track = dot_track(values[0][1], found[0][1].intervals.get(SHOWN), others)
@@ -125,7 +125,7 @@ def _overview_row(study: Study, direction: str) -> Html | None:
     )  # fmt: skip
 
 
-def _values(study: Study, values: list[tuple[Source, float]], first: DirectionData) -> Html:
+def _values(study: Study, values: list[tuple[Source, float]], first: DirectionResult) -> Html:
     if study.is_comparison:
         drawn = styles(study)
         own = [element("b", number(value), class_=drawn[source.name]) for source, value in values if source.is_run]
@@ -137,7 +137,7 @@ def _values(study: Study, values: list[tuple[Source, float]], first: DirectionDa
 
 def _key(study: Study) -> Html:
     drawn = styles(study)
-    has_chance = any(data.results.chance for source in study.runs for data in source.data.directions.values())
+    has_chance = any(data.chance for source in study.runs for data in source.data.directions.values())
     entries = [("dot", study.sources[0].name)]
     entries += [(f"mark {drawn[source.name]}", source_word(source.name)) for source in study.sources[1:]]
     items = [

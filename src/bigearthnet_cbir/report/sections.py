@@ -118,7 +118,7 @@ def curves_section(study: Study) -> Html:
 def _longest(study: Study) -> int:
     return max(
         (len(curve) for run in study.runs for data in run.data.directions.values()
-         for curve in data.results.curves.values()), default=1,
+         for curve in data.curves.values()), default=1,
     )  # fmt: skip
 
 
@@ -175,13 +175,13 @@ def breakdown_section(study: Study) -> Html:
 def _variant_notes(study: Study, direction: str) -> Html | None:
     data = measured(study, direction)[0][1]
     notes = []
-    if data.tie_aware is not None and "mean_group" in data.tie_aware.notes:
-        sizes = data.tie_aware.notes
+    if data.tie_aware is not None and "mean_group" in data.tie_aware.numbers:
+        sizes = data.tie_aware.numbers
         notes.append(f"Equal distances: groups of {sizes['mean_group']:.1f} results on average, "
                      f"{sizes.get('largest_group', math.nan):,.0f} at most; tie-aware figures are the mean over "
                      "all orders within them.")  # fmt: skip
-    if data.exclude_within is not None and "radius" in data.exclude_within.notes:
-        told = data.exclude_within.notes
+    if data.exclude_within is not None and "radius" in data.exclude_within.numbers:
+        told = data.exclude_within.numbers
         notes.append(f"Neighbours dropped: archive patches at most {told['radius']:.0f} columns and rows from the "
                      "query in its tile, and those of its acquisitions; "
                      f"{told.get('dropped_mean', math.nan):,.1f} a query on average. "

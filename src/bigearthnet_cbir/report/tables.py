@@ -10,7 +10,7 @@ from typing import TypeAlias
 from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
 from bigearthnet_cbir.report.model import Study, measured
 from bigearthnet_cbir.report.words import source_word
-from bigearthnet_cbir.storage.report_data import Breakdown, DirectionData
+from bigearthnet_cbir.results import DirectionResult, GroupMetrics
 
 NAMES = tuple(name for name, _, _ in HEADLINES)
 
@@ -67,7 +67,7 @@ def headline_table(study: Study, direction: str, title: str) -> Table:
     """Return the headline figures of a direction: a row per figure, a column per source, then chance."""
     found = measured(study, direction)
     columns = [(source_word(source.name), _figures(data)) for source, data in found]
-    chance = next((data.results.chance for _, data in found if data.results.chance), None)
+    chance = next((data.chance for _, data in found if data.chance), None)
     if chance is not None:
         columns.append(("chance", {name: Figure(value) for name, value in headline(chance).items()}))
     rows: tuple[tuple[Cell, ...], ...] = tuple(
@@ -79,9 +79,9 @@ def headline_table(study: Study, direction: str, title: str) -> Table:
     return Table(f"headline_{direction}", title, ("", *(name for name, _ in columns)), rows, best)
 
 
-def _figures(data: DirectionData) -> dict[str, Figure]:
+def _figures(data: DirectionResult) -> dict[str, Figure]:
     nothing = (math.nan, math.nan)
-    values = headline(data.results.curves)
+    values = headline(data.curves)
     return {name: Figure(value, *data.intervals.get(name, nothing)) for name, value in values.items()}
 
 
@@ -114,13 +114,13 @@ def label_count_table(study: Study, direction: str, title: str) -> Table | None:
 
 
 def _breakdown_table(
-    name: str, title: str, group: str, parts: Mapping[str, Breakdown], class_names: tuple[str, ...] | None
+    name: str, title: str, group: str, parts: Mapping[str, GroupMetrics], class_names: tuple[str, ...] | None
 ) -> Table | None:
     if not parts:
         return None
     first = next(iter(parts.values()))
     # A comparison has room for one figure: the first headline that all runs carry.
-    figures = [key for key in NAMES if all(key in part.figures for part in parts.values())]
+    figures = [key for key in NAMES if all(key in part.values for part in parts.values())]
     figures = figures[:1] if len(parts) > 1 else figures
     header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in figures))
     rows: list[tuple[Cell, ...]] = []
@@ -131,9 +131,9 @@ def _breakdown_table(
     return Table(name, title, header, tuple(rows))
 
 
-def _at(part: Breakdown, figure: str, key: int) -> Figure:
+def _at(part: GroupMetrics, figure: str, key: int) -> Figure:
     for position in (part.keys == key).nonzero()[0]:
-        value, lower, upper = part.figures[figure][position]
+        value, lower, upper = part.values[figure][position]
         return Figure(float(value), float(lower), float(upper))
     return Figure(math.nan)
 
@@ -143,7 +143,7 @@ def variant_table(study: Study, direction: str, title: str) -> Table | None:
     found = [data for source, data in measured(study, direction) if source.is_run]
     if len(found) != 1:
         return None
-    columns = [("as searched", found[0].results.curves)]
+    columns = [("as searched", found[0].curves)]
     if found[0].tie_aware is not None:
         columns.append(("tie-aware", found[0].tie_aware.curves))
     if found[0].exclude_within is not None:

@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.report.headlines import DIRECTION_WORDS, headline_table
-from bigearthnet_cbir.storage.results import DirectionResults, RunResults
+from bigearthnet_cbir.directions import DIRECTIONS
+from bigearthnet_cbir.report.headlines import headline_table
+from bigearthnet_cbir.results import DirectionResult, RunResults
 
 MAP_RANKS: Final = (8, 16, 32, 64, 128, 1000)
 DEFAULT_KEYS: Final = ("precision", "recall")
@@ -51,13 +52,13 @@ def run_text(
     for name in list(shown) if directions else list(shown)[:1]:
         found = shown[name]
         others = {label: other.directions[name] for label, other in baselines.items() if name in other.directions}
-        parts.append(_direction_text(DIRECTION_WORDS[name], found, others, keys, top))
+        parts.append(_direction_text(DIRECTIONS[name].title, found, others, keys, top))
     parts.append(headline_table(shown, baselines))
     return "\n\n".join(parts)
 
 
 def _direction_text(
-    title: str, found: DirectionResults, others: Mapping[str, DirectionResults], keys: Sequence[str], top: int
+    title: str, found: DirectionResult, others: Mapping[str, DirectionResult], keys: Sequence[str], top: int
 ) -> str:
     lines = [title]
     length = min(top, max((len(found.curves[key]) for key in keys if key in found.curves), default=0))
@@ -75,7 +76,7 @@ def _direction_text(
 
 
 def _curve_rows(
-    label: str, key: str, ranks: list[int], found: DirectionResults, others: Mapping[str, DirectionResults]
+    label: str, key: str, ranks: list[int], found: DirectionResult, others: Mapping[str, DirectionResult]
 ) -> list[str]:
     sources = [(label, found.curves), ("  chance", found.chance)]
     sources += [(f"  {name}", other.curves) for name, other in others.items()]

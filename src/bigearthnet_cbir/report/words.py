@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
-class Direction(NamedTuple):
+class DirectionText(NamedTuple):
     """How a direction is shown.
 
     Attributes:
@@ -21,24 +21,24 @@ class Direction(NamedTuple):
     result_sensors: tuple[str, ...]
 
 
-KNOWN_DIRECTIONS: Final[dict[str, Direction]] = {
-    "fused": Direction(
+_KNOWN: Final[dict[str, DirectionText]] = {
+    "fused": DirectionText(
         "Fused → fused", "Both sensors ask, both answer.", ("s1", "s2"), ("s2",)
     ),
-    "s1_s1": Direction("S1 → S1", "Radar asks, radar answers.", ("s1",), ("s1",)),
-    "s2_s2": Direction("S2 → S2", "Optical asks, optical answers.", ("s2",), ("s2",)),
-    "s1_s2": Direction("S1 → S2", "Radar asks, optical answers.", ("s1",), ("s2",)),
-    "s2_s1": Direction("S2 → S1", "Optical asks, radar answers.", ("s2",), ("s1",)),
-    "s1_fused": Direction("S1 → fused", "Radar alone asks, both answer.", ("s1",), ("s2",)),
-    "s2_fused": Direction("S2 → fused", "Optical alone asks, both answer.", ("s2",), ("s2",)),
+    "s1_s1": DirectionText("S1 → S1", "Radar asks, radar answers.", ("s1",), ("s1",)),
+    "s2_s2": DirectionText("S2 → S2", "Optical asks, optical answers.", ("s2",), ("s2",)),
+    "s1_s2": DirectionText("S1 → S2", "Radar asks, optical answers.", ("s1",), ("s2",)),
+    "s2_s1": DirectionText("S2 → S1", "Optical asks, radar answers.", ("s2",), ("s1",)),
+    "s1_fused": DirectionText("S1 → fused", "Radar alone asks, both answer.", ("s1",), ("s2",)),
+    "s2_fused": DirectionText("S2 → fused", "Optical alone asks, both answer.", ("s2",), ("s2",)),
 }
 
 SENSORS: Final = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
 
 
-def direction_words(name: str) -> Direction:
+def direction_words(name: str) -> DirectionText:
     """Return how a direction is shown, also one that this version does not know."""
-    return KNOWN_DIRECTIONS.get(name) or Direction(name, f"Direction {name}.", ("s2",), ("s2",))
+    return _KNOWN.get(name) or DirectionText(name, f"Direction {name}.", ("s2",), ("s2",))
 
 
 class Curve(NamedTuple):

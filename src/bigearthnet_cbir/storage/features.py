@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 FUSED, S1, S2 = "feature", "feature_s1", "feature_s2"
 FEATURES = (FUSED, S1, S2)
 NAMES: Final = "patch_name"
+DATASETS: Final = {"fused": FUSED, "s1": S1, "s2": S2}
+"""Dataset of the features that a direction names."""
 
 
 CONTENT: Final = "content_sha256"

@@ -1,42 +1,30 @@
-"""retrieval.h5: neighbours and metric curves per direction, with all that was computed from them."""
+"""retrieval.h5: neighbours and metrics per direction, written in one step and read as results.RunResults."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.provenance import stamp
+from bigearthnet_cbir.results import CurveVariant, DirectionResult, GroupMetrics, RunResults
 from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
-from bigearthnet_cbir.storage.statistics import DirectionStatistics, read_statistics, write_statistics
-from bigearthnet_cbir.types import IntArray, Neighbours
+from bigearthnet_cbir.types import DoubleArray, Neighbours
 
-DIRECTIONS: Final = ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused")
-"""Query sensor, then archive sensor; fused compares the fused vectors (the original scripts' only direction)."""
-
-ORIGINAL: Final = "original_convention"
-CHANCE: Final = "chance"
-_CHUNK_ROWS = 256
-_COPIED_ROWS = 4096
-
-Curves = Mapping[str, npt.NDArray[np.float64]]
+_CHUNK_ROWS: Final = 256
+_COPIED_ROWS: Final = 4096
+_NOT_METRICS: Final = ("labels", "queries", "confusion")
 
 
-class StoredDirection(NamedTuple):
-    """One direction of a results file: its neighbours and all that was computed from them."""
-
-    neighbours: Neighbours
-    results: DirectionResults
-
-
-def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping[str, StoredDirection]) -> None:
+def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping[str, DirectionResult]) -> None:
     """Write retrieval.h5, in one step.
 
     The datasets of the fused direction are linked at the root too, where older scripts look for them.
@@ -44,25 +32,38 @@ def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping
     Args:
         path: the file.
         attributes: what it is stamped with, beside the software's versions.
-        directions: by name; neighbours may be memory maps, they are copied row block by row block.
+        directions: by name; their neighbours may be memory maps, they are copied block by block.
 
     Raises:
         OSError: it cannot be written; an earlier file stays as it was.
     """
     with create_hdf5(path) as file:
         file.hdf5.attrs.update({**stamp(), **attributes})
-        for name, (neighbours, results) in directions.items():
-            group = file.hdf5.create_group(name)
-            for dataset, values in (("retrieval_result", neighbours.indices), ("distance", neighbours.distances)):
-                _copy_rows(file, group, dataset, values)
-            _write_curves(group, results.curves)
-            _write_curves(group.create_group(ORIGINAL), results.original)
-            _write_curves(group.create_group(CHANCE), results.chance)
-            write_statistics(group, results.statistics)
+        for name, result in directions.items():
+            _write_direction(file, file.hdf5.create_group(name), result)
             file.check()
         for name, item in file.hdf5.get("fused", {}).items():
             if isinstance(item, h5py.Dataset):
                 file.hdf5[name] = h5py.SoftLink(f"/fused/{name}")
+
+
+def _write_direction(file: NewFile, group: h5py.Group, result: DirectionResult) -> None:
+    if result.neighbours is not None:
+        _copy_rows(file, group, "retrieval_result", result.neighbours.indices)
+        _copy_rows(file, group, "distance", result.neighbours.distances)
+    _write_arrays(group, result.curves)
+    _write_arrays(group.create_group("original_convention"), result.original)
+    _write_arrays(group.create_group("chance"), result.chance)
+    _write_arrays(group.create_group("intervals"), result.intervals)
+    if result.per_class is not None:
+        _write_groups(group.create_group("per_class"), result.per_class, "confusion", result.confusion)
+    if result.per_label_count is not None:
+        _write_groups(group.create_group("per_label_count"), result.per_label_count, "labels", None)
+    for name, variant in (("tie_aware", result.tie_aware), ("exclude_within", result.exclude_within)):
+        if variant is not None:
+            place = group.create_group(name)
+            _write_arrays(place, variant.curves)
+            place.attrs.update(variant.numbers)
 
 
 def _copy_rows(file: NewFile, group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
@@ -73,10 +74,19 @@ def _copy_rows(file: NewFile, group: h5py.Group, name: str, values: npt.NDArray[
         file.check()
 
 
-def _write_curves(group: h5py.Group, curves: Curves) -> None:
-    """Write (k,) float64 curves into a group."""
-    for name, values in curves.items():
-        group.create_dataset(name, data=np.asarray(values, dtype=np.float64))
+def _write_arrays(group: h5py.Group, arrays: Mapping[str, npt.ArrayLike]) -> None:
+    for name, values in arrays.items():
+        group.create_dataset(name, data=np.asarray(values, np.float64))
+
+
+def _write_groups(group: h5py.Group, metrics: GroupMetrics, beside: str, matrix: DoubleArray | None) -> None:
+    """Write the queries and values of groups; classes are told by their position, numbers of labels by `labels`."""
+    group["queries"] = metrics.queries.astype(np.int64)
+    if beside == "labels":
+        group["labels"] = metrics.keys.astype(np.int64)
+    elif matrix is not None:
+        group[beside] = np.asarray(matrix, np.float64)
+    _write_arrays(group, metrics.values)
 
 
 @contextmanager
@@ -98,88 +108,99 @@ def open_results(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def read_curves(group: h5py.Group) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the one-dimensional curves directly inside a group."""
-    return {
-        name: np.asarray(item[:], dtype=np.float64)
-        for name, item in group.items()
-        if isinstance(item, h5py.Dataset) and item.ndim == 1
-    }
-
-
-@dataclass(frozen=True)
-class DirectionResults:
-    """Curves of one direction; `chance` and `statistics` are empty in files of the original scripts."""
-
-    curves: dict[str, npt.NDArray[np.float64]]
-    chance: dict[str, npt.NDArray[np.float64]]
-    original: dict[str, npt.NDArray[np.float64]]
-    statistics: DirectionStatistics = field(default_factory=DirectionStatistics)
-
-
-@dataclass(frozen=True)
-class RunResults:
-    """What a retrieval.h5 says, without the neighbours.
-
-    Attributes:
-        attributes: of the file: splits, sizes, distance, checkpoint, versions.
-        directions: by name; a file of the original scripts has "fused" alone.
-        original_only: whether the file was written by the original scripts, in their convention.
-    """
-
-    attributes: dict[str, Any]
-    directions: dict[str, DirectionResults]
-    original_only: bool
-
-
 def read_results(path: Path) -> RunResults:
-    """Read all curves of a retrieval.h5, ours or the original scripts'.
+    """Read all that a retrieval.h5 says but the neighbours; ours, or the original scripts'.
 
     Raises:
         ResultsError: it is missing, broken, or no results file.
     """
     with open_results(path) as file:
-        attributes = dict(file.attrs)
+        attributes = {name: _plain(value) for name, value in file.attrs.items()}
+        configuration = _configuration(attributes.pop("configuration", None))
         if "fused" not in file:
-            curves = read_curves(file)
-            return RunResults(attributes, {"fused": DirectionResults(curves, {}, curves)}, original_only=True)
-        directions = {
-            name: DirectionResults(
-                read_curves(file[name]),
-                _read_group(file[name], CHANCE),
-                _read_group(file[name], ORIGINAL),
-                read_statistics(file[name]),
-            )
-            for name in DIRECTIONS
-            if name in file
-        }
-    return RunResults(attributes, directions, original_only=False)
+            curves = _read_curves(file)
+            only = DirectionResult(curves, original=curves, depth=_depth(file))
+            return RunResults(attributes, configuration, {"fused": only}, original_only=True)
+        names = [name for name in DIRECTIONS if name in file]
+        names += [name for name, item in file.items() if name not in DIRECTIONS and _is_direction(item)]
+        return RunResults(attributes, configuration, {name: _read_direction(file[name]) for name in names})
 
 
-class Top(NamedTuple):
-    """The nearest few of every query.
-
-    Attributes:
-        attributes: of the file.
-        indices: direction -> (Q, min(rank, k)) int32 archive positions.
-    """
-
-    attributes: dict[str, Any]
-    indices: dict[str, IntArray]
-
-
-def read_top(path: Path, rank: int) -> Top:
-    """Read the `rank` nearest of every query from a retrieval.h5 of ours.
+def read_neighbours(path: Path, direction: str, top: int) -> Neighbours:
+    """Return the first `top` neighbours of every query of a direction.
 
     Raises:
-        ResultsError: it is missing, broken, or of the original scripts, which say nothing of the archive.
+        ResultsError: the file is missing or broken.
     """
     with open_results(path) as file:
-        if "fused" not in file:
-            raise ResultsError(f"{path}: written by the original scripts, query by query unknown; give a run of ours")
-        indices = {name: file[name]["retrieval_result"][:, :rank] for name in DIRECTIONS if name in file}
-        return Top(dict(file.attrs), indices)
+        group = file.get(direction, file)
+        return Neighbours(group["retrieval_result"][:, :top], group["distance"][:, :top])
 
 
-def _read_group(group: h5py.Group, name: str) -> dict[str, npt.NDArray[np.float64]]:
-    return read_curves(group[name]) if name in group else {}
+def _is_direction(item: Any) -> bool:
+    return isinstance(item, h5py.Group) and "precision" in item
+
+
+def _read_direction(group: h5py.Group) -> DirectionResult:
+    per_class = group.get("per_class")
+    confusion = per_class.get("confusion") if per_class is not None else None
+    return DirectionResult(
+        curves=_read_curves(group),
+        chance=_read_curves(group.get("chance", {})),
+        original=_read_curves(group.get("original_convention", {})),
+        intervals={name: (float(item[0]), float(item[1])) for name, item in group.get("intervals", {}).items()},
+        per_class=_read_groups(per_class),
+        per_label_count=_read_groups(group.get("per_label_count")),
+        confusion=None if confusion is None else np.asarray(confusion[:], np.float64),
+        tie_aware=_read_variant(group.get("tie_aware")),
+        exclude_within=_read_variant(group.get("exclude_within")),
+        depth=_depth(group),
+    )
+
+
+def _depth(group: h5py.Group) -> int:
+    return int(group["retrieval_result"].shape[1]) if {"retrieval_result", "distance"} <= set(group) else 0
+
+
+def _read_curves(group: Any) -> dict[str, DoubleArray]:
+    """Return the one-dimensional curves directly inside a group."""
+    return {
+        name: np.asarray(item[:], np.float64)
+        for name, item in group.items()
+        if isinstance(item, h5py.Dataset) and item.ndim == 1
+    }
+
+
+def _read_groups(group: h5py.Group | None) -> GroupMetrics | None:
+    if group is None or "queries" not in group:
+        return None
+    queries = np.asarray(group["queries"][:], np.int64)
+    keys = np.asarray(group["labels"][:], np.int64) if "labels" in group else np.arange(len(queries))
+    values = {
+        name: np.asarray(item[:], np.float64)
+        for name, item in group.items()
+        if name not in _NOT_METRICS and isinstance(item, h5py.Dataset) and item.shape == (len(queries), 3)
+    }
+    return GroupMetrics(keys, queries, values)
+
+
+def _read_variant(group: h5py.Group | None) -> CurveVariant | None:
+    if group is None:
+        return None
+    numbers = {name: value.item() for name, value in group.attrs.items() if isinstance(value, np.number)}
+    return CurveVariant(_read_curves(group), numbers)
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as what Python prints simply: numbers, text, lists."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _configuration(text: Any) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

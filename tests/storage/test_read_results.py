@@ -8,7 +8,7 @@ import pytest
 from tests.report.samples import DIRECTIONS, write_run
 
 from bigearthnet_cbir.data.labels import CLASSES
-from bigearthnet_cbir.storage.report_data import class_names, read_neighbours, read_report_data
+from bigearthnet_cbir.storage.results import read_neighbours, read_results
 from bigearthnet_cbir.storage.training_log import Scalar, read_training_log
 
 
@@ -19,31 +19,31 @@ def test_statistics_are_read_where_they_are(tmp_path: Path) -> None:
         tied = file["fused"].create_group("tie_aware")
         tied["average_precision"] = np.full(60, 0.25)
         tied.attrs.update(mean_group=2.5, largest_group=9)
-    data = read_report_data(path)
+    data = read_results(path)
     assert tuple(data.directions) == (*DIRECTIONS, "s1_fused")
     fused, other = data.directions["fused"], data.directions["s1_fused"]
     assert other.tie_aware is None
     assert fused.tie_aware is not None
-    assert fused.tie_aware.notes == {"mean_group": 2.5, "largest_group": 9.0}
+    assert fused.tie_aware.numbers == {"mean_group": 2.5, "largest_group": 9.0}
     assert fused.tie_aware.curves["average_precision"].tolist() == [0.25] * 60
     lower, upper = fused.intervals["F1@5"]
-    assert lower < fused.results.curves["f1score"][4] < upper
+    assert lower < fused.curves["f1score"][4] < upper
     assert fused.per_class is not None
-    assert set(fused.per_class.figures) == {"F1@10", "mAP@10", "NDCG@10"}
+    assert set(fused.per_class.values) == {"F1@10", "mAP@10", "NDCG@10"}
     assert fused.per_class.keys.tolist() == list(range(19))
     assert fused.per_label_count is not None
     assert fused.per_label_count.keys.tolist() == [1, 2, 3, 4]
     assert fused.confusion is not None
     assert fused.confusion.shape == (19, 19)
     assert data.configuration["seed"] == 0
-    assert class_names(data, ()) == CLASSES
+    assert data.class_names(()) == CLASSES
 
 
 def test_a_file_without_statistics_has_none(tmp_path: Path) -> None:
-    data = read_report_data(write_run(tmp_path, statistics=False) / "retrieval.h5").directions["s1_s2"]
+    data = read_results(write_run(tmp_path, statistics=False) / "retrieval.h5").directions["s1_s2"]
     assert data.intervals == {}
     assert (data.per_class, data.per_label_count, data.confusion, data.exclude_within) == (None, None, None, None)
-    assert data.has_neighbours
+    assert data.depth == 60
 
 
 def test_neighbours_are_cut_to_the_first(tmp_path: Path) -> None:
@@ -74,4 +74,4 @@ def test_a_broken_configuration_is_left_out(tmp_path: Path, configuration: str) 
     path = write_run(tmp_path) / "retrieval.h5"
     with h5py.File(path, "r+") as file:
         file.attrs["configuration"] = configuration
-    assert read_report_data(path).configuration == {}
+    assert read_results(path).configuration == {}

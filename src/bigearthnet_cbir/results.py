@@ -1,0 +1,96 @@
+"""What an evaluation says: one set of values for computing, storing, printing and reporting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.types import DoubleArray, Neighbours
+
+Curves: TypeAlias = Mapping[str, DoubleArray]
+"""Metric name -> (k,) float64, its mean over the queries at every rank."""
+
+
+@dataclass(frozen=True)
+class GroupMetrics:
+    """Headline metrics of G groups of queries: classes, or numbers of labels.
+
+    Attributes:
+        keys: (G,) int64 what a group is: a class's column, or a number of labels.
+        queries: (G,) int64 queries in each.
+        values: metric -> (G, 3) value, lower and upper end of the 95 % interval; NaN for a group without queries.
+    """
+
+    keys: npt.NDArray[np.int64]
+    queries: npt.NDArray[np.int64]
+    values: dict[str, DoubleArray]
+
+
+@dataclass(frozen=True)
+class CurveVariant:
+    """Curves of the same search under another rule.
+
+    Attributes:
+        curves: metric -> (k,) float64.
+        numbers: of the rule: mean_group, largest_group and cut_queries for ties; radius, dropped_mean,
+            dropped_queries and queries_left_out for the spatial exclusion.
+    """
+
+    curves: Curves
+    numbers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class DirectionResult:
+    """All that is known of one direction; parts that a file does not hold are empty or None.
+
+    Attributes:
+        curves: of the standard definitions (docs/metrics.md).
+        chance: expected curves under a random ranking.
+        original: curves in the original scripts' convention.
+        intervals: headline metric -> lower and upper end of its 95 % interval.
+        per_class, per_label_count: metrics of groups of queries.
+        confusion: (C, C) row: class of the query, column: share of its top 10 that holds the class.
+        tie_aware: expected curves over the orders of equal distances (Hamming).
+        exclude_within: curves without the query's spatial neighbours.
+        neighbours: (Q, k) each; None where only their depth was read.
+        depth: k of the neighbours that the file holds, 0 where it holds none.
+    """
+
+    curves: Curves
+    chance: Curves = field(default_factory=dict)
+    original: Curves = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    per_class: GroupMetrics | None = None
+    per_label_count: GroupMetrics | None = None
+    confusion: DoubleArray | None = None
+    tie_aware: CurveVariant | None = None
+    exclude_within: CurveVariant | None = None
+    neighbours: Neighbours | None = None
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """A retrieval.h5.
+
+    Attributes:
+        attributes: of the file, as plain Python values: splits, sizes, distance, checkpoint, versions.
+        configuration: of the run; empty where the file has none.
+        directions: by name, in the order of directions.DIRECTIONS.
+        original_only: whether the original scripts wrote it, in their convention.
+    """
+
+    attributes: dict[str, Any]
+    configuration: dict[str, Any]
+    directions: dict[str, DirectionResult]
+    original_only: bool = False
+
+    def class_names(self, fallback: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the label columns that the file was written with."""
+        names = self.attributes.get("class_names")
+        return tuple(str(name) for name in names) if isinstance(names, list) and names else tuple(fallback)
