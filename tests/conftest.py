@@ -94,7 +94,7 @@ def archives(
     pairs, read = real_pairs.pairs, true_patches.__getitem__
     original_s1 = _write(root / "original-S1", {p.s1: _original_s1(read(p.s1)) for p in pairs}, with_keys=True)
     original_s2 = _write(root / "original-S2", {p.s2: _original_s2(read(p.s2)) for p in pairs}, with_keys=True)
-    encoder = _write(root / "encoder", {p.s2: _encoder_object(read(p.s1), read(p.s2), real_pairs, p) for p in pairs})
+    encoder = _write(root / "encoder", {p.s2: encoder_record(read(p.s1), read(p.s2), real_pairs, p) for p in pairs})
     rico = _write(root / "rico", {name: save(dict(read(name).bands)) for pair in pairs for name in pair})
     parquet = root / "metadata.parquet"
     write_parquet(parquet, [(p.s2, p.s1, read(p.s2).labels, split) for p, split in zip(pairs, V2_SPLITS, strict=True)])
@@ -151,7 +151,7 @@ def _original_s1(patch: Patch) -> bytes:
     return pickle.dumps((*(patch.bands[band][None] for band in S1_BANDS), multi_hot(patch.labels).astype("f8")))
 
 
-def _encoder_object(s1: Patch, s2: Patch, real: RealPairs, pair: PatchPair) -> bytes:
+def encoder_record(s1: Patch, s2: Patch, real: RealPairs, pair: PatchPair) -> bytes:
     """Pickle objects of classes with the names that bigearthnet_encoder's have, and NumPy 1's module names."""
     names = {"merged": "BigEarthNet_S1_S2_Patch", "s1": "BigEarthNet_S1_Patch", "s2": "BigEarthNet_S2_Patch"}
     classes = {}

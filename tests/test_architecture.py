@@ -33,7 +33,8 @@ HOMES = {
 TORCH_FREE = {
     "errors", "types", "directions", "results", "files", "provenance", "config", "cli", "report", "search",
     "evaluation", "storage",
-    "data/bands", "data/labels", "data/splits", "data/geotiff", "data/records", "data/patch_store",
+    "data/bands", "data/labels", "data/pair_list", "data/splits", "data/geotiff", "data/records",
+    "data/patch_store",
 }  # fmt: skip
 LAZY_TORCH = {"search/gpu"}
 """Modules that import torch inside functions, when a GPU is asked for."""

@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import Archive, RealPairs
+from tests.conftest import Archive, RealPairs, write_parquet
 
 from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM, PairBatch
+from bigearthnet_cbir.data.labels import CLASSES, multi_hot
 from bigearthnet_cbir.data.loaders import ordered_loader, training_loader
-from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.data.splits import read_split
+from bigearthnet_cbir.data.patch_store import PatchStore, PatchWriter
+from bigearthnet_cbir.data.splits import read_split, read_split_labels
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch, PatchPair
@@ -40,6 +41,51 @@ def test_missing_labels_are_an_error_only_where_labels_are_needed(
     assert int(dataset(archives["rico"], real_pairs, require_labels=False)[0].label.sum()) == 0
     with pytest.raises(DataError, match="neither record of this pair has labels"):
         dataset(archives["rico"], real_pairs)[0]
+
+
+@pytest.mark.parametrize("kind", ["ours", "original", "encoder", "rico"])
+def test_labels_of_the_table_win_over_the_records(
+    archives: dict[str, Archive], real_pairs: RealPairs, true_patches: dict[str, Patch], tmp_path: Path, kind: str
+) -> None:
+    """docs/formats.md, Labels: the table that a list names, then the Sentinel-2 record, then the Sentinel-1 record."""
+    if kind == "ours":
+        write_ours(tmp_path / "ours", true_patches)
+    archive = Archive(tmp_path / "ours", tmp_path / "ours") if kind == "ours" else archives[kind]
+    first, *others = real_pairs.pairs
+    corrected = tuple(name for name in CLASSES if name not in true_patches[first.s2].labels)
+    write_parquet(tmp_path / "metadata.parquet", [(first.s2, first.s1, corrected, "train")])
+    table = read_split_labels(f"{tmp_path / 'metadata.parquet'}:train")
+    samples = BigEarthNetMM(
+        real_pairs.pairs, PatchStore(archive.s2, table), PatchStore(archive.s1), require_labels=kind != "rico"
+    )
+    assert np.array_equal(samples[0].label, multi_hot(corrected))
+    for position, pair in enumerate(others, start=1):
+        expected = () if kind == "rico" else true_patches[pair.s2].labels
+        assert np.array_equal(samples[position].label, multi_hot(expected)), "not in the table: the record's"
+
+
+def write_ours(path: Path, patches: dict[str, Patch]) -> None:
+    with PatchWriter(path) as writer:
+        for name, patch in patches.items():
+            writer.write(name, patch)
+
+
+def test_labels_of_the_sentinel_2_record_win_over_its_partners(
+    archives: dict[str, Archive], real_pairs: RealPairs, true_patches: dict[str, Patch], tmp_path: Path
+) -> None:
+    """Two archives of this project, or one of them of another tool, can disagree."""
+    s1_only = {pair.s1: true_patches[pair.s1]._replace(labels=CLASSES[:2]) for pair in real_pairs.pairs}
+    s2_only = {pair.s2: true_patches[pair.s2]._replace(labels=CLASSES[5:7]) for pair in real_pairs.pairs}
+    write_ours(tmp_path / "s1", s1_only)
+    write_ours(tmp_path / "s2", s2_only)
+    for s2, expected in (
+        (tmp_path / "s2", CLASSES[5:7]),
+        (archives["original"].s2, true_patches[real_pairs.pairs[0].s2].labels),
+        (archives["encoder"].s2, true_patches[real_pairs.pairs[0].s2].labels),
+        (archives["rico"].s2, CLASSES[:2]),
+    ):
+        sample = BigEarthNetMM(real_pairs.pairs, PatchStore(s2), PatchStore(tmp_path / "s1"))[0]
+        assert np.array_equal(sample.label, multi_hot(expected)), s2
 
 
 def test_swapped_archives_are_refused_at_once(archives: dict[str, Archive], real_pairs: RealPairs) -> None:

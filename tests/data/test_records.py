@@ -11,10 +11,11 @@ import struct
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
+from tests.conftest import encoder_record
 
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.bands import S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
-from bigearthnet_cbir.data.labels import multi_hot
+from bigearthnet_cbir.data.labels import CLASSES, multi_hot
 from bigearthnet_cbir.errors import DataError
 
 
@@ -258,3 +259,11 @@ def test_other_bytes_are_refused():
 def test_pickled_numbers_are_no_patch():
     with pytest.raises(DataError, match="holds neither"):
         records.decode(pickle.dumps([1, 2, 3]))
+
+
+def test_the_19_classes_of_a_patch_object_win_over_its_43(real_pairs, true_patches):
+    pair = real_pairs.pairs[0]
+    told = true_patches[pair.s2]._replace(labels=CLASSES[14:16])
+    patch, kind = records.decode_with_kind(encoder_record(true_patches[pair.s1], told, real_pairs, pair))
+    assert kind is records.RecordKind.ENCODER
+    assert patch.labels == CLASSES[14:16] != true_patches[pair.s2].labels

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.metadata import read_metadata
 from bigearthnet_cbir.data.splits import (
     check_disjoint,
@@ -44,16 +45,39 @@ def test_line_ends_spaces_and_byte_order_marks_do_not_matter(tmp_path, text):
         (f"{A.s2},{A.s1}\n{B.s2},{B.s1}\n{A.s2},{A.s1}\n", "line 3: .* is already in line 1"),
         (f"{A.s2},{A.s1}\n{B.s2},{A.s1}\n", f"line 2: {A.s1} is already in line 1"),
         (f"{A.s2},{B.s2}\n", "line 1: .* is no Sentinel-1 patch name"),
+        (f"{A.s2},{A.s1}\n{B.s2} x,{B.s1}\n", "line 2: .* is no Sentinel-2 patch name .* no spaces"),
+        (f"{A.s2},{A.s1}\n{B.s2}{'x' * 600},{B.s1}\n", "line 2: .* is no Sentinel-2 patch name"),
+        (f'{A.s2},"{A.s1}\n{B.s2},{B.s1}\n', "line 1: a quote is not closed"),
+        (f'{A.s2},{A.s1}\n{B.s2},"{B.s1}"x\n', "line 2: a quote .* inside a name"),
         ("\n\n", "is empty"),
         ("", "is empty"),
     ],
-    ids=["one column", "three", "header", "swapped", "duplicate", "same S1", "two S2", "blank", "empty"],
+    ids=["one column", "three", "header", "swapped", "duplicate", "same S1", "two S2", "space", "too long",
+         "open quote", "quote inside", "blank", "empty"],
 )
 def test_malformed_lists_are_refused_with_file_and_line(tmp_path, text, message):
     (tmp_path / "train.csv").write_text(text)
     with pytest.raises(DataError, match=rf"train\.csv.*{message}") as caught:
         read_split(tmp_path / "train.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_a_stray_quote_in_a_large_list_is_refused_with_its_line(tmp_path):
+    """The CSV reader would take in every line after it, and refuse a name of 131,073 letters with a traceback."""
+    lines = [f"S2A_MSIL2A_{number},S1A_IW_{number}\n" for number in range(6_000)]
+    lines[2] = 'S2A_MSIL2A_2,"S1A_IW_2\n'
+    (tmp_path / "train.csv").write_text("".join(lines))
+    assert sum(map(len, lines)) > 131_072 + 2_000
+    with pytest.raises(DataError, match=r"train\.csv, line 3: a quote is not closed"):
+        read_split(tmp_path / "train.csv")
+
+
+def test_names_in_quotes_are_read(tmp_path):
+    (tmp_path / "train.csv").write_text(f'"{A.s2}","{A.s1}"\n{B.s2}, "{B.s1}"\n')
+    assert read_split(tmp_path / "train.csv") == [A, B]
+    (tmp_path / "val.csv").write_text(f'"{A.s2}","{A.s1}"\n{B.s2}, "{B.s1}"\nx,y\n')
+    with pytest.raises(DataError, match="line 3"):
+        read_split(tmp_path / "val.csv")
 
 
 def test_missing_or_binary_list_is_refused(tmp_path):
@@ -92,6 +116,36 @@ def test_published_parquet_is_read(samples):
     assert {row.country for row in rows} == {"Austria"}
 
 
+def test_whole_columns_give_what_rows_give(tmp_path):
+    """Pairs and labels of a split are read without a Python object per row; the rows are the oracle."""
+    names = ["Road and rail networks and associated land", "Rice fields", *CLASSES]
+    labels = [[], [CLASSES[3]], [], names[:2], names[1:4], *([name, names[-1]] for name in names)]
+    count = len(labels)
+    columns = {
+        "patch_id": [f"S2A_{number}" for number in range(count)],
+        "s1_name": [f"S1A_{number}" for number in range(count)],
+        "labels": labels,
+        "split": [("train", "validation", "test")[number % 3] for number in range(count)],
+    }
+    tables = (pa.table(columns), pa.table({name: pa.array(values) for name, values in columns.items()}).slice(2, 9))
+    for number, table in enumerate(tables):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(table, path, row_group_size=4)
+        for split in ("train", "val", "test"):
+            rows = [row for row in read_metadata(path) if row.split == split]
+            assert read_split(f"{path}:{split}") == [PatchPair(row.s2, row.s1) for row in rows]
+            assert read_split_labels(f"{path}:{split}") == {row.s2: row.labels for row in rows}
+
+
+def test_columns_of_other_text_types_are_read_row_by_row(archives, real_pairs, tmp_path):
+    table = pq.read_table(archives["rico"].parquet)
+    coded = table.set_column(0, "patch_id", table.column("patch_id").dictionary_encode())
+    pq.write_table(coded, tmp_path / "metadata.parquet")
+    assert read_split(f"{tmp_path}/metadata.parquet:train") == real_pairs.pairs[:3]
+    labels = read_split_labels(f"{tmp_path}/metadata.parquet:train")
+    assert labels == read_split_labels(f"{archives['rico'].parquet}:train")
+
+
 @pytest.mark.parametrize("column", ["patch_id", "labels", "split", "s1_name"])
 def test_parquet_without_a_column_is_refused_by_its_name(archives, tmp_path, column):
     path = tmp_path / "metadata.parquet"
@@ -114,6 +168,8 @@ def test_parquet_with_a_bad_value_is_refused_by_row(archives, tmp_path, column, 
     pq.write_table(pa.table(content), tmp_path / "metadata.parquet")
     with pytest.raises(DataError, match=message):
         read_metadata(tmp_path / "metadata.parquet")
+    with pytest.raises(DataError, match=message):
+        read_split(f"{tmp_path / 'metadata.parquet'}:test")
 
 
 def test_parquet_specs_that_cannot_be_meant_are_refused(archives, tmp_path):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.labels import N_CLASSES, multi_hot
+from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import DataError, shown
 from bigearthnet_cbir.types import Patch, PatchPair
@@ -42,9 +43,10 @@ class BigEarthNetMM(Dataset[PairBatch]):
 
     Args:
         pairs: names of the pairs, in the order of the samples.
-        s2_store: where the Sentinel-2 patches are; their labels are the samples' labels.
+        s2_store: where the Sentinel-2 patches are; the labels that it gives (its table's, else its record's) are
+            the samples' labels.
         s1_store: where the Sentinel-1 patches are; may be the same store. Its labels are used where the
-            Sentinel-2 record has none.
+            other gives none.
         require_labels: whether a pair without any label record is an error. Where it is not (training by
             contrast), the label of such a pair is all zero and nobody reads it.
 
@@ -55,19 +57,19 @@ class BigEarthNetMM(Dataset[PairBatch]):
     def __init__(
         self, pairs: Sequence[PatchPair], s2_store: PatchStore, s1_store: PatchStore, *, require_labels: bool = True
     ) -> None:
-        self.pairs = list(pairs)
+        self.pairs = PairList.of(pairs)
         self.s2_store = s2_store
         self.s1_store = s1_store
         self.require_labels = require_labels
         for store, names, sensor in (
-            (s2_store, [pair.s2 for pair in self.pairs], "Sentinel-2"),
-            (s1_store, [s1_store.s1_name(pair) for pair in self.pairs], "Sentinel-1"),
+            (s2_store, self.pairs.s2, "Sentinel-2"),
+            (s1_store, map(s1_store.s1_name, self.pairs), "Sentinel-1"),
         ):
             missing = store.missing(names)
             if missing:
                 raise DataError(
-                    f"{store.path}: {len(missing):,} of {len(names):,} {sensor} patches of the list are not in this "
-                    f"archive ({shown(missing)}); check the list, or that the two LMDB paths are not swapped"
+                    f"{store.path}: {len(missing):,} of {len(self.pairs):,} {sensor} patches of the list are not in "
+                    f"this archive ({shown(missing)}); check the list, or that the two LMDB paths are not swapped"
                 )
 
     def __len__(self) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bigearthnet_cbir.data.labels import to_19_classes
+from bigearthnet_cbir.data.labels import CLASS_INDEX, to_19_classes
+from bigearthnet_cbir.data.pair_list import LabelTable, PairList
 from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.types import IntArray
 
 _SPLIT_NAMES: Final = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 _COLUMNS: Final = {"s2": "patch_id", "s1": "s1_name", "labels": "labels", "split": "split"}
@@ -34,7 +38,10 @@ def read_metadata(path: Path) -> list[MetadataRow]:
     Raises:
         DataError: the file is missing, no parquet, lacks a column, or has a value outside its rules.
     """
-    table = _read_table(path)
+    return _rows(_read_table(path), path)
+
+
+def _rows(table: pa.Table, path: Path) -> list[MetadataRow]:
     values: dict[str, list[Any]] = {field: table.column(name).to_pylist() for field, name in _COLUMNS.items()}
     for field, name in _OPTIONAL.items():
         default = "" if field == "country" else False
@@ -59,18 +66,51 @@ def read_metadata(path: Path) -> list[MetadataRow]:
     return rows
 
 
-def read_split(path: Path, split: str) -> list[MetadataRow]:
-    """Return the rows of one split: train, val (or validation) or test.
+def read_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
+    """Return the pairs of one split, train, val (or validation) or test, in their order, and their labels.
 
     Raises:
         DataError: as for read_metadata, or the split is unknown or empty.
     """
     if split not in _SPLIT_NAMES:
         raise DataError(f"{path}:{split}: {split!r} is no split; write train, val or test after the colon")
-    rows = [row for row in read_metadata(path) if row.split == _SPLIT_NAMES[split]]
-    if not rows:
+    table = _read_table(path)
+    masks = _masks(table)
+    if masks is None:  # something is wrong somewhere, or stored in another type: row by row tells
+        rows = [row for row in _rows(table, path) if row.split == _SPLIT_NAMES[split]]
+        pairs = PairList((row.s2 for row in rows), (row.s1 for row in rows))
+        labels = LabelTable.of({row.s2: row.labels for row in rows})
+    else:
+        meant = pa.array([name for name, known in _SPLIT_NAMES.items() if known == _SPLIT_NAMES[split]])
+        chosen = pc.is_in(table.column("split"), meant)
+        s2, s1 = (table.column(name).filter(chosen).to_pylist() for name in ("patch_id", "s1_name"))
+        pairs = PairList(s2, s1)
+        labels = LabelTable(pairs.s2, masks[chosen.to_numpy()])
+    if not pairs:
         raise DataError(f"{path}:{split}: this table has no pair of that split")
-    return rows
+    return pairs, labels
+
+
+def _masks(table: pa.Table) -> IntArray | None:
+    """Return the labels of every row as bits, or None where the table breaks a rule; whole columns at a time."""
+    s2, s1, split = (table.column(_COLUMNS[field]) for field in ("s2", "s1", "split"))
+    lists = table.column("labels").combine_chunks()
+    if not pa.types.is_list(lists.type) or not all(pa.types.is_string(column.type) for column in (s2, s1, split)):
+        return None
+    names = lists.flatten()
+    if any(column.null_count for column in (s2, s1, split, lists, names)):
+        return None
+    if pc.count_distinct(s2).as_py() < table.num_rows or not set(split.unique().to_pylist()) <= _SPLIT_NAMES.keys():
+        return None
+    coded = names.dictionary_encode()
+    try:
+        known = [to_19_classes([name]) for name in coded.dictionary.to_pylist()]
+    except DataError:
+        return None
+    bits = np.array([sum(1 << CLASS_INDEX[label] for label in labels) for labels in known], np.int32)
+    masks = np.zeros(len(lists), np.int32)
+    np.bitwise_or.at(masks, lists.value_parent_indices().to_numpy(), bits[coded.indices.to_numpy()])
+    return masks
 
 
 def _labels(names: tuple[str, ...], where: str) -> tuple[str, ...]:

@@ -39,8 +39,8 @@ class PatchStore:
 
     Args:
         path: the LMDB folder.
-        labels: patch name -> 19-class names, for patches whose record has no labels (rico-hdl keeps them in
-            metadata.parquet).
+        labels: patch name -> 19-class names; for a patch that is in it, they stand in for those of its record
+            (rico-hdl's have none and need a metadata.parquet).
     """
 
     def __init__(self, path: Path | str, labels: Mapping[str, tuple[str, ...]] | None = None) -> None:
@@ -154,9 +154,8 @@ class PatchStore:
         patch, kind = self._decode(name, record)
         if self._kind is None:
             self._learn(kind)
-        if patch.labels is None and self.labels is not None:
-            return patch._replace(labels=self.labels.get(name))
-        return patch
+        labels = None if self.labels is None else self.labels.get(name)
+        return patch if labels is None else patch._replace(labels=labels)
 
     def _learn(self, kind: RecordKind) -> RecordKind:
         """Remember the kind, and log it once per process however many objects share the folder."""

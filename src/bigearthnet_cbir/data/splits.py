@@ -9,35 +9,35 @@ from pathlib import Path
 from typing import Final
 
 from bigearthnet_cbir.data import metadata
+from bigearthnet_cbir.data.pair_list import LabelTable, PairList
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import PatchPair
 
 SPLITS: Final = ("train", "val", "test")
-_S1, _S2 = re.compile(r"S1[A-D]_"), re.compile(r"S2[A-D]_")
+_S1, _S2 = (re.compile(rf"{sensor}[A-D]_[!#-+\--~]{{1,500}}") for sensor in ("S1", "S2"))
+"""Names of patches: printable ASCII without spaces, quotes and commas, short enough for a key of LMDB."""
 _CURE: Final = "a split list has one pair per line and no header: S2 patch name, S1 patch name"
 
 
-def read_split(source: Path | str) -> list[PatchPair]:
-    """Return the pairs of a split list, in their order.
+def read_split(source: Path | str) -> PairList:
+    """Return the pairs of a split list, in their order, as a sequence that equals a list of the same pairs.
 
     Args:
         source: a CSV file without header (Sentinel-2 name, Sentinel-1 name), or "metadata.parquet:train" for one
             split of a BigEarthNet v2 table.
 
     Raises:
-        DataError: the file is missing, empty, has a header or one column, swapped names or a name twice; with the
-            file and the line.
+        DataError: the file is missing, empty, has a header or one column, swapped names, a stray quote or a name
+            twice; with the file and the line.
     """
     parquet = parquet_split(source)
-    if parquet is not None:
-        return [PatchPair(row.s2, row.s1) for row in metadata.read_split(*parquet)]
-    return _read_csv(Path(source))
+    return _read_csv(Path(source)) if parquet is None else metadata.read_split(*parquet)[0]
 
 
-def read_split_labels(source: Path | str) -> dict[str, tuple[str, ...]] | None:
+def read_split_labels(source: Path | str) -> LabelTable | None:
     """Return Sentinel-2 patch name -> 19-class names where the list itself carries labels (parquet), else None."""
     parquet = parquet_split(source)
-    return None if parquet is None else {row.s2: row.labels for row in metadata.read_split(*parquet)}
+    return None if parquet is None else metadata.read_split(*parquet)[1]
 
 
 def parquet_split(source: Path | str) -> tuple[Path, str] | None:
@@ -57,27 +57,52 @@ def write_split(path: Path, pairs: Sequence[PatchPair]) -> None:
         csv.writer(stream, lineterminator="\n").writerows(pairs)
 
 
-def _read_csv(path: Path) -> list[PatchPair]:
+def _read_csv(path: Path) -> PairList:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such split list; encode_patches.py --splits writes one") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a CSV file ({error}); {_CURE}") from error
-    pairs: list[PatchPair] = []
-    seen: dict[str, int] = {}
-    for line, cells in enumerate(csv.reader(text.splitlines()), start=1):
-        if not cells:
-            continue
-        pair = _parse([cell.strip() for cell in cells], f"{path}, line {line}")
-        for name in pair:
-            if name in seen:
-                raise DataError(f"{path}, line {line}: {name} is already in line {seen[name]}; remove one of the two")
-            seen[name] = line
-        pairs.append(pair)
+    pairs = _at_once(lines) or _line_by_line(lines, path)
     if not pairs:
         raise DataError(f"{path}: this split list is empty; {_CURE}")
     return pairs
+
+
+def _at_once(lines: list[str]) -> PairList | None:
+    """Return the pairs of a list in which all is as it should be, else None; line by line takes three times as long."""
+    filled = [line for line in lines if line]
+    if any(line.count(",") != 1 for line in filled):
+        return None
+    cells = [cell.strip() for cell in ",".join(filled).split(",")]
+    if any('"' in line for line in filled):
+        cells = [cell[1:-1] if cell[:1] == cell[-1:] == '"' else cell for cell in cells]
+    s2, s1 = cells[::2], cells[1::2]
+    if not (all(map(_S2.fullmatch, s2)) and all(map(_S1.fullmatch, s1))):
+        return None
+    return PairList(s2, s1) if len(set(s2)) == len(set(s1)) == len(filled) else None
+
+
+def _line_by_line(lines: list[str], path: Path) -> PairList:
+    """Return the pairs of a list, or raise DataError with the line of the first mistake."""
+    pairs: list[PatchPair] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        try:  # each line by itself: a quote that is not closed would take in all the lines after it
+            cells = next(csv.reader([line], strict=True, skipinitialspace=True), [])
+        except csv.Error as error:
+            raise DataError(f"{where}: a quote is not closed, or stands inside a name ({error}); {_CURE}") from error
+        if not cells:
+            continue
+        pair = _parse([cell.strip() for cell in cells], where)
+        for name in pair:
+            if name in seen:
+                raise DataError(f"{where}: {name} is already in line {seen[name]}; remove one of the two")
+            seen[name] = number
+        pairs.append(pair)
+    return PairList.of(pairs)
 
 
 def _parse(cells: list[str], where: str) -> PatchPair:
@@ -85,13 +110,13 @@ def _parse(cells: list[str], where: str) -> PatchPair:
         columns = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
         raise DataError(f"{where}: {columns} ({', '.join(cells)[:80]}), where there must be 2; {_CURE}")
     s2, s1 = cells
-    if _S1.match(s2) and _S2.match(s1):
+    if _S1.fullmatch(s2) and _S2.fullmatch(s1):
         raise DataError(f"{where}: the names are swapped ({s2}, {s1}); {_CURE}")
     for name, pattern in ((s2, _S2), (s1, _S1)):
-        if not pattern.match(name):
-            hint = "is that a header?" if where.endswith("line 1") else f"it starts with {pattern.pattern}"
+        if not pattern.fullmatch(name):
+            hint = "is that a header?" if where.endswith("line 1") else "it starts with S2A_, say, and has no spaces"
             sensor = "Sentinel-2" if pattern is _S2 else "Sentinel-1"
-            raise DataError(f"{where}: {name!r} is no {sensor} patch name ({hint}); {_CURE}")
+            raise DataError(f"{where}: {name[:80]!r} is no {sensor} patch name ({hint}); {_CURE}")
     return PatchPair(s2, s1)
 
 
@@ -106,7 +131,7 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[PatchPair]]) -> lis
     return written
 
 
-def known_splits(folder: Path) -> dict[str, list[PatchPair]]:
+def known_splits(folder: Path) -> dict[str, PairList]:
     """Return the pairs of train.csv, val.csv and test.csv, as far as the folder has them.
 
     Raises:

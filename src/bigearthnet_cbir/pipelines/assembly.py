@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,7 +143,7 @@ def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEar
     return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels)
 
 
-def pairs_digest(pairs: list[PatchPair]) -> str:
+def pairs_digest(pairs: Sequence[PatchPair]) -> str:
     """Return a hash of a list of pairs, order included."""
     digest = hashlib.sha256()
     for pair in pairs:
@@ -150,7 +151,7 @@ def pairs_digest(pairs: list[PatchPair]) -> str:
     return digest.hexdigest()
 
 
-def training_identity(config: Config, train_pairs: list[PatchPair], steps_per_epoch: int) -> dict[str, Any]:
+def training_identity(config: Config, train_pairs: Sequence[PatchPair], steps_per_epoch: int) -> dict[str, Any]:
     """Return what a checkpoint must share with the run that resumes from it, as plain values."""
     identity: dict[str, Any] = {key: getattr(config, key) for key in TRAINING_KEYS}
     if config.loss_func == "classification":
@@ -163,7 +164,7 @@ def training_identity(config: Config, train_pairs: list[PatchPair], steps_per_ep
     return identity
 
 
-def build_trainer(config: Config, train_pairs: list[PatchPair], steps_per_epoch: int) -> Trainer:
+def build_trainer(config: Config, train_pairs: Sequence[PatchPair], steps_per_epoch: int) -> Trainer:
     """Return everything that trains, before the first step."""
     device = choose_device(config)
     encoder = build_encoder(config)
