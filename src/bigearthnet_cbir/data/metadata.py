@@ -91,6 +91,12 @@ def read_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
     return pairs, labels
 
 
+def read_partners(path: Path) -> dict[str, str]:
+    """Return Sentinel-2 patch name -> Sentinel-1 patch name; raises as read_metadata does."""
+    table = _read_table(path)
+    return dict(zip(*(table.column(_COLUMNS[field]).to_pylist() for field in ("s2", "s1")), strict=True))
+
+
 def _masks(table: pa.Table) -> IntArray | None:
     """Return the labels of every row as bits, or None where the table breaks a rule; whole columns at a time."""
     s2, s1, split = (table.column(_COLUMNS[field]) for field in ("s2", "s1", "split"))

@@ -14,7 +14,7 @@ from bigearthnet_cbir.data.selection import PairInfo
 from bigearthnet_cbir.errors import DataError
 
 PACKAGE: Final = "bigearthnet_common"
-_INSTALL: Final = "pip install --no-deps bigearthnet-common==2.8.0"
+INSTALL: Final = "pip install --no-deps bigearthnet-common==2.8.0"
 _PAIRS: Final = "s1_s2_name_country_season.csv.bz2"
 _HEADER: Final = "s1_name,s2_name,country,season"
 
@@ -27,7 +27,7 @@ def package_folder() -> Path:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"the official lists of BigEarthNet v1 are not installed; get them by: {_INSTALL}")
+        raise DataError(f"the official lists of BigEarthNet v1 are not installed; get them by: {INSTALL}")
     return Path(spec.submodule_search_locations[0])
 
 
@@ -50,19 +50,27 @@ def read_official_lists() -> list[PairInfo]:
     snow = set(_lines(folder / "patches_with_seasonal_snow.csv.bz2"))
     cloud = set(_lines(folder / "patches_with_cloud_and_shadow.csv.bz2"))
     unlabelled = set(_lines(folder / "patches_with_no_19_class_targets.csv.bz2"))
-    header, *rows = _lines(folder / _PAIRS)
-    if header != _HEADER:
-        raise DataError(f"{folder / _PAIRS}: its columns are {header}, not {_HEADER}; {_INSTALL}")
     pairs = []
-    for row in rows:
-        s1, s2, country, season = row.split(",")
+    for s1, s2, country, season in _pairs(folder / _PAIRS):
         labels = () if s2 in unlabelled else None
         pairs.append(PairInfo(s2, s1, split_of.get(s2), country, season, s2 in snow, s2 in cloud, labels))
     return pairs
+
+
+def read_partners() -> dict[str, str]:
+    """Return Sentinel-2 patch name -> Sentinel-1 patch name of all of BigEarthNet v1; raises as read_official_lists."""
+    return {s2: s1 for s1, s2, _, _ in _pairs(package_folder() / _PAIRS)}
+
+
+def _pairs(path: Path) -> list[list[str]]:
+    header, *rows = _lines(path)
+    if header != _HEADER:
+        raise DataError(f"{path}: its columns are {header}, not {_HEADER}; {INSTALL}")
+    return [row.split(",") for row in rows]
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return bz2.decompress(path.read_bytes()).decode("ascii").split()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {_INSTALL}") from error
+        raise DataError(f"{path}: cannot be read ({error}); {INSTALL}") from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from bigearthnet_cbir.data import metadata
-from bigearthnet_cbir.data.pair_list import LabelTable, PairList
+from bigearthnet_cbir.data.pair_list import LabelTable, Names, PairList
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import PatchPair
 
@@ -28,8 +28,19 @@ def read_split(source: Path | str) -> PairList:
 
     Raises:
         DataError: the file is missing, empty, has a header or one column, swapped names, a stray quote or a name
-            twice; with the file and the line.
+            twice; with the file and the line. Lists of one column are read by partners.read_pairs.
     """
+    found = read_list(source)
+    if isinstance(found, PairList):
+        return found
+    raise DataError(
+        f"{source}, line 1: 1 column ({found[0]}), where there must be 2; Sentinel-2 names alone are a list where the "
+        f"archive, a metadata.parquet or the official lists name the Sentinel-1 partners; else {_CURE}"
+    )
+
+
+def read_list(source: Path | str) -> PairList | Names:
+    """Return the pairs of a split list, or the Sentinel-2 names of a list of one column; else as read_split."""
     parquet = parquet_split(source)
     return _read_csv(Path(source)) if parquet is None else metadata.read_split(*parquet)[0]
 
@@ -57,36 +68,39 @@ def write_split(path: Path, pairs: Sequence[PatchPair]) -> None:
         csv.writer(stream, lineterminator="\n").writerows(pairs)
 
 
-def _read_csv(path: Path) -> PairList:
+def _read_csv(path: Path) -> PairList | Names:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such split list; encode_patches.py --splits writes one") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a CSV file ({error}); {_CURE}") from error
-    pairs = _at_once(lines) or _line_by_line(lines, path)
-    if not pairs:
+    names = _at_once(lines) or _line_by_line(lines, path)
+    if names is None:
         raise DataError(f"{path}: this split list is empty; {_CURE}")
-    return pairs
+    return names
 
 
-def _at_once(lines: list[str]) -> PairList | None:
-    """Return the pairs of a list in which all is as it should be, else None; line by line takes three times as long."""
+def _at_once(lines: list[str]) -> PairList | Names | None:
+    """Return what a list holds in which all is as it should be, else None; line by line takes three times as long."""
     filled = [line for line in lines if line]
-    if any(line.count(",") != 1 for line in filled):
+    commas = {line.count(",") for line in filled}
+    if commas not in ({0}, {1}):
         return None
     cells = [cell.strip() for cell in ",".join(filled).split(",")]
     if any('"' in line for line in filled):
         cells = [cell[1:-1] if cell[:1] == cell[-1:] == '"' else cell for cell in cells]
-    s2, s1 = cells[::2], cells[1::2]
-    if not (all(map(_S2.fullmatch, s2)) and all(map(_S1.fullmatch, s1))):
+    s2, s1 = (cells, None) if commas == {0} else (cells[::2], cells[1::2])
+    if not all(map(_S2.fullmatch, s2)) or len(set(s2)) < len(filled):
         return None
-    return PairList(s2, s1) if len(set(s2)) == len(set(s1)) == len(filled) else None
+    if s1 is None:
+        return Names(s2)
+    return PairList(s2, s1) if all(map(_S1.fullmatch, s1)) and len(set(s1)) == len(filled) else None
 
 
-def _line_by_line(lines: list[str], path: Path) -> PairList:
-    """Return the pairs of a list, or raise DataError with the line of the first mistake."""
-    pairs: list[PatchPair] = []
+def _line_by_line(lines: list[str], path: Path) -> PairList | Names | None:
+    """Return what a list holds, None where it is empty; raise DataError with the line of the first mistake."""
+    rows: list[list[str]] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
@@ -96,28 +110,31 @@ def _line_by_line(lines: list[str], path: Path) -> PairList:
             raise DataError(f"{where}: a quote is not closed, or stands inside a name ({error}); {_CURE}") from error
         if not cells:
             continue
-        pair = _parse([cell.strip() for cell in cells], where)
-        for name in pair:
+        names = _parse([cell.strip() for cell in cells], len(rows[0]) if rows else None, where)
+        for name in names:
             if name in seen:
                 raise DataError(f"{where}: {name} is already in line {seen[name]}; remove one of the two")
             seen[name] = number
-        pairs.append(pair)
-    return PairList.of(pairs)
+        rows.append(names)
+    if not rows:
+        return None
+    columns = zip(*rows, strict=True)
+    return Names(*columns) if len(rows[0]) == 1 else PairList(*columns)
 
 
-def _parse(cells: list[str], where: str) -> PatchPair:
-    if len(cells) != 2:
-        columns = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
-        raise DataError(f"{where}: {columns} ({', '.join(cells)[:80]}), where there must be 2; {_CURE}")
-    s2, s1 = cells
-    if _S1.fullmatch(s2) and _S2.fullmatch(s1):
-        raise DataError(f"{where}: the names are swapped ({s2}, {s1}); {_CURE}")
-    for name, pattern in ((s2, _S2), (s1, _S1)):
+def _parse(cells: list[str], columns: int | None, where: str) -> list[str]:
+    """Return the names of a line; it has as many as the first line has, which has one or two."""
+    if len(cells) != columns and (columns is not None or len(cells) > 2):
+        found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+        raise DataError(f"{where}: {found} ({', '.join(cells)[:80]}), where there must be {columns or 2}; {_CURE}")
+    if len(cells) == 2 and _S1.fullmatch(cells[0]) and _S2.fullmatch(cells[1]):
+        raise DataError(f"{where}: the names are swapped ({', '.join(cells)}); {_CURE}")
+    for name, pattern in zip(cells, (_S2, _S1), strict=False):
         if not pattern.fullmatch(name):
             hint = "is that a header?" if where.endswith("line 1") else "it starts with S2A_, say, and has no spaces"
             sensor = "Sentinel-2" if pattern is _S2 else "Sentinel-1"
             raise DataError(f"{where}: {name[:80]!r} is no {sensor} patch name ({hint}); {_CURE}")
-    return PatchPair(s2, s1)
+    return cells
 
 
 def write_splits(folder: Path, splits: Mapping[str, Sequence[PatchPair]]) -> list[Path]:
@@ -131,13 +148,13 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[PatchPair]]) -> lis
     return written
 
 
-def known_splits(folder: Path) -> dict[str, PairList]:
-    """Return the pairs of train.csv, val.csv and test.csv, as far as the folder has them.
+def known_splits(folder: Path, read: Callable[[Path], PairList] = read_split) -> dict[str, PairList]:
+    """Return the pairs of train.csv, val.csv and test.csv, as far as the folder has them; `read` reads one.
 
     Raises:
         DataError: it has none of them, or a pair is in two of them.
     """
-    found = {split: read_split(folder / f"{split}.csv") for split in SPLITS if (folder / f"{split}.csv").exists()}
+    found = {split: read(folder / f"{split}.csv") for split in SPLITS if (folder / f"{split}.csv").exists()}
     if not found:
         raise DataError(f"{folder}: it has none of train.csv, val.csv and test.csv; give the folder that has them")
     check_disjoint(found)

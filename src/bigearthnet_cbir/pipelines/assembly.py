@@ -26,8 +26,9 @@ from bigearthnet_cbir.data.augment import (
 from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
+from bigearthnet_cbir.data.partners import read_pairs
 from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.data.splits import read_split, read_split_labels
+from bigearthnet_cbir.data.splits import read_split_labels
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
@@ -136,10 +137,10 @@ def build_augmentation(config: Config) -> Augmentation | None:
 
 def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEarthNetMM:
     """Return the pairs of train, val or test."""
-    pairs = read_split(config.split_csv(split))
     s2_store = PatchStore(config.bigEarthPthLMDB_S2, read_split_labels(config.split_csv(split)))
     same = Path(config.bigEarthPthLMDB_S1).resolve() == Path(config.bigEarthPthLMDB_S2).resolve()
     s1_store = s2_store if same else PatchStore(config.bigEarthPthLMDB_S1)
+    pairs = read_pairs(config.split_csv(split), s2_store, s1_store)
     return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels)
 
 

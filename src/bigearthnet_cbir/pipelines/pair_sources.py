@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from bigearthnet_cbir.data.metadata import read_metadata
 from bigearthnet_cbir.data.official_lists import is_installed, read_official_lists
+from bigearthnet_cbir.data.partners import read_pairs_beside
 from bigearthnet_cbir.data.patch_folders import PatchFolders, read_notes
 from bigearthnet_cbir.data.selection import PairInfo, Selection
 from bigearthnet_cbir.data.splits import SPLITS, known_splits
@@ -57,7 +58,9 @@ def find_pairs(
     if split_from is not None and split_from.endswith(".parquet"):
         return _from_parquet(Path(split_from), selection)
     if split_from is not None:
-        pairs = [PairInfo(*pair, split) for split, listed in known_splits(Path(split_from)).items() for pair in listed]
+        roots = [folders.root for folders in (s2, s1) if folders is not None]
+        listed = known_splits(Path(split_from), lambda path: read_pairs_beside(path, roots))
+        pairs = [PairInfo(*pair, split) for split, found in listed.items() for pair in found]
         return PairSource(_informed(pairs, s2, selection), split_from, True, {})
     if s1 is None or s2 is None:
         raise DataError("no list of pairs: give --s1-root and --s2-root, or --split-from")

@@ -1,0 +1,75 @@
+"""Split lists of one column, Sentinel-2 names alone, as other tools ship them: who the Sentinel-1 partners are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from bigearthnet_cbir.data import metadata, official_lists
+from bigearthnet_cbir.data.bands import S1_BANDS
+from bigearthnet_cbir.data.pair_list import Names, PairList
+from bigearthnet_cbir.data.patch_store import PatchStore
+from bigearthnet_cbir.data.splits import read_list
+from bigearthnet_cbir.errors import DataError, shown
+
+logger = logging.getLogger(__name__)
+
+TABLES: Final = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
+
+
+def read_pairs(source: Path | str, s2_store: PatchStore, s1_store: PatchStore) -> PairList:
+    """Return the pairs of a split list, also of one that names the Sentinel-2 patches alone.
+
+    Where the archive holds both sensors under the Sentinel-2 name, that name stands for both. Else the partner is the
+    one that a metadata.parquet beside the list, in or beside an archive names, else the official lists of version 1.
+
+    Raises:
+        DataError: as read_split does, or a name has no partner.
+    """
+    found = read_list(source)
+    if isinstance(found, Names) and _holds_both(s1_store, found):
+        logger.info("%s: one column, and %s holds both sensors under each name", source, s1_store.path)
+        return PairList(found, found)
+    return found if isinstance(found, PairList) else _with_partners(found, source, (s2_store.path, s1_store.path))
+
+
+def read_pairs_beside(source: Path | str, folders: Iterable[Path]) -> PairList:
+    """Return the pairs of a split list as read_pairs does, where there are folders of patches but no archive yet."""
+    found = read_list(source)
+    return found if isinstance(found, PairList) else _with_partners(found, source, folders)
+
+
+def _with_partners(names: Names, source: Path | str, archives: Iterable[Path]) -> PairList:
+    folders = [Path(source).parent, *(place for path in archives for place in (path, path.parent))]
+    asked = []
+    lacking = list(names)
+    for where, partners in _sources(folders):
+        asked.append(where)
+        lacking = [name for name in names if name not in partners]
+        if not lacking:
+            logger.info("%s: one column; the Sentinel-1 partners are those of %s", source, where)
+            return PairList(names, map(partners.__getitem__, names))
+    place = f"in {' or '.join(asked)}" if asked else "that anything here names"
+    raise DataError(
+        f"{source}: one column, Sentinel-2 names alone, and {len(lacking):,} of them ({shown(lacking, 2)}) have no "
+        f"Sentinel-1 partner {place}; put version 2's metadata.parquet beside the list, for version 1 "
+        f"{official_lists.INSTALL}, or add the Sentinel-1 names as a second column"
+    )
+
+
+def _sources(folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield what names partners, and the partners; the next is read only where the one before does not suffice."""
+    for folder in dict.fromkeys(folders):
+        tables = [folder / name for name in TABLES if (folder / name).is_file()]
+        if tables:
+            yield str(tables[0]), {s2: s1 for table in tables for s2, s1 in metadata.read_partners(table).items()}
+    if official_lists.is_installed():
+        yield "the official lists", official_lists.read_partners()
+
+
+def _holds_both(store: PatchStore, names: Names) -> bool:
+    """Return whether the first of the names that a store has leads to a record with the Sentinel-1 bands."""
+    first = next((name for name in names if name in store), None)
+    return first is not None and set(S1_BANDS) <= store.read(first).bands.keys()
