@@ -238,14 +238,14 @@ def mangled(draw: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(20))
 def test_mangled_files_give_a_configuration_or_one_line(seed: int, tmp_path: Path) -> None:
     draw = random.Random(seed)
-    messages: list[str] = []
+    refused: list[str] = []
     for _ in range(50):
         try:
             load(mangled(draw), tmp_path)
         except ConfigError as error:
-            messages.append(str(error))
-    assert len(messages) > 10, "the texts are not broken enough to test anything"
-    assert all(len(message.splitlines()) == 1 for message in messages)
+            refused.append(str(error))
+    assert len(refused) > 10, "the texts are not broken enough to test anything"
+    assert all(len(message.splitlines()) == 1 for message in refused)
 
 
 @settings(max_examples=200, deadline=None)

@@ -105,3 +105,18 @@ def test_learned_temperature_gets_a_gradient_and_a_floor() -> None:
         weight.fill_(-20.0)
     assert float(loss.temperature()) == pytest.approx(LOWEST_LEARNED_TEMPERATURE)
     assert not list(NTXentLoss(0.1).parameters())
+
+
+@pytest.mark.parametrize("loss", [NTXentLoss, DecoupledLoss])
+def test_a_learned_temperature_comes_back_from_its_floor(loss: type[NTXentLoss]) -> None:
+    """With pairs that do not match a lower temperature costs more: the gradient has to raise it from the floor."""
+    trained = loss(0.1, learned=True)
+    (weight,) = trained.parameters()
+    with torch.no_grad():
+        weight.fill_(math.log(LOWEST_LEARNED_TEMPERATURE) - 3)
+    step = torch.optim.SGD([weight], lr=0.01)
+    for _ in range(3):
+        step.zero_grad()
+        trained(Z1, Z2).backward()
+        step.step()
+    assert float(trained.temperature()) > 1.01 * LOWEST_LEARNED_TEMPERATURE

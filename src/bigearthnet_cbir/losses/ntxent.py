@@ -6,6 +6,8 @@ https://arxiv.org/abs/2002.05709, equation 1.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +18,9 @@ LOWEST_LEARNED_TEMPERATURE = 0.01
 
 class Temperature(nn.Module):
     """A fixed or learned positive number that divides the similarities; learned on a log scale.
+
+    What the optimiser put below the floor is put back on it before it is used. A clamp of the value alone would have
+    no gradient there, and the temperature could never rise again.
 
     Raises:
         ValueError: the number is not positive.
@@ -30,7 +35,11 @@ class Temperature(nn.Module):
 
     def forward(self) -> Tensor | float:
         """Return the temperature."""
-        return self.value if self.log is None else self.log.exp().clamp(min=LOWEST_LEARNED_TEMPERATURE)
+        if self.log is None:
+            return self.value
+        with torch.no_grad():
+            self.log.clamp_(min=math.log(LOWEST_LEARNED_TEMPERATURE))
+        return self.log.exp()
 
 
 class NTXentLoss(nn.Module):
