@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from bigearthnet_cbir.config import parse_config
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.pretrained import CHANNELS, read_pretrained, start_from
+from bigearthnet_cbir.models.pretrained import CHANNELS, random_layers, read_pretrained, start_from
 from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.pipelines.assembly import build_encoder, start_from_pretrained
 
 NAMES = ["conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4"]
 
@@ -57,7 +59,10 @@ def test_weights_of_another_resnet_are_refused() -> None:
         start_from(Trunk("resnet50", 2), weights, CHANNELS[2], "x")
 
 
-@pytest.mark.parametrize("content", [None, b"junk", {"weight": torch.zeros(1)}])
+FLAT = {"conv1.weight": torch.zeros(3), "layer4.0.conv1.weight": torch.zeros(3)}
+
+
+@pytest.mark.parametrize("content", [None, b"junk", {"weight": torch.zeros(1)}, FLAT])
 def test_files_without_a_resnet_are_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
@@ -66,3 +71,36 @@ def test_files_without_a_resnet_are_refused(tmp_path: Path, content: object) -> 
         torch.save(content, path)
     with pytest.raises(CheckpointError, match="init_weights"):
         read_pretrained(path)
+
+
+def test_layers_that_stay_random_are_named() -> None:
+    joint = DualEncoder(type="joint", backbone="resnet18", sensor_norm="per_sensor")
+    weights = {name: tensor for name, tensor in published(2).items() if not name.startswith("fc")}
+    filled = {f"trunk.{name}" for name in start_from(joint.trunk, weights, None, "x")}
+    assert random_layers(joint, filled) == ["stem_s1", "stem_s2", "trunk.encoder.0", "head_s1", "head_s2"]
+    separate = DualEncoder(type="separate", backbone="resnet18")
+    filled = {f"trunk_s1.{name}" for name in start_from(separate.trunk_s1, weights, CHANNELS[2], "x")}
+    assert random_layers(separate, filled) == ["trunk_s2", "head_s1", "head_s2"]
+
+
+@pytest.mark.parametrize("bands", [CHANNELS[2], None])
+def test_a_first_convolution_that_shares_no_band_stays_random(bands: tuple[str, ...] | None) -> None:
+    trunk = Trunk("resnet18", 2)
+    before = trunk.first.weight.clone()
+    weights = {name: tensor for name, tensor in published(13).items() if not name.startswith("fc")}
+    assert "encoder.0.weight" not in start_from(trunk, weights, bands, "x")
+    assert torch.equal(trunk.first.weight, before)
+
+
+def test_the_log_says_what_init_weights_left_random(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(published(13), tmp_path / "s2.pth")
+    config = parse_config(
+        {
+            **dict.fromkeys(("train_csv", "val_csv", "test_csv", "bigEarthPthLMDB_S2", "bigEarthPthLMDB_S1"), "x"),
+            "name": "g", "logging_params": {"name": "r"}, "type": "separate", "backbone": "resnet18",
+            "init_weights": str(tmp_path / "s2.pth"),
+        }
+    )  # fmt: skip
+    with caplog.at_level("INFO"):
+        start_from_pretrained(config, build_encoder(config))
+    assert "random at the start, as the seed has them: trunk_s1.encoder.0, head_s1, head_s2" in caplog.text

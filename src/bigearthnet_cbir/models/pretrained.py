@@ -7,12 +7,12 @@ https://arxiv.org/abs/2211.07044) with 2 Sentinel-1 or 13 Sentinel-2 channels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import CheckpointError, shown
 from bigearthnet_cbir.models.resnet import Trunk
@@ -46,7 +46,7 @@ def read_pretrained(path: Path) -> dict[str, Tensor]:
             content = content[nested]
     weights = {_plain(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     weights = {name: tensor for name, tensor in weights.items() if name.split(".")[0] in _LAYERS}
-    if "conv1.weight" not in weights or "layer4.0.conv1.weight" not in weights:
+    if "layer4.0.conv1.weight" not in weights or "conv1.weight" not in weights or weights["conv1.weight"].ndim != 4:
         raise CheckpointError(f"{path}: init_weights holds no ResNet in torchvision's or torchgeo's naming")
     return weights
 
@@ -57,8 +57,8 @@ def _plain(name: str) -> str:
     return name
 
 
-def start_from(trunk: Trunk, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str) -> None:
-    """Copy ResNet weights into a trunk.
+def start_from(trunk: Trunk, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str) -> set[str]:
+    """Copy ResNet weights into a trunk, and return the names of the trunk's weights that now come from the file.
 
     Args:
         trunk: whose weights are replaced.
@@ -75,14 +75,28 @@ def start_from(trunk: Trunk, weights: Mapping[str, Tensor], bands: tuple[str, ..
     for name, tensor in weights.items():
         head, rest = name.split(".", 1)
         new |= dict.fromkeys(_targets(own, f"encoder.{_LAYERS[head]}", rest), tensor)
-    first = _first_convolution(new.pop("encoder.0.weight"), own["encoder.0.weight"], bands)
-    new["encoder.0.weight"] = first
-    missing = [name for name in own if name not in new and not name.endswith("num_batches_tracked")]
+    first = _first_convolution(new.pop("encoder.0.weight"), bands)
+    if first is not None:
+        new["encoder.0.weight"] = first
+    needed = [name for name in own if not name.endswith("num_batches_tracked") and name != "encoder.0.weight"]
+    missing = [name for name in needed if name not in new]
     wrong = missing + [name for name, tensor in new.items() if name not in own or tensor.shape != own[name].shape]
     if wrong:
         raise CheckpointError(f"{source}: init_weights is not of this backbone ({shown(wrong, 3)}); set backbone to it")
     trunk.load_state_dict({**own, **new})
-    logger.info("trunk starts from %s (%s)", source, "all but its first convolution" if bands is None else "by band")
+    return set(new)
+
+
+def random_layers(module: nn.Module, filled: Collection[str], prefix: str = "") -> list[str]:
+    """Return the largest parts of a module none of whose weights are among the filled ones, by name."""
+    names = [f"{prefix}{name}" for name, _ in module.named_parameters()]
+    if not names or all(name in filled for name in names):
+        return []
+    if prefix and not any(name in filled for name in names):
+        return [prefix.removesuffix(".")]
+    return [
+        part for name, child in module.named_children() for part in random_layers(child, filled, f"{prefix}{name}.")
+    ]
 
 
 def _targets(own: Mapping[str, Tensor], layer: str, rest: str) -> list[str]:
@@ -93,11 +107,15 @@ def _targets(own: Mapping[str, Tensor], layer: str, rest: str) -> list[str]:
     return per_sensor if per_sensor[0] in own else [plain]
 
 
-def _first_convolution(weight: Tensor, own: Tensor, bands: tuple[str, ...] | None) -> Tensor:
+def _first_convolution(weight: Tensor, bands: tuple[str, ...] | None) -> Tensor | None:
+    """Return the file's first convolution with a trunk's channels, or None where the two have no band in common."""
     known = CHANNELS.get(weight.shape[1])
     if bands is None or known is None or not set(bands) & set(known):
-        return own
+        return None
     # A band that the file does not know starts as the mean of those that it does.
     average = weight.mean(dim=1)
+    unknown = [band for band in bands if band not in known]
+    if unknown:
+        logger.info("init_weights knows no %s: they start as the mean of its bands", ", ".join(unknown))
     columns = [weight[:, known.index(band)] if band in known else average for band in bands]
     return torch.stack(columns, dim=1)

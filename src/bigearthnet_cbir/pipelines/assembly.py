@@ -35,7 +35,7 @@ from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
 from bigearthnet_cbir.losses.memory import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.pretrained import read_pretrained, start_from
+from bigearthnet_cbir.models.pretrained import random_layers, read_pretrained, start_from
 from bigearthnet_cbir.models.resnet import Trunk
 from bigearthnet_cbir.training.distributed import share_batch_norms
 from bigearthnet_cbir.training.engine import Trainer
@@ -92,20 +92,25 @@ def build_encoder(config: Config, **options: Any) -> DualEncoder:
 
 
 def start_from_pretrained(config: Config, model: DualEncoder) -> None:
-    """Give the trunks the weights of the files that init_weights and init_weights_s1 name.
+    """Give the trunks the weights of the files that init_weights and init_weights_s1 name, and log what stays random.
 
     Raises:
         CheckpointError: a file is missing, or of another backbone.
     """
     both = config.init_weights
-    trunks: list[tuple[Trunk, str | None, tuple[str, ...] | None]]
+    trunks: dict[str, tuple[str | None, tuple[str, ...] | None]]
     if model.is_joint:
-        trunks = [(model.trunk, both, None)]
+        trunks = {"trunk": (both, None)}
     else:
-        trunks = [(model.trunk_s1, config.init_weights_s1 or both, S1_BANDS), (model.trunk_s2, both, MODEL_S2_BANDS)]
-    for trunk, file, bands in trunks:
+        trunks = {"trunk_s1": (config.init_weights_s1 or both, S1_BANDS), "trunk_s2": (both, MODEL_S2_BANDS)}
+    filled: set[str] = set()
+    for name, (file, bands) in trunks.items():
         if file is not None:
-            start_from(trunk, read_pretrained(Path(file)), bands, file)
+            trunk: Trunk = getattr(model, name)
+            filled |= {f"{name}.{weight}" for weight in start_from(trunk, read_pretrained(Path(file)), bands, file)}
+            logger.info("%s starts from %s", name, file)
+    if filled:
+        logger.info("random at the start, as the seed has them: %s", ", ".join(random_layers(model, filled)))
 
 
 def build_objective(config: Config) -> Objective:
