@@ -12,8 +12,8 @@ from tests.report.samples import DIRECTIONS, HOSTILE, small_study, write_run
 
 from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.report.html import element, json_block
-from bigearthnet_cbir.report.model import Source, Study
 from bigearthnet_cbir.report.page import page
+from bigearthnet_cbir.report.view_model import Source, Study
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.training_log import Scalar
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bigearthnet_cbir.report.html import Html, element, joined, svg_element
-from bigearthnet_cbir.report.model import Line
+from bigearthnet_cbir.report.view_model import Line
 
 _POINTS = 90
 _TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from bigearthnet_cbir.report.formats import to_csv, to_latex
 from bigearthnet_cbir.report.images import pixels_of
-from bigearthnet_cbir.report.model import Example, Item, Study, lines
 from bigearthnet_cbir.report.tables import (
     Table,
     class_table,
@@ -17,6 +16,7 @@ from bigearthnet_cbir.report.tables import (
     label_count_table,
     variant_table,
 )
+from bigearthnet_cbir.report.view_model import Example, Item, Study, lines
 from bigearthnet_cbir.report.words import CURVES, SENSORS, direction_words, short_class
 
 logger = logging.getLogger(__name__)

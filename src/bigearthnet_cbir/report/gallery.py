@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 
 from bigearthnet_cbir.report.html import Html, element, joined
-from bigearthnet_cbir.report.model import Example, Gallery, Item, Study
 from bigearthnet_cbir.report.sections import panels, section
+from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Study
 from bigearthnet_cbir.report.words import SENSORS, short_class
 
 REASONS = {

@@ -11,7 +11,6 @@ import numpy as np
 from bigearthnet_cbir.report.charts import ceiling, legend, rank_chart, shown_ranks
 from bigearthnet_cbir.report.formats import number, scrolling, to_html
 from bigearthnet_cbir.report.html import Html, element, joined
-from bigearthnet_cbir.report.model import Line, Study, lines, measured
 from bigearthnet_cbir.report.tables import (
     Table,
     class_table,
@@ -20,6 +19,7 @@ from bigearthnet_cbir.report.tables import (
     label_count_table,
     variant_table,
 )
+from bigearthnet_cbir.report.view_model import Line, Study, lines, measured
 from bigearthnet_cbir.report.words import CURVES, HEADLINE_NOTES, direction_words, short_class
 
 TableOf = Callable[[Study, str, str], "Table | None"]

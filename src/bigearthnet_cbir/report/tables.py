@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
-from bigearthnet_cbir.report.model import Study, measured
+from bigearthnet_cbir.report.view_model import Study, measured
 from bigearthnet_cbir.report.words import source_word
 from bigearthnet_cbir.results import DirectionResult, GroupMetrics
 
