@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
+from bigearthnet_cbir.report.display_names import CURVES, SENSORS, direction_words, short_class
 from bigearthnet_cbir.report.formats import to_csv, to_latex
 from bigearthnet_cbir.report.images import pixels_of
 from bigearthnet_cbir.report.tables import (
@@ -17,7 +18,6 @@ from bigearthnet_cbir.report.tables import (
     variant_table,
 )
 from bigearthnet_cbir.report.view_model import Example, Item, Study, lines
-from bigearthnet_cbir.report.words import CURVES, SENSORS, direction_words, short_class
 
 logger = logging.getLogger(__name__)
 

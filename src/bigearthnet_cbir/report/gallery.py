@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 
+from bigearthnet_cbir.report.display_names import SENSORS, short_class
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.sections import panels, section
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Study
-from bigearthnet_cbir.report.words import SENSORS, short_class
 
 REASONS = {
     "best": "among the best",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.report.charts import ceiling, legend, rank_chart, shown_ranks
+from bigearthnet_cbir.report.display_names import CURVES, HEADLINE_NOTES, direction_words, short_class
 from bigearthnet_cbir.report.formats import number, scrolling, to_html
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.tables import (
@@ -20,7 +21,6 @@ from bigearthnet_cbir.report.tables import (
     variant_table,
 )
 from bigearthnet_cbir.report.view_model import Line, Study, lines, measured
-from bigearthnet_cbir.report.words import CURVES, HEADLINE_NOTES, direction_words, short_class
 
 TableOf = Callable[[Study, str, str], "Table | None"]
 

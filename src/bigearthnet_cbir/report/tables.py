@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
+from bigearthnet_cbir.report.display_names import source_word
 from bigearthnet_cbir.report.view_model import Study, measured
-from bigearthnet_cbir.report.words import source_word
 from bigearthnet_cbir.results import DirectionResult, GroupMetrics
 
 NAMES = tuple(name for name, _, _ in HEADLINES)

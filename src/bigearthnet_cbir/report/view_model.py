@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bigearthnet_cbir.evaluation.bootstrap import Difference
-from bigearthnet_cbir.report.words import source_word
+from bigearthnet_cbir.report.display_names import source_word
 from bigearthnet_cbir.results import DirectionResult, RunResults
 from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import DoubleArray
