@@ -10,7 +10,7 @@ from tests.pipelines.test_scoring import scored
 
 from bigearthnet_cbir.cli.show import main
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.report.against import compare
+from bigearthnet_cbir.report.compare_runs import compare
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 

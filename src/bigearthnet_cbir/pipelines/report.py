@@ -13,7 +13,7 @@ from bigearthnet_cbir.errors import CbirError, ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.files import atomic_write, folder_lock
 from bigearthnet_cbir.pipelines.gallery import collect_gallery
-from bigearthnet_cbir.report.against import compare
+from bigearthnet_cbir.report.compare_runs import compare
 from bigearthnet_cbir.report.page import page
 from bigearthnet_cbir.report.view_model import Gallery, Source, Study
 from bigearthnet_cbir.storage.baselines import find_baselines
