@@ -28,7 +28,7 @@ HOMES = {
     "numba": {"search", "evaluation"},
     "tensorboard": {"storage/training_log"},
     "PIL": {"report/images"},
-    "matplotlib": {"report/figures"},
+    "matplotlib": {"report/export_figures"},
 }
 TORCH_FREE = {
     "errors", "types", "directions", "results", "files", "provenance", "config", "cli", "report", "search",

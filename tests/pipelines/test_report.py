@@ -15,7 +15,7 @@ from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.pipelines import gallery
 from bigearthnet_cbir.pipelines.report import collect, write_report
 from bigearthnet_cbir.report.compare_runs import compare
-from bigearthnet_cbir.report.figures import write_figures
+from bigearthnet_cbir.report.export_figures import write_figures
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 

@@ -72,7 +72,7 @@ def _write(
         raise ResultsError(f"{target}: cannot be written ({error.strerror}); choose another --output") from error
     logger.info("wrote %s, %.1f MB", target, len(content) / 1e6)
     if figures:
-        from bigearthnet_cbir.report.figures import write_figures
+        from bigearthnet_cbir.report.export_figures import write_figures
 
         write_figures(study, target.parent / "figures")
     if tensorboard:
