@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.report.charts import ceiling, shown_ranks, tick_words
-from bigearthnet_cbir.report.formats import latex_escape, to_csv, to_html, to_latex
 from bigearthnet_cbir.report.images import channels, jpeg, limits, pixels_of, shrunk, stretched
 from bigearthnet_cbir.report.query_sampling import REASONS, choose
+from bigearthnet_cbir.report.table_export import latex_escape, to_csv, to_html, to_latex
 from bigearthnet_cbir.report.tables import Figure, Table
 
 TABLE = Table("t", "R&D <b>", ("", "a_b"), (("50 %", Figure(0.25, 0.2, 0.3)), ("none", Figure(math.nan))))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.report.charts import legend, step_chart
-from bigearthnet_cbir.report.formats import NOTHING, scrolling
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.sections import section
+from bigearthnet_cbir.report.table_export import NOTHING, scrolling
 from bigearthnet_cbir.report.view_model import Line, Study, styles
 from bigearthnet_cbir.storage.training_log import Scalar
 

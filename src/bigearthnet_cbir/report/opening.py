@@ -7,8 +7,8 @@ from typing import Any
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.report.charts import dot_track
 from bigearthnet_cbir.report.display_names import direction_words, source_word
-from bigearthnet_cbir.report.formats import number, span
 from bigearthnet_cbir.report.html import Html, element, joined, svg_element
+from bigearthnet_cbir.report.table_export import number, span
 from bigearthnet_cbir.report.view_model import Source, Study, measured, styles
 from bigearthnet_cbir.results import DirectionResult
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from bigearthnet_cbir.report.charts import ceiling, legend, rank_chart, shown_ranks
 from bigearthnet_cbir.report.display_names import CURVES, HEADLINE_NOTES, direction_words, short_class
-from bigearthnet_cbir.report.formats import number, scrolling, to_html
 from bigearthnet_cbir.report.html import Html, element, joined
+from bigearthnet_cbir.report.table_export import number, scrolling, to_html
 from bigearthnet_cbir.report.tables import (
     Table,
     class_table,
