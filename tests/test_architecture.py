@@ -27,7 +27,7 @@ HOMES = {
     "sklearn": {"evaluation/classification"},
     "numba": {"search", "evaluation"},
     "tensorboard": {"storage/training_log"},
-    "PIL": {"report/images"},
+    "PIL": {"report/rgb"},
     "matplotlib": {"report/export_figures"},
 }
 TORCH_FREE = {

@@ -12,7 +12,7 @@ from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES
 from bigearthnet_cbir.evaluation.chance import chance_curves
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES
-from bigearthnet_cbir.report.images import jpeg
+from bigearthnet_cbir.report.rgb import jpeg
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Source, Study
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.training_log import Scalar

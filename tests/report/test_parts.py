@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.report.charts import ceiling, shown_ranks, tick_words
-from bigearthnet_cbir.report.images import channels, jpeg, limits, pixels_of, shrunk, stretched
 from bigearthnet_cbir.report.query_sampling import REASONS, choose
+from bigearthnet_cbir.report.rgb import channels, jpeg, limits, pixels_of, shrunk, stretched
 from bigearthnet_cbir.report.table_export import latex_escape, to_csv, to_html, to_latex
 from bigearthnet_cbir.report.tables import Figure, Table
 

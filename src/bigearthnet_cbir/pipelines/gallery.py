@@ -12,8 +12,8 @@ from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.metrics import per_query_values
 from bigearthnet_cbir.report.display_names import direction_words
-from bigearthnet_cbir.report.images import COLOUR_BANDS, QUALITIES, channels, jpeg, limits, shrunk, stretched
 from bigearthnet_cbir.report.query_sampling import choose
+from bigearthnet_cbir.report.rgb import COLOUR_BANDS, QUALITIES, channels, jpeg, limits, shrunk, stretched
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item
 from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names

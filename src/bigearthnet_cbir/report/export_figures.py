@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bigearthnet_cbir.report.display_names import CURVES, SENSORS, direction_words, short_class
-from bigearthnet_cbir.report.images import pixels_of
+from bigearthnet_cbir.report.rgb import pixels_of
 from bigearthnet_cbir.report.table_export import to_csv, to_latex
 from bigearthnet_cbir.report.tables import (
     Table,
