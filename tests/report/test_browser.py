@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.report.samples import DIRECTIONS, HOSTILE, small_study
 
-from bigearthnet_cbir.report.page import page
+from bigearthnet_cbir.report.render import page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:

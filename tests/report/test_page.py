@@ -12,7 +12,7 @@ from tests.report.samples import DIRECTIONS, HOSTILE, small_study, write_run
 
 from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.report.html import element, json_block
-from bigearthnet_cbir.report.page import page
+from bigearthnet_cbir.report.render import page
 from bigearthnet_cbir.report.view_model import Source, Study
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.training_log import Scalar

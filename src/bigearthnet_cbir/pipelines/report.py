@@ -14,7 +14,7 @@ from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.files import atomic_write, folder_lock
 from bigearthnet_cbir.pipelines.gallery import collect_gallery
 from bigearthnet_cbir.report.compare_runs import compare
-from bigearthnet_cbir.report.page import page
+from bigearthnet_cbir.report.render import page
 from bigearthnet_cbir.report.view_model import Gallery, Source, Study
 from bigearthnet_cbir.storage.baselines import find_baselines
 from bigearthnet_cbir.storage.results import read_results
