@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _retrieve_and_report(config: Config, folder: RunFolder, arguments: argparse.Namespace) -> None:
     from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
-    from bigearthnet_cbir.report.headlines import headline_table
-    from bigearthnet_cbir.report.text import describe
+    from bigearthnet_cbir.report.console import describe
+    from bigearthnet_cbir.report.console_tables import headline_table
     from bigearthnet_cbir.storage.results import read_results
 
     written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)

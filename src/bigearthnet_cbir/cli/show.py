@@ -9,7 +9,7 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config.reading import repository_root
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ConfigError
-from bigearthnet_cbir.report.text import DEFAULT_KEYS, run_text
+from bigearthnet_cbir.report.console import DEFAULT_KEYS, run_text
 from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.baselines import find_baselines
 from bigearthnet_cbir.storage.results import read_results

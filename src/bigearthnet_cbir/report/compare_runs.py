@@ -12,7 +12,7 @@ from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_
 from bigearthnet_cbir.evaluation.figures import query_columns
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.report.headlines import NAMES, table_line
+from bigearthnet_cbir.report.console_tables import NAMES, table_line
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours, read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder

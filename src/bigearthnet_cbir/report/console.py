@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.report.headlines import headline_table
+from bigearthnet_cbir.report.console_tables import headline_table
 from bigearthnet_cbir.results import DirectionResult, RunResults
 
 MAP_RANKS: Final = (8, 16, 32, 64, 128, 1000)

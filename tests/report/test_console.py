@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.report.headlines import NAMES as FIGURES
-from bigearthnet_cbir.report.headlines import table_line
-from bigearthnet_cbir.report.text import run_text
+from bigearthnet_cbir.report.console import run_text
+from bigearthnet_cbir.report.console_tables import NAMES as FIGURES
+from bigearthnet_cbir.report.console_tables import table_line
 from bigearthnet_cbir.results import CurveVariant, DirectionResult, RunResults
 
 NAMES = (
