@@ -10,8 +10,8 @@ from bigearthnet_cbir.report.background import provenance_section, training_sect
 from bigearthnet_cbir.report.display_names import direction_words
 from bigearthnet_cbir.report.gallery import gallery_section, image_data
 from bigearthnet_cbir.report.html import Html, element, joined, json_block, raw
-from bigearthnet_cbir.report.opening import opening
 from bigearthnet_cbir.report.sections import breakdown_section, curve_values, curves_section, figures_section, radios
+from bigearthnet_cbir.report.summary_section import opening
 from bigearthnet_cbir.report.view_model import Study
 
 _LINKS = {
