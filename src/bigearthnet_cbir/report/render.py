@@ -7,7 +7,7 @@ import hashlib
 from importlib import resources
 
 from bigearthnet_cbir.report.display_names import direction_words
-from bigearthnet_cbir.report.gallery import gallery_section, image_data
+from bigearthnet_cbir.report.gallery_section import gallery_section, image_data
 from bigearthnet_cbir.report.html import Html, element, joined, json_block, raw
 from bigearthnet_cbir.report.provenance_section import provenance_section
 from bigearthnet_cbir.report.sections import breakdown_section, curve_values, curves_section, figures_section, radios
