@@ -12,7 +12,7 @@ from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES
 from bigearthnet_cbir.evaluation.chance import chance_curves
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES
-from bigearthnet_cbir.report.rgb import jpeg
+from bigearthnet_cbir.report.rgb import encode_jpeg
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Source, Study
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.training_log import Scalar
@@ -102,7 +102,7 @@ def small_study(folder: Path, *, title: str = "demo / separate", name: str = "th
 def small_gallery() -> Gallery:
     """Return a gallery in which the same eleven pictures stand for every sensor and direction."""
     rng = np.random.default_rng(0)
-    images = {f"s2-{i}": jpeg(rng.integers(0, 255, (120, 120, 3), np.uint8)) for i in range(11)}
+    images = {f"s2-{i}": encode_jpeg(rng.integers(0, 255, (120, 120, 3), np.uint8)) for i in range(11)}
     longest = max(CLASSES, key=len)
     query = Item({"s2": "s2-0"}, ("Arable land", longest), frozenset(), "S2_query")
     results = tuple(

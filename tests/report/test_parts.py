@@ -9,7 +9,7 @@ import pytest
 
 from bigearthnet_cbir.report.charts import ceiling, shown_ranks, tick_words
 from bigearthnet_cbir.report.query_sampling import REASONS, choose
-from bigearthnet_cbir.report.rgb import channels, jpeg, limits, pixels_of, shrunk, stretched
+from bigearthnet_cbir.report.rgb import decode_jpeg, downsample, encode_jpeg, stretch, stretch_limits, to_rgb
 from bigearthnet_cbir.report.table_export import latex_escape, to_csv, to_html, to_latex
 from bigearthnet_cbir.report.tables import Figure, Table
 
@@ -75,7 +75,7 @@ def test_html_table_escapes_and_shows_a_dash_for_nan() -> None:
 def test_stretch_maps_the_percentiles_to_black_and_full_brightness() -> None:
     values = np.linspace(0, 100, 101, dtype=np.float32)
     picture = np.repeat(values[:, None, None], 3, axis=2)
-    pixels = stretched(picture, limits([picture]))
+    pixels = stretch(picture, stretch_limits([picture]))
     assert pixels[:3].max() == 0
     assert pixels[98:].min() == 255
     assert (np.diff(pixels[:, 0, 0].astype(int)) >= 0).all()
@@ -83,26 +83,26 @@ def test_stretch_maps_the_percentiles_to_black_and_full_brightness() -> None:
 
 def test_radar_shows_both_polarisations_and_their_difference() -> None:
     bands = {"VV": np.full((2, 2), -10.0, "f4"), "VH": np.full((2, 2), -17.0, "f4")}
-    assert channels("s1", bands)[0, 0].tolist() == [-10.0, -17.0, 7.0]
+    assert to_rgb("s1", bands)[0, 0].tolist() == [-10.0, -17.0, 7.0]
 
 
 def test_optical_shows_red_green_blue() -> None:
     bands = {name: np.full((2, 2), value, "u2") for name, value in (("B02", 1), ("B03", 2), ("B04", 3))}
-    assert channels("s2", bands)[0, 0].tolist() == [3.0, 2.0, 1.0]
+    assert to_rgb("s2", bands)[0, 0].tolist() == [3.0, 2.0, 1.0]
 
 
 def test_what_is_not_finite_becomes_black_and_spoils_no_other_pixel() -> None:
     picture = np.random.default_rng(0).random((8, 8, 3)).astype(np.float32)
     spoilt = picture.copy()
     spoilt[0, 0] = np.nan
-    pixels = stretched(spoilt, limits([spoilt]))
+    pixels = stretch(spoilt, stretch_limits([spoilt]))
     assert pixels[0, 0].tolist() == [0, 0, 0]
-    assert np.abs(pixels.astype(int) - stretched(picture, limits([picture])))[1:].mean() < 5
+    assert np.abs(pixels.astype(int) - stretch(picture, stretch_limits([picture])))[1:].mean() < 5
 
 
 def test_jpeg_reads_back() -> None:
     pixels = np.full((120, 120, 3), 90, np.uint8)
-    assert np.abs(pixels_of(jpeg(pixels)).astype(int) - 90).max() <= 2
+    assert np.abs(decode_jpeg(encode_jpeg(pixels)).astype(int) - 90).max() <= 2
 
 
 def test_ranks_hold_the_first_ten_and_the_last() -> None:
@@ -132,17 +132,17 @@ def test_ticks_have_the_digits_they_need(marks: list[float], words: list[str]) -
 
 def test_shrinking_averages_blocks() -> None:
     picture = np.arange(4 * 4 * 3, dtype=np.float32).reshape(4, 4, 3)
-    assert shrunk(picture, 2)[0, 1].tolist() == picture[:2, 2:].mean(axis=(0, 1)).tolist()
+    assert downsample(picture, 2)[0, 1].tolist() == picture[:2, 2:].mean(axis=(0, 1)).tolist()
 
 
 def test_a_cloud_does_not_blacken_the_other_pictures() -> None:
     rng = np.random.default_rng(0)
     fields = [rng.uniform(300, 900, (16, 16, 3)).astype(np.float32) for _ in range(9)]
     cloud = rng.uniform(7000, 9000, (16, 16, 3)).astype(np.float32)
-    bounds = limits([*fields, cloud])
-    assert stretched(fields[0], bounds).mean() > 100
-    assert stretched(cloud, bounds).min() == 255
+    bounds = stretch_limits([*fields, cloud])
+    assert stretch(fields[0], bounds).mean() > 100
+    assert stretch(cloud, bounds).min() == 255
 
 
 def test_pictures_without_a_finite_pixel_have_limits() -> None:
-    assert stretched(np.full((2, 2, 3), np.nan, np.float32), limits([])).max() == 0
+    assert stretch(np.full((2, 2, 3), np.nan, np.float32), stretch_limits([])).max() == 0

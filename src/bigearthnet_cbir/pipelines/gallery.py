@@ -13,7 +13,7 @@ from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.metrics import per_query_values
 from bigearthnet_cbir.report.display_names import direction_words
 from bigearthnet_cbir.report.query_sampling import choose
-from bigearthnet_cbir.report.rgb import COLOUR_BANDS, QUALITIES, channels, jpeg, limits, shrunk, stretched
+from bigearthnet_cbir.report.rgb import QUALITIES, RGB_BANDS, downsample, encode_jpeg, stretch, stretch_limits, to_rgb
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item
 from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
@@ -60,10 +60,10 @@ class Pictures:
         store = self._stores[sensor]
         name = store.s1_name(pair) if sensor == "s1" else pair.s2
         if (sensor, name) not in self._keys:
-            bands = COLOUR_BANDS[sensor]
-            values = channels(sensor, dict(zip(bands, store.read_bands(name, bands), strict=True)))
+            bands = RGB_BANDS[sensor]
+            values = to_rgb(sensor, dict(zip(bands, store.read_bands(name, bands), strict=True)))
             key = self._keys[sensor, name] = f"{sensor}-{len(self._keys)}"
-            self._values[key] = shrunk(values, self._shrink) if self._shrink > 1 else values
+            self._values[key] = downsample(values, self._shrink) if self._shrink > 1 else values
         return self._keys[sensor, name]
 
     def pixels(self) -> dict[str, ByteArray]:
@@ -72,8 +72,8 @@ class Pictures:
         for sensor in self._stores:
             values = {key: value for key, value in self._values.items() if key.startswith(sensor)}
             if values:
-                bounds = limits(list(values.values()))
-                found |= {key: stretched(value, bounds) for key, value in values.items()}
+                bounds = stretch_limits(list(values.values()))
+                found |= {key: stretch(value, bounds) for key, value in values.items()}
         return found
 
     def encoded(self) -> dict[str, bytes]:
@@ -81,7 +81,7 @@ class Pictures:
         pictures = self.pixels()
         found: dict[str, bytes] = {}
         for quality in QUALITIES:
-            found = {key: jpeg(pixels, quality) for key, pixels in pictures.items()}
+            found = {key: encode_jpeg(pixels, quality) for key, pixels in pictures.items()}
             if sum(map(len, found.values())) <= BUDGET:
                 break
         return found

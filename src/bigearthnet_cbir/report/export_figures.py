@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bigearthnet_cbir.report.display_names import CURVES, SENSORS, direction_words, short_class
-from bigearthnet_cbir.report.rgb import pixels_of
+from bigearthnet_cbir.report.rgb import decode_jpeg
 from bigearthnet_cbir.report.table_export import to_csv, to_latex
 from bigearthnet_cbir.report.tables import (
     Table,
@@ -119,7 +119,7 @@ def _row(study: Study, example: Example, path: Path) -> Path:
         side = 0.94 * _SIDE
         left, bottom = (position + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height
         axes = figure.add_axes((left, bottom, side / width, side / height))
-        axes.imshow(pixels_of((study.gallery.images if study.gallery else {})[key]))
+        axes.imshow(decode_jpeg((study.gallery.images if study.gallery else {})[key]))
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=8, pad=3)
         axes.set_xlabel(_labels(item), fontsize=6.5, labelpad=3)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bigearthnet_cbir.types import FloatArray
 
-COLOUR_BANDS: Final = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
+RGB_BANDS: Final = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
 """Bands that a picture of each sensor is made of."""
 
 STRETCH: Final = (2.0, 98.0)
@@ -26,18 +26,18 @@ Limits: TypeAlias = npt.NDArray[np.float64]
 Bands: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
-def channels(sensor: str, bands: Bands) -> FloatArray:
+def to_rgb(sensor: str, bands: Bands) -> FloatArray:
     """Return the (H, W, 3) values a picture shows, before stretching.
 
     Sentinel-2: reflectance x 10 000 of red, green, blue. Sentinel-1: VV, VH and VV - VH, all in dB.
     """
-    found = [np.asarray(bands[name], np.float32) for name in COLOUR_BANDS[sensor]]
+    found = [np.asarray(bands[name], np.float32) for name in RGB_BANDS[sensor]]
     if sensor == "s1":
         found.append(found[0] - found[1])
     return np.stack(found, axis=-1)
 
 
-def limits(pictures: list[FloatArray]) -> Limits:
+def stretch_limits(pictures: list[FloatArray]) -> Limits:
     """Return (3, 2) the values of each channel that become black and full brightness in all pictures.
 
     One stretch for all: a colour then means the same in each of them, and a dark lake stays dark. It goes from the
@@ -56,27 +56,27 @@ def limits(pictures: list[FloatArray]) -> Limits:
     return np.stack([np.percentile(low, 10, axis=0), np.percentile(high, 75, axis=0)], axis=1)
 
 
-def stretched(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
+def stretch(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
     """Return a picture as (H, W, 3) uint8; what is not finite is black."""
     low, span = bounds[:, 0], np.maximum(bounds[:, 1] - bounds[:, 0], 1e-6)
     unit = np.clip((np.nan_to_num(picture, nan=-1e9) - low) / span, 0, 1) ** _GAMMA
     return np.asarray(np.rint(unit * 255), np.uint8)
 
 
-def jpeg(pixels: npt.NDArray[np.uint8], quality: int = QUALITIES[0]) -> bytes:
+def encode_jpeg(pixels: npt.NDArray[np.uint8], quality: int = QUALITIES[0]) -> bytes:
     """Return (H, W, 3) pixels as a JPEG file."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=quality, optimize=True)
     return stream.getvalue()
 
 
-def pixels_of(encoded: bytes) -> npt.NDArray[np.uint8]:
+def decode_jpeg(encoded: bytes) -> npt.NDArray[np.uint8]:
     """Return a JPEG's (H, W, 3) pixels."""
     with Image.open(io.BytesIO(encoded)) as image:
         return np.asarray(image.convert("RGB"), np.uint8)
 
 
-def shrunk(picture: FloatArray, factor: int) -> FloatArray:
+def downsample(picture: FloatArray, factor: int) -> FloatArray:
     """Return (H, W, 3) values averaged over blocks of factor x factor pixels; what does not fill a block is cut."""
     height, width = picture.shape[0] // factor, picture.shape[1] // factor
     blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
