@@ -11,9 +11,9 @@ from bigearthnet_cbir.report.charts import ceiling, shown_ranks, tick_words
 from bigearthnet_cbir.report.query_sampling import REASONS, choose
 from bigearthnet_cbir.report.rgb import decode_jpeg, downsample, encode_jpeg, stretch, stretch_limits, to_rgb
 from bigearthnet_cbir.report.table_export import latex_escape, to_csv, to_html, to_latex
-from bigearthnet_cbir.report.tables import Figure, Table
+from bigearthnet_cbir.report.tables import Estimate, Table
 
-TABLE = Table("t", "R&D <b>", ("", "a_b"), (("50 %", Figure(0.25, 0.2, 0.3)), ("none", Figure(math.nan))))
+TABLE = Table("t", "R&D <b>", ("", "a_b"), (("50 %", Estimate(0.25, 0.2, 0.3)), ("none", Estimate(math.nan))))
 
 
 def test_choice_takes_the_ends_the_middle_and_some_at_random() -> None:
@@ -41,7 +41,7 @@ def test_choice_never_shows_a_query_twice_or_one_without_a_score(count: int) -> 
 
 
 def test_csv_keeps_precision_and_puts_the_interval_in_columns() -> None:
-    table = Table("t", "", ("", "run"), (("x", Figure(1 / 3, 0.1, 0.5)),))
+    table = Table("t", "", ("", "run"), (("x", Estimate(1 / 3, 0.1, 0.5)),))
     assert list(csv.reader(io.StringIO(to_csv(table)))) == [
         ["", "run", "run lower", "run upper"],
         ["x", repr(1 / 3), "0.1", "0.5"],

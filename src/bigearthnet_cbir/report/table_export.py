@@ -8,7 +8,7 @@ import math
 from typing import Final
 
 from bigearthnet_cbir.report.html import Html, element
-from bigearthnet_cbir.report.tables import Cell, Figure, Table
+from bigearthnet_cbir.report.tables import Cell, Estimate, Table
 
 NOTHING: Final = "\u2013"
 """What stands where there is no value: an en dash."""
@@ -63,14 +63,14 @@ def _html_cells(table: Table, row: tuple[Cell, ...]) -> list[Html]:
     marked = _best(table, row)
     cells = [element("th", str(row[0]), scope="row", class_="name")]
     for column, cell in enumerate(row[1:], start=1):
-        if isinstance(cell, Figure):
-            cells.append(_figure_cell(cell, own=column == 1, best=column == marked))
+        if isinstance(cell, Estimate):
+            cells.append(_estimate_cell(cell, own=column == 1, best=column == marked))
         else:
             cells.append(element("td", f"{cell:,}" if isinstance(cell, int) else cell))
     return cells
 
 
-def _figure_cell(cell: Figure, *, own: bool, best: bool) -> Html:
+def _estimate_cell(cell: Estimate, *, own: bool, best: bool) -> Html:
     """Return a figure above its interval; differences are bold where that excludes zero, others in the run's column."""
     value: Html | str = number(cell.value, signed=cell.signed)
     if best:
@@ -82,7 +82,7 @@ def _figure_cell(cell: Figure, *, own: bool, best: bool) -> Html:
 
 
 def _best(table: Table, row: tuple[Cell, ...]) -> int | None:
-    found = {column: cell.value for column in table.best if isinstance(cell := row[column], Figure)}
+    found = {column: cell.value for column in table.best if isinstance(cell := row[column], Estimate)}
     known = {column: value for column, value in found.items() if not math.isnan(value)}
     return max(known, key=known.__getitem__) if len(known) > 1 else None
 
@@ -105,7 +105,7 @@ def to_csv(table: Table) -> str:
 
 
 def _csv_cells(cell: Cell, wide: bool) -> list[str]:
-    if not isinstance(cell, Figure):
+    if not isinstance(cell, Estimate):
         return [str(cell), "", ""] if wide else [str(cell)]
     values = (cell.value, cell.lower, cell.upper) if wide else (cell.value,)
     return ["" if math.isnan(value) else repr(value) for value in values]
@@ -116,7 +116,7 @@ def _columns_with_intervals(table: Table) -> set[int]:
         column
         for row in table.rows
         for column, cell in enumerate(row)
-        if isinstance(cell, Figure) and cell.has_interval
+        if isinstance(cell, Estimate) and cell.has_interval
     }
 
 
@@ -141,7 +141,7 @@ def to_latex(table: Table) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    if not isinstance(cell, Figure):
+    if not isinstance(cell, Estimate):
         return latex_escape(str(cell))
     if math.isnan(cell.value):
         return "--"

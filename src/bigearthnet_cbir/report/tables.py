@@ -16,7 +16,7 @@ NAMES = tuple(name for name, _, _ in HEADLINES)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A number in a table with its 95 % interval, where there is one; NaN is shown as a dash.
 
     Attributes:
@@ -41,7 +41,7 @@ class Figure:
         return self.lower > 0 or self.upper < 0
 
 
-Cell: TypeAlias = "Figure | int | str"
+Cell: TypeAlias = "Estimate | int | str"
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Table:
 def headline_table(study: Study, direction: str, title: str) -> Table:
     """Return the headline figures of a direction: a row per figure, a column per source, then chance."""
     found = measured(study, direction)
-    columns = [(source_word(source.name), _figures(data)) for source, data in found]
+    columns = [(source_word(source.name), _estimates(data)) for source, data in found]
     chance = next((data.chance for _, data in found if data.chance), None)
     if chance is not None:
-        columns.append(("chance", {name: Figure(value) for name, value in headline(chance).items()}))
+        columns.append(("chance", {name: Estimate(value) for name, value in headline(chance).items()}))
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, *(figures.get(name, Figure(math.nan)) for _, figures in columns))
+        (name, *(figures.get(name, Estimate(math.nan)) for _, figures in columns))
         for name in NAMES
         if any(name in figures for _, figures in columns)
     )
@@ -79,10 +79,10 @@ def headline_table(study: Study, direction: str, title: str) -> Table:
     return Table(f"headline_{direction}", title, ("", *(name for name, _ in columns)), rows, best)
 
 
-def _figures(data: DirectionResult) -> dict[str, Figure]:
+def _estimates(data: DirectionResult) -> dict[str, Estimate]:
     nothing = (math.nan, math.nan)
     values = headline(data.curves)
-    return {name: Figure(value, *data.intervals.get(name, nothing)) for name, value in values.items()}
+    return {name: Estimate(value, *data.intervals.get(name, nothing)) for name, value in values.items()}
 
 
 def difference_table(study: Study, direction: str, title: str) -> Table | None:
@@ -91,7 +91,7 @@ def difference_table(study: Study, direction: str, title: str) -> Table | None:
     if not found:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, *(Figure(*differences[name], signed=True) for differences in found.values()))
+        (name, *(Estimate(*differences[name], signed=True) for differences in found.values()))
         for name in NAMES
         if all(name in differences for differences in found.values())
     )
@@ -131,11 +131,11 @@ def _breakdown_table(
     return Table(name, title, header, tuple(rows))
 
 
-def _at(part: GroupMetrics, figure: str, key: int) -> Figure:
+def _at(part: GroupMetrics, figure: str, key: int) -> Estimate:
     for position in (part.keys == key).nonzero()[0]:
         value, lower, upper = part.values[figure][position]
-        return Figure(float(value), float(lower), float(upper))
-    return Figure(math.nan)
+        return Estimate(float(value), float(lower), float(upper))
+    return Estimate(math.nan)
 
 
 def variant_table(study: Study, direction: str, title: str) -> Table | None:
@@ -152,7 +152,7 @@ def variant_table(study: Study, direction: str, title: str) -> Table | None:
         return None
     values = [headline(curves) for _, curves in columns]
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, *(Figure(column.get(name, math.nan)) for column in values))
+        (name, *(Estimate(column.get(name, math.nan)) for column in values))
         for name in NAMES
         if any(name in column for column in values[1:])
     )
