@@ -13,7 +13,7 @@ from tests.report.samples import DIRECTIONS, HOSTILE, write_run
 from bigearthnet_cbir.cli.report import main
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.pipelines import gallery
-from bigearthnet_cbir.pipelines.report import collect, write_report
+from bigearthnet_cbir.pipelines.report import collect_study, write_report
 from bigearthnet_cbir.report.compare_runs import compare
 from bigearthnet_cbir.report.export_figures import write_figures
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -49,7 +49,7 @@ def test_the_page_lands_in_the_run_folder_and_is_the_same_again(run: Path) -> No
 
 def test_moved_patches_leave_one_sentence(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    study = collect([RunFolder(run)])
+    study = collect_study([RunFolder(run)])
     assert study.gallery is None
     assert "/nowhere/patches.lmdb: there is no such LMDB" in study.no_gallery
     assert "there is no such LMDB" in write_report([run]).read_text()
@@ -59,7 +59,7 @@ def test_missing_features_leave_one_sentence(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(run / "retrieval.h5", alone)
-    assert "query.h5" in collect([RunFolder(alone)]).no_gallery
+    assert "query.h5" in collect_study([RunFolder(alone)]).no_gallery
 
 
 def test_results_of_the_original_scripts_give_a_report(run: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_several_runs_are_compared_in_the_folder_they_share(tmp_path: Path) -> N
     assert written == tmp_path / "comparison.html"
     assert "a/seed0" in written.read_text()
     assert "No paired differences." in written.read_text()
-    assert "different labels" in collect([RunFolder(run) for run in runs]).no_differences
+    assert "different labels" in collect_study([RunFolder(run) for run in runs]).no_differences
     with pytest.raises(ResultsError, match="given twice"):
         write_report([runs[0], runs[0] / "retrieval.h5"])
 
@@ -85,7 +85,7 @@ def test_comparison_says_how_each_run_differs_from_the_first(real_pairs, tmp_pat
     runs = [write_run(tmp_path / name, queries=pairs[:4], archive=pairs) for name in ("a", "b")]
     with h5py.File(runs[1] / "retrieval.h5", "r+") as file:
         file["fused/retrieval_result"][:] = file["fused/retrieval_result"][:][:, ::-1]
-    study = collect([RunFolder(run) for run in runs])
+    study = collect_study([RunFolder(run) for run in runs])
     assert study.no_differences == ""
     assert study.differences == {"b": compare(runs[1] / "retrieval.h5", runs[0] / "retrieval.h5")}
     assert study.differences["b"]["fused"]["F1@5"].value != 0
@@ -101,7 +101,7 @@ def test_a_gallery_of_noise_gives_up_quality_to_stay_small(
 
 
 def test_figures_are_written_for_a_paper(run: Path, tmp_path: Path) -> None:
-    written = write_figures(collect([RunFolder(run)], queries=1), tmp_path)
+    written = write_figures(collect_study([RunFolder(run)], queries=1), tmp_path)
     names = {path.name for path in written}
     for direction in DIRECTIONS:
         wanted = {f"curves_{direction}.png", f"gallery_{direction}_01_best.png", f"headline_{direction}.csv",

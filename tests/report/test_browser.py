@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.report.samples import DIRECTIONS, HOSTILE, small_study
 
-from bigearthnet_cbir.report.render import page
+from bigearthnet_cbir.report.render import render_page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
@@ -40,7 +40,7 @@ return [...document.querySelectorAll("body *")]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     path = folder / "report.html"
-    path.write_text(page(small_study(folder / "run", title=f"{HOSTILE} " + "long_name" * 12)), encoding="utf-8")
+    path.write_text(render_page(small_study(folder / "run", title=f"{HOSTILE} " + "long_name" * 12)), encoding="utf-8")
     return path
 
 

@@ -5,8 +5,8 @@ import numpy as np
 
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.report.console import run_text
-from bigearthnet_cbir.report.console_tables import NAMES as FIGURES
 from bigearthnet_cbir.report.console_tables import table_line
+from bigearthnet_cbir.report.display_names import HEADLINE_NAMES
 from bigearthnet_cbir.results import CurveVariant, DirectionResult, RunResults
 
 NAMES = (
@@ -89,7 +89,7 @@ def test_columns_stay_apart_where_everything_is_found() -> None:
 
 
 def test_a_row_of_long_cells_keeps_them_apart() -> None:
-    assert table_line("x" * 30, dict.fromkeys(FIGURES, "1" * 12)).split() == ["x" * 30, *["1" * 12] * 6]
+    assert table_line("x" * 30, dict.fromkeys(HEADLINE_NAMES, "1" * 12)).split() == ["x" * 30, *["1" * 12] * 6]
 
 
 def test_everything_by_default_fits_one_screen() -> None:

@@ -12,7 +12,7 @@ from tests.report.samples import DIRECTIONS, HOSTILE, small_study, write_run
 
 from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.report.html import element, json_block
-from bigearthnet_cbir.report.render import page
+from bigearthnet_cbir.report.render import render_page
 from bigearthnet_cbir.report.view_model import Source, Study
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.training_log import Scalar
@@ -40,12 +40,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def content(study: Study) -> str:
-    return page(study)
+    return render_page(study)
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     study = small_study(tmp_path, title=HOSTILE, name=HOSTILE)
-    text = page(study)
+    text = render_page(study)
     assert HOSTILE not in text
     assert "alert(&#x27;x&#x27;)" in text
     scripts = [attributes.get("type") for attributes in Elements(text).of("script")]
@@ -109,13 +109,13 @@ def test_every_direction_has_its_table_and_curves(study: Study, content: str) ->
 def test_every_training_curve_is_shown_however_many_there_are(study: Study) -> None:
     names = [f"score {number}" for number in range(8)]
     training = {f"validation/{name}": Scalar((1, 2), (0.1, 0.2)) for name in names}
-    text = page(replace(study, sources=(replace(study.runs[0], training=training),)))
+    text = render_page(replace(study, sources=(replace(study.runs[0], training=training),)))
     assert all(f"<span>{name}</span>" in text for name in names)
 
 
 def test_files_without_statistics_have_no_empty_columns(tmp_path: Path) -> None:
     data = read_results(write_run(tmp_path, statistics=False) / "retrieval.h5")
-    text = page(Study("plain", (Source("this run", data),), (), no_gallery="No gallery: the store moved."))
+    text = render_page(Study("plain", (Source("this run", data),), (), no_gallery="No gallery: the store moved."))
     assert "95 % interval" not in text
     assert 'id="classes"' not in text
     assert "No gallery: the store moved." in text
@@ -126,7 +126,7 @@ def test_a_comparison_shows_each_run_and_marks_the_higher_figure(tmp_path: Path)
         Source(name, read_results(write_run(tmp_path / name, seed=seed) / "retrieval.h5"))
         for seed, name in enumerate(("first", "second"))
     )
-    text = page(Study("2 runs side by side", runs, (), folders=("first", "second")))
+    text = render_page(Study("2 runs side by side", runs, (), folders=("first", "second")))
     marked = re.findall(r"<strong>([\d.]+) ▲</strong>", text)
     best = max(run.data.directions["fused"].curves["precision"][9] for run in runs)
     assert marked[0] == f"{best:.3f}"
@@ -137,18 +137,18 @@ def test_a_comparison_shows_each_run_and_marks_the_higher_figure(tmp_path: Path)
 def test_a_comparison_shows_paired_differences_and_which_exclude_zero(tmp_path: Path) -> None:
     runs = tuple(Source(name, read_results(write_run(tmp_path / name) / "retrieval.h5")) for name in ("a", "b"))
     found = {"b": {"fused": {"F1@10": Difference(0.041, 0.012, 0.07), "P@10": Difference(-0.01, -0.03, 0.01)}}}
-    text = page(Study("2 runs", runs, (), differences=found))
+    text = render_page(Study("2 runs", runs, (), differences=found))
     assert "b less a" in text
     assert '<td class="own">+0.041<small>+0.012 to +0.070</small></td>' in text
     assert "<td>\u22120.010<small>\u22120.030 to +0.010</small></td>" in text
-    unknown = page(Study("2 runs", runs, (), no_differences="No paired differences. a/query.h5: missing"))
+    unknown = render_page(Study("2 runs", runs, (), no_differences="No paired differences. a/query.h5: missing"))
     assert "No paired differences. a/query.h5: missing" in unknown
 
 
 def test_runs_of_different_archives_are_not_compared_silently(tmp_path: Path) -> None:
     first = read_results(write_run(tmp_path / "a") / "retrieval.h5")
     other = replace(first, attributes={**first.attributes, "archive_size": 7})
-    text = page(Study("2 runs", (Source("a", first), Source("b", other)), ()))
+    text = render_page(Study("2 runs", (Source("a", first), Source("b", other)), ()))
     assert "the runs differ in archive size" in text
 
 
@@ -158,4 +158,4 @@ def test_a_thousand_ranks_stay_small(study: Study) -> None:
     data = replace(
         study.runs[0].data, directions={"fused": replace(fused, curves=long)}
     )
-    assert len(page(replace(study, sources=(Source("this run", data),)))) < 500_000
+    assert len(render_page(replace(study, sources=(Source("this run", data),)))) < 500_000

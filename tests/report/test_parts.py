@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.report.charts import ceiling, shown_ranks, tick_words
-from bigearthnet_cbir.report.query_sampling import REASONS, choose
+from bigearthnet_cbir.report.query_sampling import SAMPLE_REASONS, sample_queries
 from bigearthnet_cbir.report.rgb import decode_jpeg, downsample, encode_jpeg, stretch, stretch_limits, to_rgb
 from bigearthnet_cbir.report.table_export import latex_escape, to_csv, to_html, to_latex
 from bigearthnet_cbir.report.tables import Estimate, Table
@@ -18,22 +18,22 @@ TABLE = Table("t", "R&D <b>", ("", "a_b"), (("50 %", Estimate(0.25, 0.2, 0.3)), 
 
 def test_choice_takes_the_ends_the_middle_and_some_at_random() -> None:
     scores = np.linspace(0, 1, 101)
-    chosen = choose(scores, scores, 8, seed=3)
-    assert [reason for reason, _ in chosen] == [word for word in REASONS for _ in range(2)]
+    chosen = sample_queries(scores, scores, 8, seed=3)
+    assert [reason for reason, _ in chosen] == [word for word in SAMPLE_REASONS for _ in range(2)]
     assert [query for _, query in chosen[:6]] == [100, 99, 50, 51, 0, 1]
-    assert chosen == choose(scores, scores, 8, seed=3)
+    assert chosen == sample_queries(scores, scores, 8, seed=3)
     assert len({query for _, query in chosen}) == 8
 
 
 def test_choice_breaks_ties_by_the_finer_score_then_the_position() -> None:
     finer = np.array([0.1, 0.9, 0.9, 0.2])
-    assert choose(np.ones(4), finer, 1, seed=0) == [("best", 1)]
+    assert sample_queries(np.ones(4), finer, 1, seed=0) == [("best", 1)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5, 20])
 def test_choice_never_shows_a_query_twice_or_one_without_a_score(count: int) -> None:
     scores = np.array([0.5, np.nan, 0.5, 0.1, 0.9])
-    queries = [query for _, query in choose(scores, scores, count, seed=0)]
+    queries = [query for _, query in sample_queries(scores, scores, count, seed=0)]
     assert len(set(queries)) == len(queries) <= count
     assert 1 not in queries
     if count == 20:

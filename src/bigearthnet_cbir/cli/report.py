@@ -13,7 +13,7 @@ from bigearthnet_cbir.errors import CbirError, ConfigError
 
 logger = logging.getLogger(__name__)
 
-MOST = 100
+MAX_QUERIES = 100
 """Queries per direction: with more, the page is too large to be looked at."""
 
 
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def command() -> None:
-        if not 0 <= arguments.queries <= MOST:
-            raise ConfigError(f"--queries is {arguments.queries}; give a whole number from 0 to {MOST}")
+        if not 0 <= arguments.queries <= MAX_QUERIES:
+            raise ConfigError(f"--queries is {arguments.queries}; give a whole number from 0 to {MAX_QUERIES}")
         if arguments.seed < 0:
             raise ConfigError(f"--seed is {arguments.seed}; give a whole number >= 0")
         paths = [find_file(given, repository_root()) for given in arguments.filepath]

@@ -38,14 +38,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _retrieve_and_report(config: Config, folder: RunFolder, arguments: argparse.Namespace) -> None:
     from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
-    from bigearthnet_cbir.report.console import describe
-    from bigearthnet_cbir.report.console_tables import headline_table
+    from bigearthnet_cbir.report.console import describe_search
+    from bigearthnet_cbir.report.console_tables import metrics_table
     from bigearthnet_cbir.storage.results import read_results
 
     written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
     results = read_results(written)
-    print(describe(results))
-    print(headline_table(results.directions, {}, arguments.baseline or ""))
+    print(describe_search(results))
+    print(metrics_table(results.directions, {}, arguments.baseline or ""))
     print(f"retrieved: {written}")
     if arguments.baseline is None and not folder.baseline(LEARNING_FREE).retrieval.exists():
         print(f"no learning-free baseline yet: the same command with --baseline {LEARNING_FREE} measures it")

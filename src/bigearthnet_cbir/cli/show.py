@@ -33,11 +33,10 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"--top is {arguments.top}; give a whole number >= 1")
         path = results_file(find_file(arguments.filepath, repository_root()))
         if arguments.against is not None:
-            from bigearthnet_cbir.report.compare_runs import (
-                against_text,  # compiled metrics, which printing does without
-            )
+            # Needs the compiled metrics, which printing does without.
+            from bigearthnet_cbir.report.compare_runs import comparison_text
 
-            print(against_text(path, results_file(find_file(arguments.against, repository_root(), "--against"))))
+            print(comparison_text(path, results_file(find_file(arguments.against, repository_root(), "--against"))))
             return
         results = read_results(path)
         check_keys(arguments.keys, results)

@@ -12,7 +12,7 @@ from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.metrics import per_query_values
 from bigearthnet_cbir.report.display_names import direction_words
-from bigearthnet_cbir.report.query_sampling import choose
+from bigearthnet_cbir.report.query_sampling import sample_queries
 from bigearthnet_cbir.report.rgb import QUALITIES, RGB_BANDS, downsample, encode_jpeg, stretch, stretch_limits, to_rgb
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item
 from bigearthnet_cbir.results import RunResults
@@ -36,7 +36,7 @@ class Side(NamedTuple):
     labels: ByteArray
 
 
-class Pictures:
+class PatchImages:
     """Reads the patches that a gallery shows, each once.
 
     Args:
@@ -109,7 +109,7 @@ def collect_gallery(
             check_measured_with(features, side, data.attributes, folder.retrieval)
         asked = Side(read_names(folder.query), read_labels(folder.query))
         archive = Side(read_names(folder.archive), read_labels(folder.archive))
-        pictures = Pictures(Path(str(places[0])), Path(str(places[1])))
+        pictures = PatchImages(Path(str(places[0])), Path(str(places[1])))
         examples = {}
         for direction, found in data.directions.items():
             if found.depth:
@@ -127,14 +127,14 @@ def _examples(
     asked: Side,
     archive: Side,
     class_names: tuple[str, ...],
-    pictures: Pictures,
+    pictures: PatchImages,
     queries: int,
     seed: int,
 ) -> tuple[Example, ...]:
     words = direction_words(direction)
     scores, finer = _scores(near, asked.labels, archive.labels)
     found = []
-    for reason, query in choose(scores, finer, queries, seed):
+    for reason, query in sample_queries(scores, finer, queries, seed):
         own = _labels(asked.labels[query], class_names)
         results = []
         for position, distance in zip(near.indices[query], near.distances[query], strict=True):

@@ -14,7 +14,7 @@ from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.files import atomic_write, folder_lock
 from bigearthnet_cbir.pipelines.gallery import collect_gallery
 from bigearthnet_cbir.report.compare_runs import compare
-from bigearthnet_cbir.report.render import page
+from bigearthnet_cbir.report.render import render_page
 from bigearthnet_cbir.report.view_model import Gallery, Source, Study
 from bigearthnet_cbir.storage.baselines import find_baselines
 from bigearthnet_cbir.storage.results import read_results
@@ -61,9 +61,9 @@ def write_report(
 def _write(
     folders: Sequence[RunFolder], output: Path | None, queries: int, seed: int, figures: bool, tensorboard: bool
 ) -> Path:
-    study = collect(folders, queries=queries, seed=seed)
+    study = collect_study(folders, queries=queries, seed=seed)
     target = output or _default_output(folders)
-    content = page(study)
+    content = render_page(study)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as temporary:
@@ -88,7 +88,7 @@ def run_folder(path: Path) -> RunFolder:
     return RunFolder(path if path.is_dir() else path.parent)
 
 
-def collect(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed: int = 0) -> Study:
+def collect_study(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed: int = 0) -> Study:
     """Read everything that a report shows.
 
     Raises:

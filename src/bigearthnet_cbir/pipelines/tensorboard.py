@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.summary import headline
-from bigearthnet_cbir.pipelines.gallery import Pictures
+from bigearthnet_cbir.pipelines.gallery import PatchImages
 from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import FUSED, open_features, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_results
@@ -22,16 +22,16 @@ from bigearthnet_cbir.types import PatchPair
 
 logger = logging.getLogger(__name__)
 
-MOST = 2000
-SHRINK = 4
+MAX_PATCHES = 2000
+DOWNSAMPLING = 4
 """Thumbnails have 30 pixels a side: the projector keeps all of them in one picture of at most 8,192 x 8,192."""
 
 
 def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
     """Write the retrieval figures and a projector into training/retrieval/, and return that folder.
 
-    What an earlier call left there is replaced. The projector shows up to MOST archive patches, chosen by the seed,
-    with their names and labels, and thumbnails where the patch store can be read.
+    What an earlier call left there is replaced. The projector shows up to MAX_PATCHES archive patches, chosen by
+    the seed, with their names and labels, and thumbnails where the patch store can be read.
 
     Raises:
         ResultsError: the run has no readable results or features.
@@ -51,7 +51,7 @@ def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
 
 def _add_projector(writer: SummaryWriter, folder: RunFolder, data: RunResults, seed: int) -> None:
     names, labels = read_names(folder.archive), read_labels(folder.archive)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:MOST])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:MAX_PATCHES])
     with open_features(folder.archive) as file:
         vectors = file[FUSED][chosen]
     classes = data.class_names(CLASSES)
@@ -71,7 +71,7 @@ def _thumbnails(data: RunResults, pairs: list[PatchPair]) -> torch.Tensor | None
     """Return (N, 3, 30, 30) pictures in 0..1, or None where the Sentinel-2 patches cannot be read."""
     places = [str(data.configuration.get(f"bigEarthPthLMDB_{sensor}", "")) for sensor in ("S1", "S2")]
     try:
-        reader = Pictures(Path(places[0]), Path(places[1]), SHRINK)
+        reader = PatchImages(Path(places[0]), Path(places[1]), DOWNSAMPLING)
         keys = [reader.key("s2", pair) for pair in pairs]
     except CbirError as error:
         logger.warning("the projector gets no thumbnails: %s", error)

@@ -12,7 +12,8 @@ from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_
 from bigearthnet_cbir.evaluation.figures import query_columns
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.report.console_tables import NAMES, table_line
+from bigearthnet_cbir.report.console_tables import table_line
+from bigearthnet_cbir.report.display_names import HEADLINE_NAMES
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours, read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -65,7 +66,7 @@ def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
     }
 
 
-def against_text(first: Path, second: Path) -> str:
+def comparison_text(first: Path, second: Path) -> str:
     """Return the comparison as text; arguments and errors as in `compare`."""
     found = compare(first, second)
     lines = [
@@ -73,7 +74,7 @@ def against_text(first: Path, second: Path) -> str:
         f"B {second}",
         f"A less B, with the 95 % interval of {RESAMPLES:,} paired bootstrap resamples of the queries",
         "",
-        table_line("", {name: name for name in NAMES}),
+        table_line("", {name: name for name in HEADLINE_NAMES}),
     ]
     for direction, differences in found.items():
         lines += _rows(DIRECTIONS[direction].title, differences)

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.report.console_tables import headline_table
+from bigearthnet_cbir.report.console_tables import metrics_table
 from bigearthnet_cbir.results import DirectionResult, RunResults
 
 MAP_RANKS: Final = (8, 16, 32, 64, 128, 1000)
 DEFAULT_KEYS: Final = ("precision", "recall")
 
 
-def describe(results: RunResults) -> str:
+def describe_search(results: RunResults) -> str:
     """Return the lines that say what was measured: protocol, splits, sizes, convention, distance."""
     told = results.attributes
     if results.original_only:
@@ -48,12 +48,12 @@ def run_text(
         top: ranks shown of them.
     """
     shown = {name: found for name, found in results.directions.items() if not directions or name in directions}
-    parts = [describe(results)]
+    parts = [describe_search(results)]
     for name in list(shown) if directions else list(shown)[:1]:
         found = shown[name]
         others = {label: other.directions[name] for label, other in baselines.items() if name in other.directions}
         parts.append(_direction_text(DIRECTIONS[name].title, found, others, keys, top))
-    parts.append(headline_table(shown, baselines))
+    parts.append(metrics_table(shown, baselines))
     return "\n\n".join(parts)
 
 

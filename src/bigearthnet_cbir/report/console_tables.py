@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
+from bigearthnet_cbir.evaluation.summary import headline
+from bigearthnet_cbir.report.display_names import HEADLINE_NAMES
 from bigearthnet_cbir.results import DirectionResult, RunResults
 from bigearthnet_cbir.types import DoubleArray
 
-NAMES: Final = tuple(name for name, _, _ in HEADLINES)
 _FIRST, _WIDTH = 19, 9
 """Characters of the first column and of the others, each of which has a space before it; a line has 79."""
 
 
 def table_line(first: str, cells: Mapping[str, str]) -> str:
     """Return one line of a table of headline figures; a figure that is not in `cells` is a dash."""
-    return f"{first:<{_FIRST}}" + "".join(f" {cells.get(name, '-'):>{_WIDTH}}" for name in NAMES)
+    return f"{first:<{_FIRST}}" + "".join(f" {cells.get(name, '-'):>{_WIDTH}}" for name in HEADLINE_NAMES)
 
 
-def headline_table(
+def metrics_table(
     shown: Mapping[str, DirectionResult], baselines: Mapping[str, RunResults], title: str = ""
 ) -> str:
     """Return a few lines per direction, then the chance level, which is the same for all, and notes.
@@ -32,7 +31,7 @@ def headline_table(
         baselines: other results for the same pairs, by name; each gets a line below the run's.
         title: stands at the left of the header.
     """
-    lines = [table_line(title, {name: name for name in NAMES})]
+    lines = [table_line(title, {name: name for name in HEADLINE_NAMES})]
     for direction, found in shown.items():
         lines.append(table_line(DIRECTIONS[direction].title, _figures(found.curves)))
         rows = _rows_below(found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from bigearthnet_cbir.evaluation.summary import HEADLINES
+
 
 class DirectionText(NamedTuple):
     """How a direction is shown.
@@ -33,7 +35,7 @@ _KNOWN: Final[dict[str, DirectionText]] = {
     "s2_fused": DirectionText("S2 → fused", "Optical alone asks, both answer.", ("s2",), ("s2",)),
 }
 
-SENSORS: Final = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
+SENSOR_NAMES: Final = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
 
 
 def direction_words(name: str) -> DirectionText:
@@ -48,7 +50,7 @@ class Curve(NamedTuple):
     sentence: str
 
 
-CURVES: Final[dict[str, Curve]] = {
+CURVE_NAMES: Final[dict[str, Curve]] = {
     "f1score_harmonic": Curve("F1", "Harmonic mean of precision and recall, both averaged over the queries (CSMAE)."),
     "f1score": Curve("F1 of pairs", "F1 of the query's labels and each item's, averaged over the first k (CR-JEPA)."),
     "precision": Curve("Precision", "Share of an item's labels that the query has, averaged over the first k."),
@@ -64,7 +66,9 @@ CURVES: Final[dict[str, Curve]] = {
 }
 """Curves in the order in which a report shows them."""
 
-HEADLINE_NOTES: Final = {
+HEADLINE_NAMES: Final = tuple(name for name, _, _ in HEADLINES)
+
+METRIC_DEFINITIONS: Final = {
     "P@10": "of an item's labels, the share that the query has",
     "R@10": "of the query's labels, the share that an item has",
     "F1@10": "harmonic mean of the two",
@@ -73,15 +77,15 @@ HEADLINE_NOTES: Final = {
     "NDCG@10": "more shared labels first is better",
 }
 
-BASELINES: Final = {
+BASELINE_NAMES: Final = {
     "untrained": "random weights",
     "band_statistics": "band mean and std",
 }
 
 
-def source_word(name: str) -> str:
+def source_name(name: str) -> str:
     """Return a baseline's name in plain words, any other name as it is."""
-    return BASELINES.get(name, name)
+    return BASELINE_NAMES.get(name, name)
 
 
 _SHORT: Final = {
@@ -96,6 +100,6 @@ _SHORT: Final = {
 }
 
 
-def short_class(name: str) -> str:
+def short_class_name(name: str) -> str:
     """Return a class name that fits below a thumbnail."""
     return _SHORT.get(name, name)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-from bigearthnet_cbir.report.display_names import CURVES, SENSORS, direction_words, short_class
+from bigearthnet_cbir.report.display_names import CURVE_NAMES, SENSOR_NAMES, direction_words, short_class_name
 from bigearthnet_cbir.report.rgb import decode_jpeg
 from bigearthnet_cbir.report.table_export import to_csv, to_latex
 from bigearthnet_cbir.report.tables import (
@@ -17,7 +17,7 @@ from bigearthnet_cbir.report.tables import (
     label_count_table,
     variant_table,
 )
-from bigearthnet_cbir.report.view_model import Example, Item, Study, lines
+from bigearthnet_cbir.report.view_model import Example, Item, Study, curve_lines
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None =
 
 
 def _curves(study: Study, direction: str, path: Path) -> Path:
-    shown = {name: found for name in CURVES if (found := lines(study, direction, name))}
+    shown = {name: found for name in CURVE_NAMES if (found := curve_lines(study, direction, name))}
     rows = max(1, -(-len(shown) // 4))
     figure = _figure(12, 2.9 * rows + 0.4)
     for position, (name, found) in enumerate(shown.items(), start=1):
@@ -81,7 +81,7 @@ def _curves(study: Study, direction: str, path: Path) -> Path:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda rank, _: f"{rank:g}")
         axes.set_ylim(bottom=0)
-        axes.set_title(f"{CURVES[name].title}@k", fontsize=10)
+        axes.set_title(f"{CURVE_NAMES[name].title}@k", fontsize=10)
         axes.grid(visible=True, linewidth=0.4, alpha=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     if shown:
@@ -105,7 +105,10 @@ def _drawn(style: str) -> dict[str, Any]:
 def _row(study: Study, example: Example, path: Path) -> Path:
     """Draw a query and its results side by side, labels below, shared ones ticked."""
     pictures = [
-        *((sensor, key, example.query, f"query, {SENSORS[sensor]}") for sensor, key in example.query.images.items()),
+        *(
+            (sensor, key, example.query, f"query, {SENSOR_NAMES[sensor]}")
+            for sensor, key in example.query.images.items()
+        ),
         *(
             (sensor, key, item, f"{rank}   d = {item.distance:.3g}")
             for rank, item in enumerate(example.results, start=1)
@@ -128,7 +131,7 @@ def _row(study: Study, example: Example, path: Path) -> Path:
 
 
 def _labels(item: Item) -> str:
-    return "\n".join(_plain(f"✓ {short_class(name)}" if name in item.shared else short_class(name))
+    return "\n".join(_plain(f"✓ {short_class_name(name)}" if name in item.shared else short_class_name(name))
                      for name in item.labels)  # fmt: skip
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 
-from bigearthnet_cbir.report.display_names import SENSORS, short_class
+from bigearthnet_cbir.report.display_names import SENSOR_NAMES, short_class_name
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.sections import panels, section
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Study
 
-REASONS = {
+REASON_TITLES = {
     "best": "among the best",
     "median": "in the middle",
     "worst": "among the worst",
@@ -39,7 +39,7 @@ def _direction(gallery: Gallery, direction: str) -> Html | None:
 
 def _card(example: Example, metric: str) -> Html:
     heading = element(
-        "header", element("h3", REASONS.get(example.reason, example.reason), class_=f"tag {example.reason}"),
+        "header", element("h3", REASON_TITLES.get(example.reason, example.reason), class_=f"tag {example.reason}"),
         element("span", f"{metric} ", element("b", f"{example.score:.2f}"), class_="score"),
     )  # fmt: skip
     query = element("div", element("p", "Query", class_="rank"), *_pictures(example.query, "query"),
@@ -63,7 +63,7 @@ def _pictures(item: Item, role: str) -> list[Html]:
 def alternative(item: Item, sensor: str, role: str) -> str:
     """Return what an image shows, in words."""
     labels = ", ".join(item.labels) or "no labels"
-    return f"{SENSORS[sensor]} image of {role}: {labels}"
+    return f"{SENSOR_NAMES[sensor]} image of {role}: {labels}"
 
 
 def _facts(rank: int, item: Item) -> Html:
@@ -81,7 +81,7 @@ def _labels(item: Item, *, is_query: bool) -> Html:
 
 def _label(name: str, *, is_shared: bool) -> Html:
     mark = joined(element("span", "✓ ", aria_hidden="true"), element("span", "shared: ", class_="hidden"))
-    return element("li", mark if is_shared else None, short_class(name), title=name,
+    return element("li", mark if is_shared else None, short_class_name(name), title=name,
                    class_="shared" if is_shared else None)  # fmt: skip
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from bigearthnet_cbir.types import DoubleArray
 
-REASONS = ("best", "median", "worst", "random")
+SAMPLE_REASONS = ("best", "median", "worst", "random")
 
 
-def choose(scores: DoubleArray, tie_breaker: DoubleArray, count: int, seed: int) -> list[tuple[str, int]]:
-    """Return (reason, query) of at most `count` different queries, in the order of REASONS.
+def sample_queries(scores: DoubleArray, tie_breaker: DoubleArray, count: int, seed: int) -> list[tuple[str, int]]:
+    """Return (reason, query) of at most `count` different queries, in the order of SAMPLE_REASONS.
 
     A quarter each; what does not divide by four goes to the first reasons. Random ones do not depend on the scores.
 
@@ -31,7 +31,7 @@ def choose(scores: DoubleArray, tie_breaker: DoubleArray, count: int, seed: int)
         "worst": ranked[::-1],
         "random": np.random.default_rng(seed).permutation(known),
     }
-    for position, reason in enumerate(REASONS):
+    for position, reason in enumerate(SAMPLE_REASONS):
         share = count // 4 + (position < count % 4)
         fresh = [int(query) for query in orders[reason] if int(query) not in taken][:share]
         taken.update(fresh)

@@ -25,7 +25,7 @@ _LINKS = {
 }
 
 
-def page(study: Study) -> str:
+def render_page(study: Study) -> str:
     """Return the whole page; all text in it is escaped, and its policy forbids any request and any foreign script."""
     style, script = asset("report.css"), asset("report.js")
     body = _body(study)

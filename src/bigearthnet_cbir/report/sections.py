@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.report.charts import ceiling, legend, rank_chart, shown_ranks
-from bigearthnet_cbir.report.display_names import CURVES, HEADLINE_NOTES, direction_words, short_class
+from bigearthnet_cbir.report.display_names import CURVE_NAMES, METRIC_DEFINITIONS, direction_words, short_class_name
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.table_export import number, scrolling, to_html
 from bigearthnet_cbir.report.tables import (
@@ -20,7 +20,7 @@ from bigearthnet_cbir.report.tables import (
     label_count_table,
     variant_table,
 )
-from bigearthnet_cbir.report.view_model import Line, Study, lines, measured
+from bigearthnet_cbir.report.view_model import Line, Study, curve_lines, measured_sources
 
 TableOf = Callable[[Study, str, str], "Table | None"]
 
@@ -72,7 +72,7 @@ def figures_section(study: Study) -> Html:
             None if differences is None else to_html(differences),
         )
 
-    notes = [joined(element("dt", name), element("dd", note)) for name, note in HEADLINE_NOTES.items()]
+    notes = [joined(element("dt", name), element("dd", note)) for name, note in METRIC_DEFINITIONS.items()]
     explained = element("details", element("summary", "What the figures mean"), element("dl", *notes, class_="notes"))
     missing = study.no_differences if study.is_comparison else _no_baseline(study)
     without = element("p", missing, class_="intro") if missing else None
@@ -90,7 +90,7 @@ def _no_baseline(study: Study) -> str:
 
 def curves_section(study: Study) -> Html:
     """Return every curve over the ranks, with a slider that reads the values at one of them."""
-    known = [name for name in CURVES if any(lines(study, direction, name) for direction in study.directions)]
+    known = [name for name in CURVE_NAMES if any(curve_lines(study, direction, name) for direction in study.directions)]
     if not known:
         return joined()
     tops = {name: _top(study, name) for name in known}
@@ -108,8 +108,8 @@ def curves_section(study: Study) -> Html:
     )  # fmt: skip
     every: dict[str, Line] = {}
     for direction in study.directions:
-        every |= {line.name: line for name in known for line in lines(study, direction, name)}
-    switch = radios("metric", [(name, CURVES[name].title) for name in known], "Figure")
+        every |= {line.name: line for name in known for line in curve_lines(study, direction, name)}
+    switch = radios("metric", [(name, CURVE_NAMES[name].title) for name in known], "Figure")
     reader = element("div", slider, legend(list(every.values())), class_="reader")
     return section("curves", "Curves", "How each figure develops with the number of results looked at, k = "
                    f"1 to {ranks[-1]:,} (logarithmic axis).", switch, panels(study, draw), reader)  # fmt: skip
@@ -123,14 +123,14 @@ def _longest(study: Study) -> int:
 
 
 def _top(study: Study, curve: str) -> float:
-    values = [line.values for direction in study.directions for line in lines(study, direction, curve)]
+    values = [line.values for direction in study.directions for line in curve_lines(study, direction, curve)]
     return ceiling(max((float(np.nanmax(found)) for found in values if len(found)), default=1.0))
 
 
 def _curve_panel(study: Study, direction: str, curve: str, top: float) -> Html:
-    drawn = lines(study, direction, curve)
+    drawn = curve_lines(study, direction, curve)
     at_ten = ", ".join(f"{line.name} {line.values[min(10, len(line.values)) - 1]:.3f}" for line in drawn)
-    words = CURVES[curve]
+    words = CURVE_NAMES[curve]
     label = f"{words.title} over k, {direction_words(direction).title}. At k = 10: {at_ten}."
     return element(
         "div", element("p", f"{words.title}@k. {words.sentence}", class_="intro"),
@@ -143,7 +143,8 @@ def curve_values(study: Study) -> dict[str, Any]:
     ranks = shown_ranks(_longest(study))
     values = {
         direction: {
-            curve: {line.name: _at(line, ranks) for line in lines(study, direction, curve)} for curve in CURVES
+            curve: {line.name: _at(line, ranks) for line in curve_lines(study, direction, curve)}
+            for curve in CURVE_NAMES
         }
         for direction in study.directions
     }
@@ -173,7 +174,7 @@ def breakdown_section(study: Study) -> Html:
 
 
 def _variant_notes(study: Study, direction: str) -> Html | None:
-    data = measured(study, direction)[0][1]
+    data = measured_sources(study, direction)[0][1]
     notes = []
     if data.tie_aware is not None and "mean_group" in data.tie_aware.numbers:
         sizes = data.tie_aware.numbers
@@ -190,12 +191,12 @@ def _variant_notes(study: Study, direction: str) -> Html | None:
 
 
 def _confusion(study: Study, direction: str) -> Html | None:
-    data = measured(study, direction)[0][1]
+    data = measured_sources(study, direction)[0][1]
     if data.confusion is None or data.per_class is None or study.is_comparison:
         return None
     kept = [int(key) for key, queries in zip(data.per_class.keys, data.per_class.queries, strict=True) if queries]
     names = [study.class_names[key] if key < len(study.class_names) else str(key) for key in kept]
-    columns = [element("th", element("span", short_class(name)), scope="col") for name in names]
+    columns = [element("th", element("span", short_class_name(name)), scope="col") for name in names]
     head = element("tr", element("td"), *columns)
     rows = []
     for key, name in zip(kept, names, strict=True):

@@ -6,13 +6,13 @@ from typing import Any
 
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.report.charts import dot_track
-from bigearthnet_cbir.report.display_names import direction_words, source_word
+from bigearthnet_cbir.report.display_names import direction_words, source_name
 from bigearthnet_cbir.report.html import Html, element, joined, svg_element
 from bigearthnet_cbir.report.table_export import number, span
-from bigearthnet_cbir.report.view_model import Source, Study, measured, styles
+from bigearthnet_cbir.report.view_model import Source, Study, line_styles, measured_sources
 from bigearthnet_cbir.results import DirectionResult
 
-SHOWN = "F1@10"
+OVERVIEW_METRIC = "F1@10"
 _SAME = ("query_split", "archive_split", "queries", "archive_size", "protocol", "convention")
 
 
@@ -48,8 +48,8 @@ def _lead(study: Study) -> Html:
 def _verdict(study: Study) -> Html | None:
     """Return what the first direction reached, beside chance, in one sentence."""
     direction = study.directions[0]
-    data = measured(study, direction)[0][1]
-    own, chance = headline(data.curves).get(SHOWN), headline(data.chance).get(SHOWN)
+    data = measured_sources(study, direction)[0][1]
+    own, chance = headline(data.curves).get(OVERVIEW_METRIC), headline(data.chance).get(OVERVIEW_METRIC)
     if own is None or chance is None or study.is_comparison:
         return None
     return joined(
@@ -99,7 +99,7 @@ def overview(study: Study) -> Html:
         return joined()
     return element(
         "section",
-        element("h2", f"{SHOWN} in every direction"),
+        element("h2", f"{OVERVIEW_METRIC} in every direction"),
         element("div", *shown, element("div", scale, class_="row axis", aria_hidden="true"), class_="overview"),
         _key(study),
         class_="card",
@@ -108,17 +108,18 @@ def overview(study: Study) -> Html:
 
 
 def _overview_row(study: Study, direction: str) -> Html | None:
-    found = [(source, data) for source, data in measured(study, direction) if SHOWN in headline(data.curves)]
+    measured = measured_sources(study, direction)
+    found = [(source, data) for source, data in measured if OVERVIEW_METRIC in headline(data.curves)]
     if not found:
         return None
     words = direction_words(direction)
-    values = [(source, headline(data.curves)[SHOWN]) for source, data in found]
-    drawn = styles(study)
+    values = [(source, headline(data.curves)[OVERVIEW_METRIC]) for source, data in found]
+    drawn = line_styles(study)
     others = [(drawn[source.name], value) for source, value in values[1:]]
-    chance = next((headline(data.chance).get(SHOWN) for _, data in found if data.chance), None)
+    chance = next((headline(data.chance).get(OVERVIEW_METRIC) for _, data in found if data.chance), None)
     if chance is not None:
         others.append(("chance", chance))
-    track = dot_track(values[0][1], found[0][1].intervals.get(SHOWN), others)
+    track = dot_track(values[0][1], found[0][1].intervals.get(OVERVIEW_METRIC), others)
     return element(
         "div", element("div", element("b", words.title), element("small", words.sentence), class_="what"),
         track, _values(study, values, found[0][1]), class_="row",
@@ -127,19 +128,19 @@ def _overview_row(study: Study, direction: str) -> Html | None:
 
 def _values(study: Study, values: list[tuple[Source, float]], first: DirectionResult) -> Html:
     if study.is_comparison:
-        drawn = styles(study)
+        drawn = line_styles(study)
         own = [element("b", number(value), class_=drawn[source.name]) for source, value in values if source.is_run]
         return element("div", *own, class_="values several")
-    interval = first.intervals.get(SHOWN)
+    interval = first.intervals.get(OVERVIEW_METRIC)
     ends = None if interval is None else element("small", span(*interval))
     return element("div", element("b", number(values[0][1])), ends, class_="values")
 
 
 def _key(study: Study) -> Html:
-    drawn = styles(study)
+    drawn = line_styles(study)
     has_chance = any(data.chance for source in study.runs for data in source.data.directions.values())
     entries = [("dot", study.sources[0].name)]
-    entries += [(f"mark {drawn[source.name]}", source_word(source.name)) for source in study.sources[1:]]
+    entries += [(f"mark {drawn[source.name]}", source_name(source.name)) for source in study.sources[1:]]
     items = [
         element("li", svg_element("svg", svg_element("circle", cx="8", cy="8", r="5", class_=style), class_="swatch",
                                   viewBox="0 0 16 16", aria_hidden="true"), element("span", name))

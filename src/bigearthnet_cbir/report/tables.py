@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
-from bigearthnet_cbir.report.display_names import source_word
-from bigearthnet_cbir.report.view_model import Study, measured
+from bigearthnet_cbir.evaluation.summary import headline
+from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, source_name
+from bigearthnet_cbir.report.view_model import Study, measured_sources
 from bigearthnet_cbir.results import DirectionResult, GroupMetrics
-
-NAMES = tuple(name for name, _, _ in HEADLINES)
 
 
 @dataclass(frozen=True)
@@ -65,14 +63,14 @@ class Table:
 
 def headline_table(study: Study, direction: str, title: str) -> Table:
     """Return the headline figures of a direction: a row per figure, a column per source, then chance."""
-    found = measured(study, direction)
-    columns = [(source_word(source.name), _estimates(data)) for source, data in found]
+    found = measured_sources(study, direction)
+    columns = [(source_name(source.name), _estimates(data)) for source, data in found]
     chance = next((data.chance for _, data in found if data.chance), None)
     if chance is not None:
         columns.append(("chance", {name: Estimate(value) for name, value in headline(chance).items()}))
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(figures.get(name, Estimate(math.nan)) for _, figures in columns))
-        for name in NAMES
+        for name in HEADLINE_NAMES
         if any(name in figures for _, figures in columns)
     )
     best = tuple(range(1, 1 + len(study.runs))) if study.is_comparison else ()
@@ -92,7 +90,7 @@ def difference_table(study: Study, direction: str, title: str) -> Table | None:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(Estimate(*differences[name], signed=True) for differences in found.values()))
-        for name in NAMES
+        for name in HEADLINE_NAMES
         if all(name in differences for differences in found.values())
     )
     first = study.runs[0].name
@@ -101,14 +99,14 @@ def difference_table(study: Study, direction: str, title: str) -> Table | None:
 
 def class_table(study: Study, direction: str, title: str) -> Table | None:
     """Return the figures of each class's queries; in a comparison one column per run, else one per figure."""
-    found = {source.name: data.per_class for source, data in measured(study, direction) if source.is_run}
+    found = {source.name: data.per_class for source, data in measured_sources(study, direction) if source.is_run}
     kept = {name: part for name, part in found.items() if part is not None}
     return _breakdown_table(f"per_class_{direction}", title, "class", kept, study.class_names)
 
 
 def label_count_table(study: Study, direction: str, title: str) -> Table | None:
     """Return the figures of queries with 1, 2, 3 ... labels."""
-    found = {source.name: data.per_label_count for source, data in measured(study, direction) if source.is_run}
+    found = {source.name: data.per_label_count for source, data in measured_sources(study, direction) if source.is_run}
     kept = {name: part for name, part in found.items() if part is not None}
     return _breakdown_table(f"per_label_count_{direction}", title, "labels", kept, None)
 
@@ -120,7 +118,7 @@ def _breakdown_table(
         return None
     first = next(iter(parts.values()))
     # A comparison has room for one figure: the first headline that all runs carry.
-    figures = [key for key in NAMES if all(key in part.values for part in parts.values())]
+    figures = [key for key in HEADLINE_NAMES if all(key in part.values for part in parts.values())]
     figures = figures[:1] if len(parts) > 1 else figures
     header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in figures))
     rows: list[tuple[Cell, ...]] = []
@@ -140,7 +138,7 @@ def _at(part: GroupMetrics, figure: str, key: int) -> Estimate:
 
 def variant_table(study: Study, direction: str, title: str) -> Table | None:
     """Return the headline figures as searched, tie-aware, and without each query's neighbourhood."""
-    found = [data for source, data in measured(study, direction) if source.is_run]
+    found = [data for source, data in measured_sources(study, direction) if source.is_run]
     if len(found) != 1:
         return None
     columns = [("as searched", found[0].curves)]
@@ -153,7 +151,7 @@ def variant_table(study: Study, direction: str, title: str) -> Table | None:
     values = [headline(curves) for _, curves in columns]
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(Estimate(column.get(name, math.nan)) for column in values))
-        for name in NAMES
+        for name in HEADLINE_NAMES
         if any(name in column for column in values[1:])
     )
     return Table(f"variants_{direction}", title, ("", *(name for name, _ in columns)), rows) if rows else None

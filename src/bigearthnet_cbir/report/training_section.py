@@ -7,7 +7,7 @@ import numpy as np
 from bigearthnet_cbir.report.charts import legend, step_chart
 from bigearthnet_cbir.report.html import Html, element, joined
 from bigearthnet_cbir.report.sections import section
-from bigearthnet_cbir.report.view_model import Line, Study, styles
+from bigearthnet_cbir.report.view_model import Line, Study, line_styles
 from bigearthnet_cbir.storage.training_log import Scalar
 
 _LEFT_OUT = frozenset({"pairs_per_second"})
@@ -46,7 +46,7 @@ def _charts(training: dict[str, Scalar]) -> list[Chart]:
 
 
 def _compared_charts(study: Study) -> list[Chart]:
-    drawn = styles(study)
+    drawn = line_styles(study)
     charts: list[Chart] = []
     for tag in _COMPARED:
         found = [

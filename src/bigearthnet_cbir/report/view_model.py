@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bigearthnet_cbir.evaluation.bootstrap import Difference
-from bigearthnet_cbir.report.display_names import source_word
+from bigearthnet_cbir.report.display_names import source_name
 from bigearthnet_cbir.results import DirectionResult, RunResults
 from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import DoubleArray
 
-LOOKS = 8
+LINE_STYLES = 8
 """Colours and dashes that runs have before they repeat: as many as a sweep has runs."""
 
 
@@ -125,7 +125,7 @@ class Line:
     values: DoubleArray
 
 
-def measured(study: Study, direction: str) -> list[tuple[Source, DirectionResult]]:
+def measured_sources(study: Study, direction: str) -> list[tuple[Source, DirectionResult]]:
     """Return the sources that were measured in a direction, with what was found."""
     return [
         (source, source.data.directions[direction])
@@ -134,26 +134,26 @@ def measured(study: Study, direction: str) -> list[tuple[Source, DirectionResult
     ]
 
 
-def styles(study: Study) -> dict[str, str]:
+def line_styles(study: Study) -> dict[str, str]:
     """Return how each source is drawn: run-0, run-1 ... and base-0, base-1 ...; chance is drawn as chance."""
     counts = {"run": 0, "base": 0}
     found = {}
     for source in study.sources:
         kind = "run" if source.is_run else "base"
-        found[source.name] = f"{kind}-{counts[kind] % LOOKS}"
+        found[source.name] = f"{kind}-{counts[kind] % LINE_STYLES}"
         counts[kind] += 1
     return found
 
 
-def lines(study: Study, direction: str, curve: str) -> list[Line]:
+def curve_lines(study: Study, direction: str, curve: str) -> list[Line]:
     """Return one curve of a direction: every source, then chance."""
-    drawn = styles(study)
+    drawn = line_styles(study)
     found = [
-        Line(source_word(source.name), drawn[source.name], data.curves[curve])
-        for source, data in measured(study, direction)
+        Line(source_name(source.name), drawn[source.name], data.curves[curve])
+        for source, data in measured_sources(study, direction)
         if curve in data.curves
     ]
-    for _, data in measured(study, direction):
+    for _, data in measured_sources(study, direction):
         if curve in data.chance:
             return [*found, Line("chance", "chance", data.chance[curve])]
     return found
