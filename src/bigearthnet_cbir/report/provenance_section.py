@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from bigearthnet_cbir.report.html import Html, element
+from bigearthnet_cbir.report.number_format import NO_VALUE
 from bigearthnet_cbir.report.sections import section
-from bigearthnet_cbir.report.table_export import NOTHING, scrolling
+from bigearthnet_cbir.report.table_export import scrolling
 from bigearthnet_cbir.report.view_model import Study
 
 
@@ -56,4 +57,4 @@ def spelled(value: Any) -> str:
     """Return a configured or stored value as a YAML file would show it."""
     if isinstance(value, str):
         return value
-    return NOTHING if value is None else json.dumps(value, default=str)
+    return NO_VALUE if value is None else json.dumps(value, default=str)

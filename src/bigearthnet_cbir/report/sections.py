@@ -11,7 +11,8 @@ import numpy as np
 from bigearthnet_cbir.report.charts import ceiling, legend, rank_chart, shown_ranks
 from bigearthnet_cbir.report.display_names import CURVE_NAMES, METRIC_DEFINITIONS, direction_words, short_class_name
 from bigearthnet_cbir.report.html import Html, element, joined
-from bigearthnet_cbir.report.table_export import number, scrolling, to_html
+from bigearthnet_cbir.report.number_format import format_value
+from bigearthnet_cbir.report.table_export import scrolling, to_html
 from bigearthnet_cbir.report.tables import (
     Table,
     class_table,
@@ -153,7 +154,7 @@ def curve_values(study: Study) -> dict[str, Any]:
 
 def _at(line: Line, ranks: list[int]) -> list[float | None]:
     picked = [float(line.values[rank - 1]) if rank <= len(line.values) else math.nan for rank in ranks]
-    return [None if math.isnan(value) else float(number(value)) for value in picked]
+    return [None if math.isnan(value) else float(format_value(value)) for value in picked]
 
 
 def breakdown_section(study: Study) -> Html:
@@ -209,5 +210,5 @@ def _confusion(study: Study, direction: str) -> Html | None:
 
 def _heat(share: float) -> Html:
     if math.isnan(share):
-        return element("td", number(share))
+        return element("td", format_value(share))
     return element("td", f"{100 * share:.0f}", class_=f"h{min(9, int(share * 10))}")

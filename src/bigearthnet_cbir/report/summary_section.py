@@ -8,7 +8,7 @@ from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.report.charts import dot_track
 from bigearthnet_cbir.report.display_names import direction_words, source_name
 from bigearthnet_cbir.report.html import Html, element, joined, svg_element
-from bigearthnet_cbir.report.table_export import number, span
+from bigearthnet_cbir.report.number_format import format_interval, format_value
 from bigearthnet_cbir.report.view_model import Source, Study, line_styles, measured_sources
 from bigearthnet_cbir.results import DirectionResult
 
@@ -54,7 +54,7 @@ def _verdict(study: Study) -> Html | None:
         return None
     return joined(
         " Over its first ten results, ", direction_words(direction).title, " reaches an F1 of ",
-        element("strong", number(own)), f"; a random order reaches {number(chance)}.",
+        element("strong", format_value(own)), f"; a random order reaches {format_value(chance)}.",
     )  # fmt: skip
 
 
@@ -129,11 +129,12 @@ def _overview_row(study: Study, direction: str) -> Html | None:
 def _values(study: Study, values: list[tuple[Source, float]], first: DirectionResult) -> Html:
     if study.is_comparison:
         drawn = line_styles(study)
-        own = [element("b", number(value), class_=drawn[source.name]) for source, value in values if source.is_run]
+        runs = [(source.name, value) for source, value in values if source.is_run]
+        own = [element("b", format_value(value), class_=drawn[name]) for name, value in runs]
         return element("div", *own, class_="values several")
     interval = first.intervals.get(OVERVIEW_METRIC)
-    ends = None if interval is None else element("small", span(*interval))
-    return element("div", element("b", number(values[0][1])), ends, class_="values")
+    ends = None if interval is None else element("small", format_interval(*interval))
+    return element("div", element("b", format_value(values[0][1])), ends, class_="values")
 
 
 def _key(study: Study) -> Html:

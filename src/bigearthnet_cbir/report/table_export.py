@@ -5,14 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import Final
 
 from bigearthnet_cbir.report.html import Html, element
+from bigearthnet_cbir.report.number_format import MINUS, format_interval, format_value
 from bigearthnet_cbir.report.tables import Cell, Estimate, Table
-
-NOTHING: Final = "\u2013"
-"""What stands where there is no value: an en dash."""
-MINUS: Final = "\u2212"
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -30,18 +26,6 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
-
-
-def number(value: float, *, signed: bool = False) -> str:
-    """Return a figure with three digits, a dash for NaN; with a sign where it is a difference."""
-    if math.isnan(value):
-        return NOTHING
-    return f"{value:+.3f}".replace("-", MINUS) if signed else f"{value:.3f}"
-
-
-def span(lower: float, upper: float, *, signed: bool = False) -> str:
-    """Return the two ends of an interval."""
-    return f"{number(lower, signed=signed)} {'to' if signed else NOTHING} {number(upper, signed=signed)}"
 
 
 def to_html(table: Table) -> Html:
@@ -72,10 +56,10 @@ def _html_cells(table: Table, row: tuple[Cell, ...]) -> list[Html]:
 
 def _estimate_cell(cell: Estimate, *, own: bool, best: bool) -> Html:
     """Return a figure above its interval; differences are bold where that excludes zero, others in the run's column."""
-    value: Html | str = number(cell.value, signed=cell.signed)
+    value: Html | str = format_value(cell.value, signed=cell.signed)
     if best:
         value = element("strong", value, " ▲")
-    interval = span(cell.lower, cell.upper, signed=cell.signed) if cell.has_interval else None
+    interval = format_interval(cell.lower, cell.upper, signed=cell.signed) if cell.has_interval else None
     below = None if interval is None else element("small", interval)
     bold = cell.excludes_zero if cell.signed else own
     return element("td", value, below, class_="own" if bold else None)
