@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bigearthnet_cbir"
-CORE = {"errors", "types", "directions", "results", "files", "provenance"}
+CORE = {"errors", "types", "directions", "results", "files", "provenance", "compiled", "kernel_cache"}
 COMPONENTS = {"config", "data", "models", "losses", "search", "evaluation", "storage"}
 MAY_IMPORT = {
     **dict.fromkeys(COMPONENTS, CORE),
@@ -25,14 +25,14 @@ HOMES = {
     "argparse": {"cli"},
     "torchvision": {"models/resnet"},
     "sklearn": {"evaluation/classification"},
-    "numba": {"search", "evaluation"},
+    "numba": {"compiled", "kernel_cache", "search", "evaluation"},
     "tensorboard": {"storage/training_log"},
     "PIL": {"report/rgb"},
     "matplotlib": {"report/export_figures"},
 }
 TORCH_FREE = {
-    "errors", "types", "directions", "results", "files", "provenance", "config", "cli", "report", "search",
-    "evaluation", "storage",
+    "errors", "types", "directions", "results", "files", "provenance", "compiled", "kernel_cache", "config", "cli",
+    "report", "search", "evaluation", "storage",
     "data/bands", "data/labels", "data/pair_list", "data/splits", "data/geotiff", "data/records",
     "data/patch_store",
 }  # fmt: skip

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from bigearthnet_cbir.compiled import compiled_loosely
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.figures import COLUMNS, figures
-from bigearthnet_cbir.evaluation.words import compiled_loosely
 from bigearthnet_cbir.types import DoubleArray
 
 RESAMPLES: Final = 1000

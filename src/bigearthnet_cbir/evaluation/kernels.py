@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.evaluation.words import MOST_LABELS, compiled, popcount
+from bigearthnet_cbir.compiled import compiled, popcount
+from bigearthnet_cbir.evaluation.words import MOST_LABELS
 from bigearthnet_cbir.types import DoubleArray
 
 # Rows of the per-query and summed tables, in this order.

@@ -12,11 +12,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from bigearthnet_cbir.compiled import compiled, popcount
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.kernels import ideal_dcg, tables_for
 from bigearthnet_cbir.evaluation.metrics import Positions, check_top_k
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.evaluation.words import ArchiveLabels, compiled, label_words, popcount
+from bigearthnet_cbir.evaluation.words import ArchiveLabels, label_words
 from bigearthnet_cbir.types import DoubleArray
 
 TIE_AWARE: Final = ("average_precision", "normalized_discounted_cumulative_gains")

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from numba.extending import intrinsic
 
+from bigearthnet_cbir.compiled import compiled, popcount
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.types import DoubleArray
 
 Words = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
 MOST_LABELS = 32
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def compiled(function: F) -> F:
-    """Compile with numba; the result is cached on disk and runs without Python's global lock."""
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-def compiled_loosely(function: F) -> F:
-    """Like `compiled`, with sums in any order, so that they vectorise: where the last digit is of no account."""
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)(function))
-
-
-def _popcount(_context: Any, word: Any) -> Any:
-    def generate(_inner: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return word(word), generate
-
-
-popcount = cast(Callable[[Any], Any], intrinsic(_popcount))
-"""Number of labels in a word, in compiled code."""
 
 
 def label_words(labels: npt.NDArray[Any]) -> Words:

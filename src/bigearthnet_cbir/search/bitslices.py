@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
-from bigearthnet_cbir.search.compiled import compiled
+from bigearthnet_cbir.compiled import compiled, require_contiguous
 
 cgutils: Any = untyped_cgutils
 
@@ -107,6 +107,8 @@ def _nearer(levels: int) -> Callable[..., Any]:
     """
 
     def nearer(_context: Any, table: Any, cases: Any, limit: Any, sums: Any) -> Any:
+        require_contiguous(table, cases, sums)
+
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 3)]
             table_data = builder.bitcast(arrays[0].data, PLANE.as_pointer())

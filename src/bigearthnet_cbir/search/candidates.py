@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.search.compiled import compiled, trailing_zeros
+from bigearthnet_cbir.compiled import compiled, trailing_zeros
 from bigearthnet_cbir.search.distances import (
     CHI2,
     COSINE,

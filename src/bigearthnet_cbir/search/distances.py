@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from bigearthnet_cbir.compiled import compiled, compiled_inline
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.compiled import compiled, compiled_inline
 from bigearthnet_cbir.search.lanes import LANES, chi_square_sum, product_sum, square_sum
 
 DISTANCES: Final = ("cosine", "euclidean", "chi2", "hamming")

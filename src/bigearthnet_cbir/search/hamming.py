@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bigearthnet_cbir.compiled import compiled, kernel_array, popcount, trailing_zeros
 from bigearthnet_cbir.search.bitslices import (
     CASES,
     CHUNK,
@@ -25,7 +26,6 @@ from bigearthnet_cbir.search.bitslices import (
     slice_codes,
     tabulate,
 )
-from bigearthnet_cbir.search.compiled import compiled, popcount, read_only, trailing_zeros
 from bigearthnet_cbir.search.selection import is_listed
 from bigearthnet_cbir.types import Neighbours
 
@@ -44,14 +44,14 @@ def as_words(codes: npt.NDArray[np.uint8]) -> Words:
     codes = np.ascontiguousarray(codes)
     if codes.ctypes.data % WORD_BYTES:
         codes = codes.copy()
-    return read_only(codes.view(np.uint64))
+    return kernel_array(codes.view(np.uint64))
 
 
 def as_planes(codes: npt.NDArray[np.uint8]) -> Words:
     """Return the (ceil(N / 256), P, 4) uint64 bit planes of (N, B) packed codes."""
     planes = np.empty((-(-len(codes) // CHUNK), planes_of(8 * codes.shape[1]), CHUNK_WORDS), np.uint64)
     slice_codes(as_words(codes), planes)
-    return read_only(planes)
+    return kernel_array(planes)
 
 
 @compiled
@@ -232,5 +232,5 @@ def nearest_codes(
         exclude: (Q, E) int32 archive positions to leave out, each row ascending.
     """
     found = Neighbours(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32))
-    _search(read_only(queries), planes, size, offset, k, read_only(exclude), found)
+    _search(kernel_array(queries), planes, size, offset, k, kernel_array(exclude), found)
     return found

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from bigearthnet_cbir.search.compiled import available_cores
+from bigearthnet_cbir.compiled import available_cores
 from bigearthnet_cbir.search.hamming import as_words, nearest_codes
 from bigearthnet_cbir.search.merging import merge
 from bigearthnet_cbir.search.plan import (

@@ -15,6 +15,8 @@ from numba import types
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
+from bigearthnet_cbir.compiled import require_contiguous
+
 cgutils: Any = untyped_cgutils
 
 CACHE_LINE = 64
@@ -47,6 +49,8 @@ def _row_sum(term: Callable[[Any, Any, Any], Any]) -> Any:
     """
 
     def row_sum(_context: Any, u: Any, v: Any, size: Any) -> Any:
+        require_contiguous(u, v)
+
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             u_data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
             v_data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
@@ -84,6 +88,8 @@ MANY_FLOATS = ir.VectorType(ir.FloatType(), MARKS)
 
 
 def _marks_within(_context: Any, screen: Any, scale: Any, shift: Any, first: Any, limit: Any) -> Any:
+    require_contiguous(screen, scale, shift)
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values = []
         for kind, argument in zip(signature.args[:3], arguments[:3], strict=True):
@@ -105,7 +111,10 @@ marks_within = cast(Callable[..., Any], intrinsic(_marks_within))
 Arguments: screen, scale, shift, contiguous float32; the index of the first pair; limit, float32.
 """
 
+
 def _prefetch(_context: Any, row: Any) -> Any:
+    require_contiguous(row)
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         whole, number = ir.IntType(64), ir.IntType(32)

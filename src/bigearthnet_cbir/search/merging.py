@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bigearthnet_cbir.search.compiled import compiled, read_only
+from bigearthnet_cbir.compiled import compiled, kernel_array
 from bigearthnet_cbir.types import Neighbours
 
 
@@ -40,8 +40,9 @@ def merge(parts: Sequence[Neighbours]) -> Neighbours:
     for part in parts[1:]:
         indices, distances = np.empty_like(merged.indices), np.empty_like(merged.distances)
         _merge(
-            read_only(merged.indices), read_only(merged.distances), read_only(part.indices), read_only(part.distances),
+            kernel_array(merged.indices), kernel_array(merged.distances),
+            kernel_array(part.indices), kernel_array(part.distances),
             indices, distances,
-        )
+        )  # fmt: skip
         merged = Neighbours(indices, distances)
     return merged

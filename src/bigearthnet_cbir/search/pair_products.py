@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
 
-from llvmlite import binding, ir  # type: ignore[import-untyped]
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
+
+from bigearthnet_cbir.compiled import compiles_for, require_contiguous
 
 cgutils: Any = untyped_cgutils
 
@@ -28,8 +30,8 @@ NUMBER, WHOLE = ir.IntType(32), ir.IntType(64)
 
 @cache
 def has_pair_products() -> bool:
-    """Return whether this processor has the instruction."""
-    return bool(binding.get_host_cpu_features().get("avx2"))
+    """Return whether kernels are compiled for processors with the instruction."""
+    return compiles_for("avx2")
 
 
 def _repeated(builder: Any, value: Any) -> Any:
@@ -73,6 +75,8 @@ def _add_products(builder: Any, rows: list[Any], panel: Any, pairs: Any) -> list
 def _pair_products(
     _context: Any, queries: Any, steps: Any, first: Any, panels: Any, panel: Any, screen: Any
 ) -> Any:
+    require_contiguous(queries, steps, panels, screen)
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows_in, steps_in, panels_in, out = (
             context.make_array(signature.args[at])(context, builder, arguments[at]) for at in (0, 1, 3, 5)

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.search.compiled import available_cores, compiled, compiled_loosely, read_only
+from bigearthnet_cbir.compiled import available_cores, compiled, compiled_loosely, kernel_array
 from bigearthnet_cbir.search.pair_products import PANEL, QUERIES_AT_ONCE, has_pair_products, pair_products
 from bigearthnet_cbir.types import DoubleArray, FloatArray
 
@@ -120,13 +120,13 @@ def make_panels(rows: FloatArray, lengths: DoubleArray) -> Panels:
     def round_from(start: int) -> tuple[float, float]:
         stop, largest = min(start + ROWS_AT_ONCE, size), float(largest_integer(width))
         reached: tuple[float, float] = _round_rows(
-            read_only(rows), read_only(lengths), middle, largest, start, stop, values, steps
+            kernel_array(rows), kernel_array(lengths), middle, largest, start, stop, values, steps
         )
         return reached
 
     with ThreadPoolExecutor(available_cores()) as pool:
         reach, error = np.array(list(pool.map(round_from, range(0, size, ROWS_AT_ONCE)))).max(axis=0)
-    return Panels(read_only(values), read_only(steps), middle, math.sqrt(reach) * SAFE, math.sqrt(error) * SAFE)
+    return Panels(kernel_array(values), kernel_array(steps), middle, math.sqrt(reach) * SAFE, math.sqrt(error) * SAFE)
 
 
 class RoundedQueries(NamedTuple):

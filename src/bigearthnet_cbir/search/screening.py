@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from bigearthnet_cbir.compiled import compiled_loosely, kernel_array
 from bigearthnet_cbir.search.candidates import LEAST_ROOM, TILE, Candidates, collect, finish
-from bigearthnet_cbir.search.compiled import compiled_loosely, read_only
 from bigearthnet_cbir.search.distances import KINDS
 from bigearthnet_cbir.search.pair_products import PANEL
 from bigearthnet_cbir.search.panels import RoundedQueries, round_queries, screen_panels
@@ -65,7 +65,7 @@ def start_tile(
     return Candidates(
         KINDS[distance], queries.astype(np.float64), lengths, np.zeros(count), absolute, relative,
         np.empty((count, room), np.float32), np.empty((count, room), np.int32),
-        np.zeros(count, np.int64), np.full(count, np.inf, np.float32), read_only(exclude),
+        np.zeros(count, np.int64), np.full(count, np.inf, np.float32), kernel_array(exclude),
     )
 
 
@@ -79,7 +79,7 @@ def _products(
     queries: FloatArray, shard: FeatureShard, distance: str, found: Candidates
 ) -> Iterator[tuple[int, FloatArray]]:
     """Yield (first row, (Q, TILE) screen products) of one block of the shard after the other, in the same memory."""
-    screened = unit_rows(queries, found.lengths) if distance == "cosine" else read_only(queries)
+    screened = unit_rows(queries, found.lengths) if distance == "cosine" else kernel_array(queries)
     memory = np.empty(len(queries) * TILE, np.float32)
     for first in range(0, len(shard.rows), TILE):
         rows = shard.rows[first : first + TILE]

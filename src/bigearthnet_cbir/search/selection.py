@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bigearthnet_cbir.search.compiled import compiled, compiled_loosely
+from bigearthnet_cbir.compiled import compiled, compiled_loosely
 
 DIGIT_BITS = 11
 DIGITS = 1 << DIGIT_BITS

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.bitslices import CHUNK
-from bigearthnet_cbir.search.compiled import read_only
 from bigearthnet_cbir.search.distances import check_distance, check_features, row_lengths
 from bigearthnet_cbir.search.hamming import as_planes
 from bigearthnet_cbir.search.pair_products import PANEL
@@ -80,7 +80,7 @@ def as_rows(array: Any, distance: str, whose: str) -> npt.NDArray[Any]:
 def lengths_of(features: npt.NDArray[np.float32]) -> DoubleArray:
     """Return the (N,) float64 Euclidean lengths of (N, D) float32 features."""
     lengths = np.empty(len(features), np.float64)
-    row_lengths(read_only(features), lengths)
+    row_lengths(kernel_array(features), lengths)
     return lengths
 
 
@@ -106,7 +106,7 @@ def make_shard(array: Any, offset: int, distance: str) -> Shard:
     longest = float(lengths.max(initial=0.0))
     panels = make_panels(rows, lengths) if distance == "cosine" else NO_PANELS
     return FeatureShard(
-        offset, read_only(rows), read_only(lengths), read_only(scale), read_only(shift), longest, panels
+        offset, kernel_array(rows), kernel_array(lengths), kernel_array(scale), kernel_array(shift), longest, panels
     )
 
 

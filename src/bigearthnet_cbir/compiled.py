@@ -1,0 +1,112 @@
+"""What compiled kernels share: their decorators, operations on integers, and the arrays that may reach them.
+
+No numba kernel is decorated elsewhere: these decorators keep the cache that knows all of a kernel's sources
+(`kernel_cache`), where numba's own would go on using a kernel with an older version of another file's function inside.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core.errors import TypingError
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+from bigearthnet_cbir.kernel_cache import KernelCache
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _compile(function: F, **options: Any) -> F:
+    dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    dispatcher._cache = KernelCache(function)
+    return cast(F, dispatcher)
+
+
+def compiled(function: F) -> F:
+    """Compile with numba; the result is cached on disk and runs without Python's global lock."""
+    return _compile(function)
+
+
+def compiled_inline(function: F) -> F:
+    """Like `compiled`, and always put into the callers: for what stands inside a loop over pairs."""
+    return _compile(function, forceinline=True)
+
+
+def compiled_loosely(function: F) -> F:
+    """Like `compiled`, with sums in any order, so that they vectorise: for bounds and screens, never for results."""
+    return _compile(function, fastmath=True)
+
+
+def kernel_array(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    """Return an array as kernels take it: C-contiguous, aligned, in this machine's byte order, and read-only.
+
+    Every array that a kernel only reads goes through here. The intrinsics walk over bare memory, so that another
+    layout would be read as other numbers. Read-only, so that numba compiles once for our arrays and for Ray's shared
+    ones. The input itself is returned, as a view, where it is so already; otherwise a copy.
+
+    Args:
+        array: of any layout.
+        dtype: what its values are converted to; None keeps their type.
+    """
+    given = np.asarray(array)
+    wanted = (given.dtype if dtype is None else np.dtype(dtype)).newbyteorder("=")
+    view: npt.NDArray[Any] = np.require(given, wanted, ["C_CONTIGUOUS", "ALIGNED"]).view()
+    view.flags.writeable = False
+    return view
+
+
+def require_contiguous(*arrays: Any) -> None:
+    """Refuse to compile an intrinsic that walks over bare memory for an array type that is not contiguous.
+
+    Args:
+        arrays: numba types of the arguments.
+
+    Raises:
+        TypingError: one of them is not a C-contiguous, aligned array: it did not go through `kernel_array`.
+    """
+    for kind in arrays:
+        if not (isinstance(kind, numba.types.Array) and kind.layout == "C" and kind.aligned):
+            raise TypingError(f"a kernel reads {kind} as bare memory; pass it through kernel_array first")
+
+
+def compiles_for(feature: str) -> bool:
+    """Return whether kernels are compiled for processors with a feature, "avx2" say.
+
+    That is not what the processor has: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES can ask for less.
+    """
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return f"+{feature}" in features.split(",")
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _popcount(_context: Any, word: Any) -> Any:
+    def generate(_inner: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return word(word), generate
+
+
+popcount = cast(Callable[[Any], Any], intrinsic(_popcount))
+"""Number of set bits of an integer, by LLVM's ctpop, which vectorises."""
+
+
+def _trailing_zeros(_context: Any, word: Any) -> Any:
+    def generate(_inner: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return word(word), generate
+
+
+trailing_zeros = cast(Callable[[Any], Any], intrinsic(_trailing_zeros))
+"""Position of the lowest set bit of an integer that is not 0."""
