@@ -6,16 +6,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.conftest import write_parquet
 
 from bigearthnet_cbir.cli.encode import main
+from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data import official_lists
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.partners import TABLES, read_pairs
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.splits import read_list, read_split
 from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.pipelines.assembly import build_dataset
 from bigearthnet_cbir.types import PatchPair
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -118,3 +123,13 @@ def test_encoding_takes_lists_of_one_column(real_pairs, one_column, tmp_path):
     more = ["--split-from", str(one_column.parent), "--splits", str(tmp_path / "new"), "--lists-only"]
     assert main([*roots, *more]) == 0
     assert read_split(tmp_path / "new" / "train.csv") == real_pairs.pairs
+
+
+def test_a_configured_run_takes_lists_of_one_column(archives, real_pairs, one_column, tmp_path):
+    values = yaml.safe_load((ROOT / "project" / "config" / "args.yaml").read_text())
+    archive = {f"bigEarthPthLMDB_{sensor}": str(archives["encoder"].s2) for sensor in ("S1", "S2")}
+    lists = {f"{split}_csv": str(one_column) for split in ("train", "val", "test")}
+    (tmp_path / "args.yaml").write_text(yaml.safe_dump(values | archive | lists))
+    dataset = build_dataset(load_config(tmp_path / "args.yaml"), "val", require_labels=True)
+    assert dataset.pairs.s2 == [pair.s2 for pair in real_pairs.pairs]
+    assert len(dataset[5].label) == 19
