@@ -1,4 +1,4 @@
-"""Patch stores: LMDB archives of patches, read as they are and written as safetensors records."""
+"""Patch stores: LMDB archives of patches, read as they are, whichever of the known tools wrote them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-import lmdb
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.data import records
+from bigearthnet_cbir.data.patch_store_opening import NOT_PATCHES, close_for_process, open_for_reading
+from bigearthnet_cbir.data.patch_store_writing import PatchWriter
 from bigearthnet_cbir.data.records import RecordKind
-from bigearthnet_cbir.errors import DataError, shown
+from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch, PatchPair
+
+__all__ = ["PatchStore", "PatchWriter"]
 
 logger = logging.getLogger(__name__)
 
 _MAX_KEY: Final = 511
-_NOT_PATCHES: Final = frozenset({b"__keys__", b"__len__"})
-_open: dict[str, tuple[int, lmdb.Environment]] = {}
-"""Real path of a store -> process that opened it, and its environment."""
 _told: set[tuple[str, RecordKind]] = set()
 """Real paths of stores whose kind is in the log."""
 
@@ -55,7 +55,7 @@ class PatchStore:
         if self._kind is None:
             with self._begin() as transaction, transaction.cursor() as cursor:
                 for key, value in cursor:
-                    if bytes(key) not in _NOT_PATCHES:
+                    if bytes(key) not in NOT_PATCHES:
                         return self._learn(self._decode(bytes(key).decode(errors="replace"), bytes(value))[1])
             raise DataError(f"{self.path}: this archive holds no patch; encode it again")
         return self._kind
@@ -63,7 +63,7 @@ class PatchStore:
     def __len__(self) -> int:
         """Return the number of patches."""
         with self._begin() as transaction:
-            extra = sum(transaction.get(key) is not None for key in _NOT_PATCHES)
+            extra = sum(transaction.get(key) is not None for key in NOT_PATCHES)
             return int(transaction.stat()["entries"]) - extra
 
     def __contains__(self, name: str) -> bool:
@@ -73,7 +73,7 @@ class PatchStore:
         """Yield the names of all patches in key order."""
         with self._begin() as transaction, transaction.cursor() as cursor:
             for key in cursor.iternext(keys=True, values=False):
-                if bytes(key) not in _NOT_PATCHES:
+                if bytes(key) not in NOT_PATCHES:
                     yield bytes(key).decode(errors="replace")
 
     def missing(self, names: Iterable[str]) -> list[str]:
@@ -120,7 +120,7 @@ class PatchStore:
 
         It costs no pass over the records, so it tells a rewritten archive from the earlier one in milliseconds.
         """
-        environment = _environment(self.path, self._key)
+        environment = open_for_reading(self.path, self._key)
         file = (self.path / "data.mdb").stat()
         return {
             "bytes": file.st_size,
@@ -131,9 +131,7 @@ class PatchStore:
 
     def close(self) -> None:
         """Close the environment for the whole process; a later read opens it again."""
-        entry = _open.pop(self._key, None)
-        if entry is not None:
-            entry[1].close()
+        close_for_process(self._key)
 
     def __enter__(self) -> PatchStore:
         return self
@@ -142,7 +140,7 @@ class PatchStore:
         self.close()
 
     def _begin(self) -> Any:
-        return _environment(self.path, self._key).begin(buffers=True)
+        return open_for_reading(self.path, self._key).begin(buffers=True)
 
     def _record(self, transaction: Any, name: str) -> Any:
         value = transaction.get(name.encode()) if 0 < len(name) <= _MAX_KEY else None
@@ -170,111 +168,3 @@ class PatchStore:
             return records.decode_with_kind(record)
         except DataError as error:
             raise DataError(f"{self.path}: record {name}: {error}") from error
-
-
-def _environment(path: Path, key: str) -> lmdb.Environment:
-    """Return this process's environment of a store, opening it where needed."""
-    entry = _open.get(key)
-    if entry is not None and entry[0] == os.getpid():
-        return entry[1]
-    if entry is not None:
-        # Inherited by a fork: LMDB forbids its use here, and py-lmdb refuses a second one until this is closed,
-        # which touches only this process's copy of the map.
-        entry[1].close()
-    if not path.exists():
-        raise DataError(f"{path}: there is no such LMDB; check the path in the configuration")
-    if not (path / "data.mdb").is_file():
-        raise DataError(f"{path}: this is not an LMDB folder (it has no data.mdb); give the folder that holds it")
-    try:
-        environment = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=8)
-    except lmdb.Error as error:
-        raise DataError(f"{path}: LMDB cannot open it ({error}); is the file whole and really an LMDB?") from error
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    size = (path / "data.mdb").stat().st_size
-    if size < needed:  # touching a page beyond the end would kill the process
-        environment.close()
-        raise DataError(f"{path}/data.mdb: cut short ({size:,} of {needed:,} bytes); copy or download it again")
-    _open[key] = (os.getpid(), environment)
-    return environment
-
-
-class PatchWriter:
-    """Writes patches to an LMDB folder as safetensors records, in one transaction per batch of records.
-
-    A record is written wholly or not at all; an interrupted run loses at most the last unfinished batch. The map
-    grows when it is full. Use as a context manager: leaving it commits, also when an error ends the block.
-
-    Args:
-        path: the LMDB folder; made where missing, kept and added to where it is there.
-        batch: records per transaction.
-        map_size: initial size of the map in bytes, grown by doubling.
-    """
-
-    def __init__(self, path: Path | str, *, batch: int = 256, map_size: int = 1 << 28) -> None:
-        self.path = Path(path)
-        self.batch = batch
-        self._pending: dict[str, bytes] = {}
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._refuse_other_kinds()
-            existing = self.path / "data.mdb"
-            room = max(map_size, 2 * existing.stat().st_size if existing.exists() else 0)
-            self._environment = lmdb.open(os.path.realpath(self.path), map_size=room)
-        except (OSError, lmdb.Error) as error:
-            raise DataError(f"{self.path}: cannot be written as an LMDB ({error}); choose another --output") from error
-
-    def _refuse_other_kinds(self) -> None:
-        """Keep people's own archives as they are; also closes this process's reader, since LMDB forbids two."""
-        if not (self.path / "data.mdb").exists():
-            return
-        with PatchStore(self.path) as store:
-            if len(store) and store.kind is not RecordKind.SAFETENSORS:
-                raise DataError(f"{self.path}: an archive of {store.kind.value} is here; choose another --output")
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._pending or self.record(name) is not None
-
-    def record(self, name: str) -> bytes | None:
-        """Return the bytes that the store already holds under a name."""
-        with self._environment.begin() as transaction:
-            found = transaction.get(name.encode())
-            return None if found is None else bytes(found)
-
-    def write(self, name: str, patch: Patch) -> None:
-        """Write one patch; raises DataError where its bands are not those of a patch."""
-        self.write_record(name, records.encode(patch.bands, patch.labels))
-
-    def write_record(self, name: str, record: bytes) -> None:
-        """Write bytes that records.encode made, for callers whose workers encode in parallel."""
-        self._pending[name] = record
-        if len(self._pending) >= self.batch:
-            self.commit()
-
-    def commit(self) -> None:
-        """Put everything written so far on the disk."""
-        while self._pending:
-            try:
-                with self._environment.begin(write=True) as transaction:
-                    for name, record in self._pending.items():
-                        transaction.put(name.encode(), record)
-                self._pending.clear()
-            except lmdb.MapFullError:
-                size = 2 * int(self._environment.info()["map_size"])
-                logger.info("%s: growing the map to %.1f GB", self.path, size / 1e9)
-                self._environment.set_mapsize(size)
-            except lmdb.Error as error:
-                names = shown(list(self._pending), 2)
-                raise DataError(f"{self.path}: {names} cannot be written ({error}); is the disk full?") from error
-
-    def close(self) -> None:
-        """Commit and close."""
-        try:
-            self.commit()
-        finally:
-            self._environment.close()
-
-    def __enter__(self) -> PatchWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()

@@ -27,6 +27,9 @@ from bigearthnet_cbir.types import Patch
 _Bands = dict[str, npt.NDArray[np.generic]]
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {"U16": np.dtype("<u2"), "F32": np.dtype("<f4")}
 _LABELS_KEY: Final = "labels"
+_WRITER_KEY: Final = "writer"
+"""Keys of the header's metadata: a record of this project has one of the two, of rico-hdl neither."""
+
 _MAX_HEADER: Final = 100_000
 _ENCODER_S1: Final = {f"band{band}": band for band in S1_BANDS}
 _ENCODER_S2: Final = {f"band{band[1:]}": band for band in (*MODEL_S2_BANDS, *S2_60M_BANDS)}
@@ -41,6 +44,10 @@ class RecordKind(Enum):
     ENCODER = "pickled patch objects (bigearthnet_encoder)"
 
 
+OURS: Final = "bigearthnet-cbir"
+"""The origin of records of this project."""
+
+
 class _Field(NamedTuple):
     band: str
     dtype: np.dtype[Any]
@@ -53,6 +60,7 @@ class _Layout(NamedTuple):
     fields: tuple[_Field, ...]
     labels: tuple[str, ...] | None
     length: int
+    is_ours: bool
 
 
 def encode(bands: _Bands, labels: tuple[str, ...] | None) -> bytes:
@@ -62,7 +70,8 @@ def encode(bands: _Bands, labels: tuple[str, ...] | None) -> bytes:
         DataError: a band has the wrong name, size, data type or values that are not finite.
     """
     _check(bands)
-    metadata = None if labels is None else {_LABELS_KEY: json.dumps(labels)}
+    # One key: safetensors writes several in an order that changes from call to call.
+    metadata = {_WRITER_KEY: OURS} if labels is None else {_LABELS_KEY: json.dumps(labels)}
     arrays = {band: np.ascontiguousarray(bands[band], bands[band].dtype.newbyteorder("<")) for band in sorted(bands)}
     return bytes(save(arrays, metadata=metadata))
 
@@ -83,13 +92,28 @@ def decode_with_kind(record: bytes | memoryview) -> tuple[Patch, RecordKind]:
     return _from_safetensors(record), RecordKind.SAFETENSORS
 
 
-def _from_safetensors(record: bytes | memoryview) -> Patch:
+def origin(record: bytes) -> str | None:
+    """Return who wrote a record: OURS, words for another tool, or None where it is damaged or no patch at all."""
+    try:
+        if record[8:9] == b"{":
+            return OURS if _header(record)[0].is_ours else "safetensors of another tool (rico-hdl?)"
+        return decode_with_kind(record)[1].value
+    except DataError:
+        return None
+
+
+def _header(record: bytes | memoryview) -> tuple[_Layout, int]:
+    """Return what a safetensors header says, and where it ends."""
     if len(record) < 10 or record[8:9] != b"{":
         raise DataError("neither a safetensors nor a pickle record; is this LMDB an archive of patches?")
     end = 8 + int.from_bytes(record[:8], "little")
     if end > min(len(record), _MAX_HEADER):
         raise DataError("the record is cut short inside its header; encode this patch again")
-    layout = _layout(bytes(record[8:end]))
+    return _layout(bytes(record[8:end])), end
+
+
+def _from_safetensors(record: bytes | memoryview) -> Patch:
+    layout, end = _header(record)
     if layout.length != len(record) - end:
         raise DataError(f"the record has {len(record) - end:,} bytes of pixels where its header says {layout.length:,}")
     bands = {
@@ -113,7 +137,7 @@ def _layout(header: bytes) -> _Layout:
     _check_complete({field.band for field in fields})
     _check_dtypes({field.band: field.dtype for field in fields})
     ends = [field.begin + field.size * field.dtype.itemsize for field in fields]
-    return _Layout(fields, labels, max(ends))
+    return _Layout(fields, labels, max(ends), not metadata.keys().isdisjoint((_LABELS_KEY, _WRITER_KEY)))
 
 
 def _field(band: str, entry: dict[str, Any]) -> _Field:
