@@ -75,7 +75,7 @@ class PatchWriter:
             DataError: they are whole, and another tool's.
         """
         with self._reading() as transaction:
-            found = transaction.get(name.encode())
+            found: bytes | None = transaction.get(name.encode())
         if found is not None and records.origin(found) not in (records.OURS, None):
             raise _refusal(self.path, name, found)
         return found
