@@ -1,8 +1,11 @@
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -241,3 +244,37 @@ def test_a_batch_of_one_and_a_short_last_batch_are_trained_on_and_validated() ->
     whole, _ = trainer.validate(DataLoader(DATA, batch_size=7))
     parts, _ = trainer.validate(DataLoader(DATA, batch_size=3))
     assert 0 < parts < whole, "the last batch of one pair counts with its weight"
+
+
+def fill_up(bytes_left: int) -> None:
+    """Refuse every byte of a file beyond a size, as a full disk does."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, bytes_left))
+
+
+def save_on_a_full_disk(path: Path, bytes_left: int, told: mp.SimpleQueue) -> None:
+    fill_up(bytes_left)
+    try:
+        save_checkpoint(path, {"epoch": 2, "state_dict": {"weight": torch.randn(50_000)}})
+    except CheckpointError as error:
+        told.put(str(error))
+    else:
+        told.put("written")
+
+
+@pytest.mark.parametrize("bytes_left", [0, 1, 700, 4096, 60_000, 199_000])
+def test_a_full_disk_at_a_checkpoint_is_one_line_and_keeps_the_earlier_one(tmp_path: Path, bytes_left: int) -> None:
+    path = tmp_path / "last"
+    save_checkpoint(path, {"epoch": 1, "state_dict": {"weight": torch.zeros(3)}})
+    before = path.read_bytes()
+    context = mp.get_context("fork")
+    told = context.SimpleQueue()
+    process = context.Process(target=save_on_a_full_disk, args=(path, bytes_left, told))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, "the error was of another kind"
+    message = told.get()
+    assert message.startswith(f"{path}: cannot be written (File too large); the checkpoint before it is kept")
+    assert len(message.splitlines()) == 1
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == ["last"], "a temporary file was left"

@@ -10,17 +10,37 @@ import torch
 from torch import nn
 
 from bigearthnet_cbir.errors import CheckpointError, shown
+from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.models.tensor_file import read_tensor_file
-from bigearthnet_cbir.provenance import replace_file, stamp
+from bigearthnet_cbir.provenance import stamp
 
 KIND = "bigearthnet-cbir checkpoint"
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint so that a kill at any moment leaves either the old or the new file, whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save({"kind": KIND, **stamp(), **content}, temporary)
-    replace_file(temporary, path)
+    """Write a checkpoint so that a kill at any moment leaves either the old or the new file, whole.
+
+    Raises:
+        CheckpointError: the file system refuses it (no space, read-only); the old file stays as it was.
+    """
+    try:
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
+            torch.save({"kind": KIND, **stamp(), **content}, stream)
+    except (OSError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise CheckpointError(
+            f"{path}: cannot be written ({refusal.strerror or refusal}); the checkpoint before it is kept: make room "
+            "there, then train.py --resume"
+        ) from error
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """Return what the file system said; PyTorch's writer hides it behind a RuntimeError of its own."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
