@@ -2,16 +2,22 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
+from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.loaders import EpochSampler
+from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.distributed import share_batch_norms, synchronised
-from bigearthnet_cbir.training.objectives import ContrastiveObjective, TrainingStep
+from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, TrainingStep
+from bigearthnet_cbir.training.optimizers import build_optimizer
 
 PAIRS = 6
 
@@ -69,3 +75,44 @@ def test_parts_of_an_epoch_make_up_the_batches_of_one_process() -> None:
     parts = [list(EpochSampler(11, seed=4, part=part, parts=2)) for part in range(2)]
     assert [len(part) for part in parts] == [5, 5]
     assert [place for both in zip(*parts, strict=True) for place in both] == whole[:10]
+
+
+class Parts(Dataset[PairBatch]):
+    """The pairs of `batch` with labels, as stored values."""
+
+    def __len__(self) -> int:
+        return PAIRS
+
+    def __getitem__(self, index: int) -> PairBatch:
+        s1, s2, _, place = (part[index] for part in batch())
+        return PairBatch(s1, s2, s2, (torch.arange(19) % PAIRS <= index).to(torch.uint8), place)
+
+
+class AsStored(BatchTransform):
+    def __call__(self, batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        return batch.s1, batch.s2_10m
+
+
+def logged_loss(part: int, parts: int) -> torch.Tensor:
+    """Return the loss that an epoch of three steps reports, with labels: each process knows its own pairs only."""
+    model = share_batch_norms(SmallEncoder(), torch.device("cpu"))
+    torch.manual_seed(2)
+    objective = ClassificationObjective(4, "concat", 19)
+    optimizer = build_optimizer("sgd", [*model.parameters(), *objective.parameters()], 0.1, 0.0)
+    trainer = Trainer(model, objective, optimizer, None, AsStored(), None, torch.float32, 0, {})
+    sampler = EpochSampler(PAIRS, 0, part, parts)
+    return torch.tensor(trainer.train_epoch(DataLoader(Parts(), batch_size=2 // parts, sampler=sampler)))
+
+
+def loss_of_one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(logged_loss(rank, 2), f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+def test_the_logged_training_loss_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    mp.spawn(loss_of_one_of_two, args=(str(tmp_path),), nprocs=2)
+    expected = float(logged_loss(0, 1))
+    for rank in range(2):
+        assert float(torch.load(tmp_path / str(rank), weights_only=True)) == pytest.approx(expected, rel=1e-5)

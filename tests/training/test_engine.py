@@ -278,3 +278,11 @@ def test_a_full_disk_at_a_checkpoint_is_one_line_and_keeps_the_earlier_one(tmp_p
     assert len(message.splitlines()) == 1
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["last"], "a temporary file was left"
+
+
+def test_the_logged_learning_rate_is_that_of_the_epochs_last_step(tmp_path: Path) -> None:
+    trainer, used = new_trainer(), []
+    trainer.optimizer.register_step_pre_hook(lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"]))
+    figures = run_to(trainer, EPOCHS, tmp_path)
+    assert len(set(used)) == 2 * EPOCHS
+    assert [values["learning_rate"] for values in figures] == used[1::2]

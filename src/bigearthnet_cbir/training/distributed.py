@@ -80,6 +80,15 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+def mean_over_processes(value: Tensor) -> float:
+    """Return the mean of every process's scalar; all parts of a batch are equally large."""
+    if world_size() == 1:
+        return float(value)
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return float(total) / world_size()
+
+
 def broadcast_number(value: float) -> float:
     """Return process 0's number on every process."""
     if world_size() == 1:

@@ -23,7 +23,7 @@ from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.evaluation.classification import classification_scores
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
-from bigearthnet_cbir.training.distributed import broadcast_number, rank, synchronised, world_size
+from bigearthnet_cbir.training.distributed import broadcast_number, mean_over_processes, rank, synchronised, world_size
 from bigearthnet_cbir.training.objectives import Objective, TrainingStep
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Trainer:
         accumulate: batches whose gradients are averaged before the optimiser steps; negatives come from one batch.
         clip_norm: largest norm of all gradients together; 0 leaves them as they are.
         compile: whether the step goes through torch.compile.
+        last_rate: learning rate of the latest optimiser step.
     """
 
     model: nn.Module
@@ -72,6 +73,7 @@ class Trainer:
     clip_norm: float = 0.0
     compile: bool = False
     state: TrainingState = field(default_factory=TrainingState)
+    last_rate: float = 0.0
 
     def __post_init__(self) -> None:
         module: nn.Module = TrainingStep(self.model, self.objective)
@@ -85,7 +87,7 @@ class Trainer:
         return self.transform.device
 
     def train_epoch(self, loader: DataLoader[PairBatch]) -> float:
-        """Run one epoch and return its mean loss.
+        """Run one epoch and return its mean loss, over all processes.
 
         Raises:
             TrainingError: a loss is not finite; epoch and step are named, no checkpoint is written.
@@ -104,7 +106,7 @@ class Trainer:
             if (step + 1) % FINITE_CHECK_STEPS == 0:
                 self._check_finite(losses, step + 1 - FINITE_CHECK_STEPS)
         self._check_finite(losses, 0)
-        return float(torch.stack(losses).mean())
+        return mean_over_processes(torch.stack(losses).mean())
 
     def _gradients(self, batch: PairBatch, epoch: int, step: int) -> Tensor:
         s1, s2 = self.transform(batch)
@@ -123,6 +125,7 @@ class Trainer:
                     weight.grad /= batches
         if self.clip_norm:
             nn.utils.clip_grad_norm_(self._weights, self.clip_norm)
+        self.last_rate = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.scheduler is not None:
@@ -256,7 +259,7 @@ def fit(
         figures = {
             "loss/training": training_loss,
             "loss/validation": validation_loss,
-            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "learning_rate": trainer.last_rate,
             "pairs_per_second": rate,
             **{f"validation/{name}": value for name, value in scores.items()},
         }
