@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
+from bigearthnet_cbir.errors import TrainingError
+
 
 class TensorBoardCurves:
-    """Writes the figures of each epoch; a resumed run drops what an interrupted one wrote after its checkpoint."""
+    """Writes the figures of each epoch; a resumed run drops what an interrupted one wrote after its checkpoint.
+
+    Raises:
+        TrainingError: the file system refuses it (no space, read-only).
+    """
 
     def __init__(self, folder: Path, completed_epochs: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=completed_epochs + 1)
+        self._folder = folder
+        with self._one_line():
+            self._writer = SummaryWriter(str(folder), purge_step=completed_epochs + 1)
 
     def __enter__(self) -> TensorBoardCurves:
         return self
@@ -20,10 +31,36 @@ class TensorBoardCurves:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        try:
+            with self._one_line():
+                self._writer.close()
+        except TrainingError:
+            if error is None:  # what ended the training is the better message
+                raise
 
     def __call__(self, epoch: int, figures: dict[str, float]) -> None:
         """Write all figures of an epoch (1-based)."""
-        for name, value in figures.items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
+        with self._one_line():
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, epoch)
+            self._writer.flush()
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        """Turn what the file system refuses into one line; TensorBoard's thread would print a traceback as well."""
+        usual, threading.excepthook = threading.excepthook, _quiet
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(
+                f"{self._folder}: the training curves cannot be written ({error.strerror or error}); the last "
+                "checkpoint is kept: make room there, then train.py --resume"
+            ) from error
+        finally:
+            threading.excepthook = usual
+
+
+def _quiet(told: threading.ExceptHookArgs) -> None:
+    """Say nothing of a file that cannot be written: the next call of the writer raises the same error."""
+    if not issubclass(told.exc_type, OSError):
+        threading.__excepthook__(told)
