@@ -33,6 +33,13 @@ class Temperature(nn.Module):
         self.value = value
         self.log = nn.Parameter(torch.tensor(value).log()) if learned else None
 
+    @torch.no_grad()
+    def change(self, value: float) -> None:
+        """Go on with another temperature; a learned one is learned on from there."""
+        self.value = value
+        if self.log is not None:
+            self.log.fill_(math.log(value))
+
     def forward(self) -> Tensor | float:
         """Return the temperature."""
         if self.log is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
 from bigearthnet_cbir.training.distributed import broadcast_number, mean_over_processes, rank, synchronised, world_size
 from bigearthnet_cbir.training.objectives import Objective, TrainingStep
+from bigearthnet_cbir.training.optimizers import read_rates, take_rates
+from bigearthnet_cbir.training.resuming import check_content, find_changes, finite_advice
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +60,13 @@ class Trainer:
         clip_norm: largest norm of all gradients together; 0 leaves them as they are.
         compile: whether the step goes through torch.compile.
         last_rate: learning rate of the latest optimiser step.
+        changes: settings that took a new value when the run was resumed: epoch, key, from, to.
     """
 
     model: nn.Module
     objective: Objective
     optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    scheduler: torch.optim.lr_scheduler.OneCycleLR | None
     transform: BatchTransform
     augment: Augmentation | None
     precision: torch.dtype
@@ -74,6 +77,7 @@ class Trainer:
     compile: bool = False
     state: TrainingState = field(default_factory=TrainingState)
     last_rate: float = 0.0
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         module: nn.Module = TrainingStep(self.model, self.objective)
@@ -142,9 +146,12 @@ class Trainer:
         if not bool(finite.all()):
             step = first + int((~finite).nonzero()[0])
             raise TrainingError(
-                f"the loss is {float(losses[step])} at epoch {self.state.epoch + 1}, step {step + 1}; the last good "
-                "checkpoint is kept: lower learning_rate, raise temperature, or use precision: fp32, then --resume"
+                f"the loss is {float(losses[step])} at epoch {self.state.epoch + 1}, step {step + 1}; {self.advice()}"
             )
+
+    def advice(self) -> str:
+        """Return what to do where a loss is not finite."""
+        return finite_advice(self.state.epoch, self.optimizer.defaults["lr"])
 
     @torch.no_grad()
     def validate(self, loader: DataLoader[PairBatch]) -> tuple[float, dict[str, float]]:
@@ -180,34 +187,46 @@ class Trainer:
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "rng": torch.get_rng_state(),
             "identity": self.identity,
+            "changes": self.changes,
         }
 
-    def restore(self, content: dict[str, Any], path: Path) -> None:
-        """Go on from a checkpoint of this run.
+    def restore(self, content: dict[str, Any], path: Path, asked: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Go on from a checkpoint of this run, and return the settings that take a new value from here on.
+
+        Args:
+            content: of the checkpoint.
+            path: of the checkpoint, for messages.
+            asked: names among resuming.CHANGEABLE that may differ.
 
         Raises:
             CheckpointError: it was written by a run with other settings, or lacks what resuming needs.
         """
-        lacking = [name for name in self.checkpoint() if name not in content]
-        if lacking:
-            raise CheckpointError(f"{path}: cannot be resumed from, it lacks {', '.join(lacking)}; train anew")
-        differing = [
-            f"{name} was {content['identity'].get(name)!r}, is {value!r}"
-            for name, value in self.identity.items()
-            if content["identity"].get(name) != value
-        ]
-        if differing:
-            raise CheckpointError(
-                f"{path}: was trained with other settings ({'; '.join(differing)}); set them back, or use another "
-                "logging_params.name"
-            )
+        check_content(content, path)
+        changes = find_changes(content, self.identity, asked, path)
         load_weights(self.model, content["state_dict"], path)
         load_weights(self.objective, content["objective"], path)
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(content["scheduler"])
-        torch.set_rng_state(content["rng"])
+        try:
+            self._restore_optimizer(content, {change["key"] for change in changes})
+            torch.set_rng_state(content["rng"])
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be resumed from, it is damaged; train anew") from error
+        for change in changes:
+            logger.info("from epoch %d on: %s %s instead of %s", *map(change.get, ("epoch", "key", "to", "from")))
+            if change["key"] == "temperature":
+                self.objective.change_temperature(change["to"])
         self.state = TrainingState(content["epoch"], content["best_loss"])
+        self.changes = [*content.get("changes", []), *changes]
+        return changes
+
+    def _restore_optimizer(self, content: dict[str, Any], changed: set[str]) -> None:
+        rates = read_rates(self.optimizer)
+        self.optimizer.load_state_dict(content["optimizer"])
+        if changed & {"learning_rate", "epochs"}:
+            total = None if self.scheduler is None else self.scheduler.total_steps
+            done = 0 if total is None else content["scheduler"]["last_epoch"]
+            self.scheduler = take_rates(self.optimizer, rates, total, done)
+        elif self.scheduler is not None:
+            self.scheduler.load_state_dict(content["scheduler"])
 
 
 def channels_last(s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,8 +267,7 @@ def fit(
         validation_loss = broadcast_number(validation_loss)
         if not np.isfinite(validation_loss):
             raise TrainingError(
-                f"the validation loss is {validation_loss} after epoch {trainer.state.epoch + 1}; the last good "
-                "checkpoint is kept: lower learning_rate or use precision: fp32, then --resume"
+                f"the validation loss is {validation_loss} after epoch {trainer.state.epoch + 1}; {trainer.advice()}"
             )
         trainer.state.epoch += 1
         improved = validation_loss < trainer.state.best_loss

@@ -42,6 +42,10 @@ class Objective(nn.Module):
         """Return (B, 19) class probabilities, or None where the objective knows no classes."""
         return None
 
+    def change_temperature(self, value: float) -> None:
+        """Go on with another temperature, where the objective has one."""
+        return
+
 
 class ContrastiveObjective(Objective):
     """A contrastive loss between the two sensors' projections.
@@ -65,6 +69,10 @@ class ContrastiveObjective(Objective):
         self.loss = loss
         self.alignment_weight = alignment_weight
         self.memory = memory
+
+    def change_temperature(self, value: float) -> None:
+        """Go on with another temperature of the loss."""
+        self.loss.temperature.change(value)
 
     def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
         """Return the contrastive loss of the batch plus the weighted alignment."""

@@ -1,0 +1,74 @@
+"""Going on from a checkpoint: what it must hold, what must be equal, and what may change when asked by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from bigearthnet_cbir.errors import CheckpointError
+
+CHANGEABLE: Final = ("learning_rate", "temperature", "precision", "clip_norm", "epochs")
+"""Settings that a resumed run may take new values of, each asked for by name."""
+
+_KINDS: Final[dict[str, type | tuple[type, ...]]] = {
+    "epoch": int, "best_loss": float, "state_dict": dict, "objective": dict, "optimizer": dict,
+    "scheduler": (dict, type(None)), "rng": torch.Tensor, "identity": dict,
+}  # fmt: skip
+
+
+def check_content(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a checkpoint that lacks what resuming needs, such as one of the original scripts.
+
+    Raises:
+        CheckpointError: names what is missing.
+    """
+    lacking = [name for name, kind in _KINDS.items() if name not in content or not isinstance(content[name], kind)]
+    if lacking:
+        raise CheckpointError(f"{path}: cannot be resumed from, it lacks {', '.join(lacking)}; train anew")
+
+
+def find_changes(
+    content: Mapping[str, Any], identity: Mapping[str, Any], asked: Collection[str], path: Path
+) -> list[dict[str, Any]]:
+    """Return the settings that take a new value from here on, each as epoch, key, from and to.
+
+    Args:
+        content: of the checkpoint.
+        identity: settings of the run that goes on; those that an older checkpoint does not know are not compared.
+        asked: names of the settings that may differ.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: settings differ that were not asked for by name.
+    """
+    before = content["identity"]
+    changes = [
+        {"epoch": content["epoch"], "key": key, "from": before[key], "to": value}
+        for key, value in identity.items()
+        if key in before and before[key] != value
+    ]
+    unasked = [change for change in changes if change["key"] not in asked]
+    if unasked:
+        named = "; ".join(f"{change['key']} was {change['from']!r}, is {change['to']!r}" for change in unasked)
+        cures = "set them back, or use another logging_params.name"
+        if all(change["key"] in CHANGEABLE for change in unasked):
+            command = " ".join(f"{change['key']}={change['to']}" for change in unasked)
+            cures = f"set them back, use another logging_params.name, or train.py --resume --change {command}"
+        raise CheckpointError(f"{path}: was trained with other settings ({named}); {cures}")
+    return changes
+
+
+def finite_advice(completed_epochs: int, learning_rate: float) -> str:
+    """Return what to do where a loss is not finite: a command that works as it stands."""
+    if completed_epochs == 0:
+        return (
+            "there is no checkpoint yet: lower learning_rate, raise temperature or use precision: fp32 in the YAML "
+            "file, then train again"
+        )
+    return (
+        f"the checkpoint of epoch {completed_epochs} is kept: go on from it with train.py --resume --change "
+        f"learning_rate={learning_rate / 10:g}, or with another temperature=, precision=fp32 or clip_norm="
+    )
