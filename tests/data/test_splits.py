@@ -8,13 +8,12 @@ import pytest
 
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.metadata import read_metadata
+from bigearthnet_cbir.data.split_writing import write_split
 from bigearthnet_cbir.data.splits import (
     check_disjoint,
     known_splits,
     read_split,
     read_split_labels,
-    write_split,
-    write_splits,
 )
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import PatchPair
@@ -86,13 +85,6 @@ def test_missing_or_binary_list_is_refused(tmp_path):
     (tmp_path / "train.csv").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(DataError, match="cannot be read as a CSV"):
         read_split(tmp_path / "train.csv")
-
-
-def test_write_splits_never_overwrites(tmp_path):
-    write_split(tmp_path / "train.csv", [A])
-    written = write_splits(tmp_path, {"train": [B], "val": [B], "test": []})
-    assert written == [tmp_path / "val.csv"]
-    assert known_splits(tmp_path) == {"train": [A], "val": [B]}
 
 
 def test_a_patch_in_two_splits_and_a_folder_without_lists_are_refused(tmp_path):

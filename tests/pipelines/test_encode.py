@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
 import numpy as np
+import psutil
 import pytest
 
 from bigearthnet_cbir.cli.encode import main
+from bigearthnet_cbir.data.geotiff import read_s1_folder, write_s1_folder
 from bigearthnet_cbir.data.official_lists import package_folder
-from bigearthnet_cbir.data.patch_store import PatchStore
+from bigearthnet_cbir.data.patch_store import PatchStore, PatchWriter
 from bigearthnet_cbir.data.selection import PairInfo, Selection
-from bigearthnet_cbir.data.splits import known_splits, read_split, write_split
+from bigearthnet_cbir.data.split_writing import write_split
+from bigearthnet_cbir.data.splits import known_splits, read_split
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.pipelines import encode_workers
 from bigearthnet_cbir.pipelines.encode import encode
 from bigearthnet_cbir.pipelines.encode_report import EncodeOptions
 from bigearthnet_cbir.pipelines.pair_sources import assign_splits
+from bigearthnet_cbir.types import PatchPair
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -146,6 +155,200 @@ def test_a_broken_patch_is_skipped_by_name_and_nothing_else_is_lost(real_pairs, 
     ):
         assert any(pair.s2 in line and reason in line for line in caplog.messages), reason
     assert "        1  this band is missing" in capsys.readouterr().out
+
+
+def renamed_list(pairs, tmp_path) -> list[str]:
+    """Arguments for a list of these pairs, and for another folder that gets the lists of what was encoded."""
+    write_split(tmp_path / "lists" / "train.csv", pairs)
+    return ["--split-from", str(tmp_path / "lists"), "--splits", str(tmp_path / "new")]
+
+
+def test_lists_grow_with_the_archive_and_the_table_shows_what_is_on_the_disk(real_pairs, tmp_path, capsys):
+    copy = copy_of(real_pairs, tmp_path)
+    late = copy.s2_root / copy.pairs[0].s2 / f"{copy.pairs[0].s2}_B02.tif"
+    late.rename(tmp_path / "late.tif")
+    arguments = arguments_for(copy, tmp_path, *renamed_list(copy.pairs, tmp_path))
+    assert main(arguments) == 1
+    assert f"wrote {tmp_path / 'new' / 'train.csv'}, 5 pairs" in capsys.readouterr().out
+    (tmp_path / "late.tif").rename(late)
+    assert main(arguments) == 0
+    assert f"brought {tmp_path / 'new' / 'train.csv'} up to date, 5 to 6 pairs" in capsys.readouterr().out
+    assert read_split(tmp_path / "new" / "train.csv") == copy.pairs
+    assert main(arguments) == 0
+    assert "has these 6 pairs already" in capsys.readouterr().out
+
+
+def test_a_list_that_differs_is_named_and_the_exit_code_says_so(real_pairs, tmp_path, capsys):
+    splits = tmp_path / "splits"
+    assert main(arguments_for(real_pairs, tmp_path, "--splits", str(splits))) == 0
+    before = {path.name: path.read_bytes() for path in splits.iterdir()}
+    season = ("--seasons", "summer", "--splits", str(splits))
+    capsys.readouterr()
+    assert main(arguments_for(real_pairs, tmp_path, *season)) == 1
+    printed = capsys.readouterr().out
+    assert f"{splits / 'train.csv'} is left with its 3 pairs: " in printed
+    assert "wrote" not in printed
+    assert {path.name: path.read_bytes() for path in splits.iterdir()} == before
+
+
+def test_a_splits_folder_that_cannot_be_written_is_told_before_any_patch_is_read(real_pairs, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(arguments_for(real_pairs, tmp_path, "--splits", str(tmp_path / "file" / "splits"))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --splits {tmp_path / 'file' / 'splits'}: cannot be written")
+    assert not (tmp_path / "store.lmdb").exists()
+
+
+def test_two_sentinel_1_patches_of_one_sentinel_2_patch_are_both_left_out_by_name(real_pairs, tmp_path, capsys, caplog):
+    copy = copy_of(real_pairs, tmp_path)
+    pair = copy.pairs[0]
+    twin = pair.s1.replace("S1A", "S1B")
+    shutil.copytree(copy.s1_root / pair.s1, copy.s1_root / twin)
+    for path in (copy.s1_root / twin).iterdir():
+        path.rename(path.with_name(path.name.replace(pair.s1, twin)))
+    assert main(arguments_for(copy, tmp_path, "--splits", str(tmp_path / "splits"))) == 1
+    assert "        2  several Sentinel-1 patches are paired with one Sentinel-2 patch" in capsys.readouterr().out
+    assert all(any(name in line and pair.s2 in line for line in caplog.messages) for name in (pair.s1, twin))
+    listed = [found for pairs in known_splits(tmp_path / "splits").values() for found in pairs]
+    assert sorted(listed) == sorted(copy.pairs[1:])
+    assert len(PatchStore(tmp_path / "store.lmdb")) == 10
+
+
+def test_a_sentinel_2_patch_without_partner_is_counted_and_named(real_pairs, tmp_path, capsys, caplog):
+    copy = copy_of(real_pairs, tmp_path)
+    alone = copy.pairs[0]
+    shutil.rmtree(copy.s1_root / alone.s1)
+    assert main(arguments_for(copy, tmp_path)) == 1
+    assert "        1  no Sentinel-1 JSON names this Sentinel-2 patch" in capsys.readouterr().out
+    assert any(alone.s2 in line for line in caplog.messages)
+    assert len(PatchStore(tmp_path / "store.lmdb")) == 10
+
+
+def test_folders_that_no_list_names_are_counted_and_named(real_pairs, tmp_path, capsys, caplog):
+    assert main(arguments_for(real_pairs, tmp_path, *renamed_list(real_pairs.pairs[1:], tmp_path))) == 0
+    assert "        1  Sentinel-2 folders that no list names" in capsys.readouterr().out
+    assert any(real_pairs.pairs[0].s2 in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_list_that_pairs_two_places_is_refused_by_their_names(real_pairs, tmp_path, capsys, caplog, stored):
+    """Patches that are in the archive already, each from its right pair, are no exception."""
+    if stored:
+        assert main(arguments_for(real_pairs, tmp_path)) == 0
+    (s2, _), (_, s1), *others = real_pairs.pairs
+    assert main(arguments_for(real_pairs, tmp_path, *renamed_list([PatchPair(s2, s1), *others], tmp_path))) == 1
+    assert "        1  paired with a patch of another tile, column or row" in capsys.readouterr().out
+    assert any(s1 in line and s2 in line for line in caplog.messages)
+    assert read_split(tmp_path / "new" / "train.csv") == others
+
+
+def twin_of(copy, pair, *, zone=0, north=0, tell_in_json=True):
+    """Add a Sentinel-1 patch with the column and row of a pair's, at another place; return its name.
+
+    Names of version 1 tell no tile of Sentinel-2: only coordinates tell the two apart.
+    """
+    name = pair.s1.replace(pair.s1.split("_")[5], "31TCJ")
+    path = copy.s1_root / pair.s1 / f"{pair.s1}_labels_metadata.json"
+    told = json.loads(path.read_text())
+    corner = told["coordinates"]["ulx"], told["coordinates"]["uly"] + north
+    utm = int(re.search(r"326(\d\d)\D*$", told["projection"])[1]) + zone
+    bands = read_s1_folder(copy.s1_root / pair.s1)
+    write_s1_folder(copy.s1_root, name, bands, told["labels"], pair.s2, upper_left=corner, utm_zone=utm)
+    if not tell_in_json:
+        written = copy.s1_root / name / f"{name}_labels_metadata.json"
+        written.write_text(json.dumps({"labels": told["labels"], "corresponding_s2_patch": pair.s2}))
+    shutil.rmtree(copy.s1_root / pair.s1)
+    return name
+
+
+@pytest.mark.parametrize("tell_in_json", [True, False])
+@pytest.mark.parametrize("change", [{"zone": 1}, {"north": 1200}])
+def test_pairs_of_two_places_are_refused_by_coordinates_where_names_do_not_tell(
+    real_pairs, tmp_path, capsys, caplog, change, tell_in_json
+):
+    copy = copy_of(real_pairs, tmp_path)
+    pair = copy.pairs[0]
+    name = twin_of(copy, pair, **change, tell_in_json=tell_in_json)
+    assert main(arguments_for(copy, tmp_path)) == 1
+    assert "        1  it and its partner show two places" in capsys.readouterr().out
+    assert any(pair.s2 in line and name in line for line in caplog.messages)
+    assert len(PatchStore(tmp_path / "store.lmdb")) == 10
+
+
+def test_the_same_place_is_taken_whether_json_or_file_tells_it(real_pairs, tmp_path, capsys):
+    copy = copy_of(real_pairs, tmp_path)
+    for pair, tell_in_json in zip(copy.pairs, (True, False), strict=False):
+        twin_of(copy, pair, tell_in_json=tell_in_json)
+    assert main(arguments_for(copy, tmp_path)) == 0
+    assert "encoded 6 pairs" in capsys.readouterr().out
+
+
+def test_stored_patches_in_a_new_pair_of_two_places_are_refused(real_pairs, tmp_path, capsys):
+    """Both were encoded from their own pairs; the list pairs them anew."""
+    copy = copy_of(real_pairs, tmp_path)
+    pair = copy.pairs[0]
+    assert main(arguments_for(copy, tmp_path)) == 0
+    name = twin_of(copy, pair, zone=1)
+    with PatchWriter(tmp_path / "store.lmdb") as writer:
+        writer.write_record(name, writer.record(pair.s1))
+    capsys.readouterr()
+    listed = [PatchPair(pair.s2, name), *copy.pairs[1:]]
+    assert main(arguments_for(copy, tmp_path, *renamed_list(listed, tmp_path))) == 1
+    assert "        1  it and its partner show two places" in capsys.readouterr().out
+    assert read_split(tmp_path / "new" / "train.csv") == copy.pairs[1:]
+    for root in (copy.s1_root, copy.s2_root):  # the folders may be gone once all is encoded
+        for place in root.iterdir():
+            shutil.rmtree(place)
+            place.mkdir()
+    assert main(arguments_for(copy, tmp_path, *renamed_list(copy.pairs, tmp_path / "gone"))) == 0
+    assert "        6  neither names nor coordinates tell whether both show one place" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [7, 1.5, True, ["S2A_x"], {"a": 1}, "", "S1A_x", "../S2A_x", "S2A_x/../../y"])
+def test_a_partner_that_is_no_name_is_a_skipped_patch(real_pairs, tmp_path, caplog, value):
+    copy = copy_of(real_pairs, tmp_path)
+    pair = copy.pairs[0]
+    path = copy.s1_root / pair.s1 / f"{pair.s1}_labels_metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "corresponding_s2_patch": value}))
+    assert main(arguments_for(copy, tmp_path)) == 1
+    assert any("corresponding_s2_patch is no Sentinel-2 patch name" in line for line in caplog.messages)
+    assert len(PatchStore(tmp_path / "store.lmdb")) == 10
+
+
+ENCODES_UNTIL_KILLED = """
+    import sys, time
+    from pathlib import Path
+    from bigearthnet_cbir.pipelines import encode_workers
+    from bigearthnet_cbir.types import PatchPair
+    if __name__ == "__main__":
+        encode_workers._CHUNK, encode_workers._WORTH_PROCESSES = 1, 0
+        job = encode_workers.Job(PatchPair("S2A_x", "S1A_x"), Path("absent"), Path("absent"), None)
+        outcomes = encode_workers.encode_pairs([job] * 1000, 2)
+        next(outcomes)
+        print("working", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "encodes.py"
+    script.write_text(textwrap.dedent(ENCODES_UNTIL_KILLED))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment)
+    workers = []
+    try:
+        assert parent.stdout.readline() == "working\n"
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) >= 2
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(60)
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert not alive
+    finally:
+        for process in (parent, *workers):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        parent.communicate()
 
 
 def test_an_interrupted_run_is_continued_and_damaged_records_are_written_again(

@@ -10,7 +10,7 @@ from bigearthnet_cbir.cli import run
 from bigearthnet_cbir.data.selection import BEN14K_ACQUISITIONS, Selection
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.encode import encode
-from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport, describe
+from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport, describe, describe_list
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     paths.add_argument("--output", type=Path, help="LMDB folder for both sensors")
     paths.add_argument("--output-s1", type=Path, help="LMDB folder for Sentinel-1 alone")
     paths.add_argument("--output-s2", type=Path, help="LMDB folder for Sentinel-2 alone")
-    paths.add_argument("--splits", type=Path, help="folder that gets train.csv, val.csv, test.csv where it lacks them")
+    paths.add_argument("--splits", type=Path, help="folder that gets train.csv, val.csv, test.csv")
     pairs = parser.add_argument_group("pairs")
     pairs.add_argument(
         "--split-from",
@@ -91,9 +91,9 @@ def _options(given: argparse.Namespace) -> EncodeOptions:
 def _closing_line(options: EncodeOptions, report: EncodeReport) -> str:
     if options.dry_run:
         return "dry run: nothing was written"
-    lists = "".join(f"\nwrote {path}" for path in report.lists)
+    lists = "".join(f"\n{describe_list(state)}" for state in report.lists)
     if options.lists_only:
-        return lists.strip() or f"{options.splits} has these lists already"
+        return lists.strip()
     rate = report.encoded / max(report.seconds, 1e-9)
     stores = " and ".join(dict.fromkeys(str(path) for path in (options.output_s2, options.output_s1)))
     kept = f" ({report.present:,} were there)" if report.present else ""
@@ -101,7 +101,7 @@ def _closing_line(options: EncodeOptions, report: EncodeReport) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Encode patch folders; return 0, 1 where a patch was skipped, or 2 on a user's mistake."""
+    """Encode patch folders; return 0, 1 where a patch was skipped or a list differs, or 2 on a user's mistake."""
     arguments = _parser().parse_args(argv)
 
     def command() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +84,25 @@ def _read_by_rasterio(path: Path | str) -> npt.NDArray[np.generic]:
             return np.asarray(source.read(1))
     except RasterioError as error:
         raise DataError(f"{path}: not a readable GeoTIFF, or cut short; download this patch again") from error
+
+
+def read_corner(path: Path) -> tuple[str, float, float] | None:
+    """Return coordinate system (EPSG:32633) and easting and northing of a GeoTIFF's outer upper left corner.
+
+    None where the file cannot be read, or has no coordinates.
+    """
+    import rasterio  # loaded only where names and JSONs do not tell the place
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    try:
+        with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, driver="GTiff") as source:
+                if source.crs is None:
+                    return None
+                return source.crs.to_string(), float(source.transform.c), float(source.transform.f)
+    except RasterioError:
+        return None
 
 
 def write_s2_folder(

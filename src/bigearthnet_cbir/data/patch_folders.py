@@ -10,17 +10,26 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bigearthnet_cbir.data.labels import to_19_classes
+from bigearthnet_cbir.data.places import Place, place_in_json
 from bigearthnet_cbir.errors import DataError
 
 _PATCH: Final = re.compile(r"S[12][A-D]_.*_\d+_\d+$")
+_S2_NAME: Final = re.compile(r"S2[A-D]_\w{1,500}", re.ASCII)
 _PRODUCT: Final = re.compile(r"S[12][A-D]_.*\w$")
 
 
 class Notes(NamedTuple):
-    """What a v1 JSON says of its patch: 19-class labels and, for Sentinel-1, the Sentinel-2 patch of the place."""
+    """What a v1 JSON says of its patch.
+
+    Attributes:
+        labels: 19-class names.
+        s2: for Sentinel-1, the name of the Sentinel-2 patch of the place.
+        place: where the patch lies, or None where that is not told.
+    """
 
     labels: tuple[str, ...]
     s2: str | None
+    place: Place | None
 
 
 class PatchFolders:
@@ -79,23 +88,33 @@ def _folders(root: Path) -> Iterator[str]:
                 yield entry.name
 
 
+def notes_file(folder: Path) -> Path:
+    """Return where the JSON of a v1 patch folder lies."""
+    return folder / f"{folder.name}_labels_metadata.json"
+
+
 def read_notes(folder: Path) -> Notes:
     """Return what a v1 patch folder's JSON says.
 
     Raises:
-        DataError: the JSON is missing or malformed, or a label is unknown.
+        DataError: the JSON is missing or malformed, or a label or the partner's name is none.
     """
-    path = folder / f"{folder.name}_labels_metadata.json"
+    path = notes_file(folder)
     try:
         content = json.loads(path.read_bytes())
         names, s2 = content["labels"], content.get("corresponding_s2_patch")
     except FileNotFoundError as error:
         raise DataError(f"{path}: the patch's JSON is missing; download this patch again") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a BigEarthNet JSON with labels; download this patch again") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path}: labels must be a list of class names; download this patch again")
+    if s2 is not None and not (isinstance(s2, str) and _S2_NAME.fullmatch(s2)):
+        raise DataError(
+            f"{path}: its corresponding_s2_patch is no Sentinel-2 patch name; it is {str(s2)[:80]!r}: download this "
+            "patch again"
+        )
     try:
-        return Notes(to_19_classes(names), s2)
+        return Notes(to_19_classes(names), s2, place_in_json(content))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error

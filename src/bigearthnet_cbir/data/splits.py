@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -59,13 +59,6 @@ def parquet_split(source: Path | str) -> tuple[Path, str] | None:
     if str(source).endswith(".parquet"):
         raise DataError(f"{source}: which split of this table? Write {source}:train, :val or :test")
     return None
-
-
-def write_split(path: Path, pairs: Sequence[PatchPair]) -> None:
-    """Write a CSV split list."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(pairs)
 
 
 def _read_csv(path: Path) -> PairList | Names:
@@ -135,17 +128,6 @@ def _parse(cells: list[str], columns: int | None, where: str) -> list[str]:
             sensor = "Sentinel-2" if pattern is _S2 else "Sentinel-1"
             raise DataError(f"{where}: {name[:80]!r} is no {sensor} patch name ({hint}); {_CURE}")
     return cells
-
-
-def write_splits(folder: Path, splits: Mapping[str, Sequence[PatchPair]]) -> list[Path]:
-    """Write <split>.csv for each split that has pairs, never over an existing file; return what was written."""
-    written = []
-    for split, pairs in splits.items():
-        path = folder / f"{split}.csv"
-        if pairs and not path.exists():
-            write_split(path, pairs)
-            written.append(path)
-    return written
 
 
 def known_splits(folder: Path, read: Callable[[Path], PairList] = read_split) -> dict[str, PairList]:

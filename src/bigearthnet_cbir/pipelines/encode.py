@@ -12,11 +12,14 @@ from tqdm import tqdm
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.patch_folders import PatchFolders, read_notes
 from bigearthnet_cbir.data.patch_store import PatchWriter
+from bigearthnet_cbir.data.places import names_agree
 from bigearthnet_cbir.data.selection import NO_LABEL, PairInfo
-from bigearthnet_cbir.data.splits import SPLITS, check_disjoint, write_splits
+from bigearthnet_cbir.data.split_writing import require_writable, write_splits
+from bigearthnet_cbir.data.splits import SPLITS, check_disjoint
 from bigearthnet_cbir.errors import ConfigError, DataError
 from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport
 from bigearthnet_cbir.pipelines.encode_workers import Job, Outcome, encode_pairs
+from bigearthnet_cbir.pipelines.pair_checks import count_unlisted, sound_pairs
 from bigearthnet_cbir.pipelines.pair_sources import PairSource, assign_splits, find_pairs
 from bigearthnet_cbir.types import PatchPair
 
@@ -37,8 +40,14 @@ def encode(options: EncodeOptions) -> EncodeReport:
     s1 = None if options.s1_root is None else PatchFolders(options.s1_root, "S1")
     s2 = None if options.s2_root is None else PatchFolders(options.s2_root, "S2")
     source = find_pairs(options.split_from, s1, s2, options.selection)
-    report = EncodeReport(skipped=dict(source.unreadable))
+    report = EncodeReport()
+    for name, why in source.unreadable.items():
+        report.skip(name, why)
     taken = _taken(options, source, report)
+    if s2 is not None and source.has_splits:
+        count_unlisted(source.pairs, s2, report)
+    if options.splits is not None and not options.dry_run:
+        require_writable(options.splits)
     if options.dry_run or options.lists_only:
         for pair in taken:
             _preview(report, pair, s2)
@@ -72,13 +81,14 @@ def _taken(options: EncodeOptions, source: PairSource, report: EncodeReport) -> 
     """Return the pairs to read, each with a split, and count those that are left out."""
     options.selection.check(source.pairs, source.name)
     taken, report.left_out = options.selection.choose(source.pairs)
+    taken = sound_pairs(taken, report)
     if source.has_splits:
         without = sum(pair.split is None for pair in taken)
         if without:
             report.left_out["in no split"] = without
         taken = [pair for pair in taken if pair.split is not None]
         check_disjoint({split: [PatchPair(p.s2, p.s1) for p in taken if p.split == split] for split in SPLITS})
-    if not taken and not source.unreadable:
+    if not taken and not report.skipped:
         reasons = ", ".join(f"{number:,}: {reason}" for reason, number in report.left_out.items())
         raise DataError(
             f"{source.name}: none of {len(source.pairs):,} pairs is selected ({reasons}); relax the selection"
@@ -93,7 +103,7 @@ def _preview(report: EncodeReport, pair: PairInfo, s2: PatchFolders | None) -> N
         try:
             labels = read_notes(s2.folder(pair.s2)).labels
         except DataError as error:
-            report.skipped[pair.s2] = str(error)
+            report.skip(pair.s2, str(error))
             return
     if labels == ():
         report.left_out[NO_LABEL] = report.left_out.get(NO_LABEL, 0) + 1
@@ -115,12 +125,13 @@ def _encode(
             jobs = []
             for pair in taken:
                 labels = _stored_labels(s2_writer, s1_writer, pair)
-                if labels is None:
-                    given = pair.labels if s2.is_v2 else None
-                    jobs.append(Job(PatchPair(pair.s2, pair.s1), s2.folder(pair.s2), s1.folder(pair.s1), given))
-                else:
+                names = PatchPair(pair.s2, pair.s1)
+                if labels is not None and names_agree(names):
                     report.present += 1
                     _count(report, pair, labels)
+                else:
+                    given = pair.labels if s2.is_v2 else None
+                    jobs.append(Job(names, s2.folder(pair.s2), s1.folder(pair.s1), given, labels))
             _require_labels(jobs, s2)
             outcomes = encode_pairs(jobs, options.workers)
             hidden = None if options.progress else True  # None: no bar where stderr is not a terminal
@@ -144,7 +155,7 @@ def _stored_labels(s2_writer: PatchWriter, s1_writer: PatchWriter, pair: PairInf
 
 
 def _require_labels(jobs: Sequence[Job], s2: PatchFolders) -> None:
-    lacking = [job.pair.s2 for job in jobs if s2.is_v2 and job.labels is None]
+    lacking = [job.pair.s2 for job in jobs if s2.is_v2 and job.labels is None and job.stored is None]
     if lacking:
         raise DataError(
             f"{s2.root}: no metadata.parquet in or beside it has the labels of {len(lacking):,} pairs "
@@ -158,12 +169,16 @@ def _store(
     if outcome.unlabelled:
         report.left_out[NO_LABEL] = report.left_out.get(NO_LABEL, 0) + 1
     elif outcome.failure is not None:
-        report.skipped[outcome.pair.s2] = outcome.failure
-        logger.warning("skipped %s: %s", outcome.pair.s2, outcome.failure)
+        report.skip(outcome.pair.s2, outcome.failure)
     else:
-        s2_writer.write_record(outcome.pair.s2, outcome.s2_record)
-        s1_writer.write_record(outcome.pair.s1, outcome.s1_record)
-        report.encoded += 1
+        if not outcome.is_stored:
+            s2_writer.write_record(outcome.pair.s2, outcome.s2_record)
+            s1_writer.write_record(outcome.pair.s1, outcome.s1_record)
+        report.encoded += not outcome.is_stored
+        report.present += outcome.is_stored
+        if not outcome.is_placed:
+            report.unplaced.append(outcome.pair.s2)
+            logger.warning("%s: nothing tells whether %s shows the same place", outcome.pair.s2, outcome.pair.s1)
         _count(report, info, outcome.labels)
 
 

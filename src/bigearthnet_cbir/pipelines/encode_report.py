@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ from pathlib import Path
 
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.selection import Selection
+from bigearthnet_cbir.data.split_writing import ListState
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.types import PatchPair
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class EncodeOptions:
         s2_root: likewise for Sentinel-2.
         output_s1: LMDB folder for the Sentinel-1 patches; may be the same as output_s2.
         output_s2: LMDB folder for the Sentinel-2 patches.
-        splits: folder that gets train.csv, val.csv and test.csv, as far as it does not have them.
+        splits: folder that gets train.csv, val.csv and test.csv; see split_writing.write_splits for those it has.
         split_from: "official", a metadata.parquet, or a folder with split lists; None: see pair_sources.find_pairs.
         selection: which pairs are taken.
         fractions: shares of train, val and test where the source of pairs has no splits; the official ones' shares.
@@ -57,9 +61,10 @@ class EncodeReport:
         labels: class -> number of pairs with it, where the labels are known.
         left_out: reason -> number of pairs that the selection did not take.
         skipped: patch name -> why its pair could not be read or paired.
+        unplaced: Sentinel-2 names of pairs of which nothing tells whether both patches show one place.
         encoded: pairs written now.
         present: pairs that the stores already held whole.
-        lists: split lists written now.
+        lists: what became of the split lists.
         seconds: wall time.
     """
 
@@ -67,15 +72,21 @@ class EncodeReport:
     labels: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    unplaced: list[str] = field(default_factory=list)
     encoded: int = 0
     present: int = 0
-    lists: list[Path] = field(default_factory=list)
+    lists: list[ListState] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where a pair was skipped."""
-        return 1 if self.skipped else 0
+        """0, or 1 where a pair was skipped or a split list is not that of this run."""
+        return 1 if self.skipped or any(state.action == "differs" for state in self.lists) else 0
+
+    def skip(self, name: str, why: str) -> None:
+        """Leave out what belongs to a patch, and say so in the log."""
+        self.skipped[name] = why
+        logger.warning("skipped %s: %s", name, why)
 
 
 def describe(report: EncodeReport) -> str:
@@ -87,13 +98,31 @@ def describe(report: EncodeReport) -> str:
         lines += ["", "pairs per class"]
         lines += [f"{report.labels[name]:>9,}  {name}" for name in CLASSES]
     if report.left_out:
-        lines += ["", "left out by the selection"]
+        lines += ["", "left out"]
         lines += [f"{number:>9,}  {reason}" for reason, number in sorted(report.left_out.items())]
     if report.skipped:
-        lines += ["", "skipped, because unreadable (each is named in the log)"]
+        lines += ["", "skipped (each is named in the log)"]
         reasons = Counter(_short(reason) for reason in report.skipped.values())
         lines += [f"{number:>9,}  {reason}" for reason, number in reasons.most_common()]
+    if report.unplaced:
+        lines += ["", "taken as they are paired (each is named in the log)"]
+        lines.append(f"{len(report.unplaced):>9,}  neither names nor coordinates tell whether both show one place")
     return "\n".join(lines)
+
+
+def describe_list(state: ListState) -> str:
+    """Return one line on what became of a split list."""
+    if state.action == "written":
+        return f"wrote {state.path}, {state.pairs:,} pairs"
+    if state.action == "updated":
+        return f"brought {state.path} up to date, {state.there:,} to {state.pairs:,} pairs"
+    if state.action == "kept":
+        return f"{state.path} has these {state.pairs:,} pairs already"
+    held = "is not written" if state.there is None else f"is left with its {state.there:,} pairs"
+    return (
+        f"{state.path} {held}: {state.only_there:,} only there, {state.only_here:,} only in this run; {state.reason}: "
+        "remove the old lists to have them written anew, or choose another --splits"
+    )
 
 
 def _short(reason: str) -> str:

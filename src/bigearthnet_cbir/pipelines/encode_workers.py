@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import connection
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.geotiff import read_s1_folder, read_s2_folder
-from bigearthnet_cbir.data.patch_folders import read_notes
+from bigearthnet_cbir.data.patch_folders import Notes, notes_file, read_notes
+from bigearthnet_cbir.data.places import names_agree, place_in_file
 from bigearthnet_cbir.data.selection import NO_LABEL
 from bigearthnet_cbir.errors import CbirError, DataError
 from bigearthnet_cbir.types import PatchPair
@@ -26,16 +30,25 @@ _CHUNKS_PER_WORKER: Final = 3
 
 
 class Job(NamedTuple):
-    """One pair to read; labels None: its JSONs have them."""
+    """One pair to read.
+
+    Attributes:
+        pair: the names.
+        s2_folder: of the Sentinel-2 patch.
+        s1_folder: of the Sentinel-1 patch.
+        labels: 19-class names; None: its JSONs have them.
+        stored: labels of a pair that the stores hold already: only its place is looked at.
+    """
 
     pair: PatchPair
     s2_folder: Path
     s1_folder: Path
     labels: tuple[str, ...] | None
+    stored: tuple[str, ...] | None = None
 
 
 class Outcome(NamedTuple):
-    """What became of a job: either the two records and the labels, or why the pair is skipped."""
+    """What became of a job: the labels and, unless they are stored already, the two records; or why it is skipped."""
 
     pair: PatchPair
     s2_record: bytes = b""
@@ -43,14 +56,16 @@ class Outcome(NamedTuple):
     labels: tuple[str, ...] = ()
     failure: str | None = None
     unlabelled: bool = False
+    is_stored: bool = False
+    is_placed: bool = True
 
 
 def encode_pair(job: Job) -> Outcome:
     """Read both patches of a pair and encode them; a malformed patch is an outcome, not an error."""
     try:
-        labels = job.labels
-        if labels is None:
-            labels = _labels(job)
+        labels, is_placed = _labels_and_place(job)
+        if job.stored is not None:
+            return Outcome(job.pair, labels=job.stored, is_stored=True, is_placed=is_placed)
         if not labels:
             return Outcome(job.pair, failure=f"{job.s2_folder}: {NO_LABEL}", unlabelled=True)
         s2_record = records.encode(read_s2_folder(job.s2_folder), labels)
@@ -59,16 +74,47 @@ def encode_pair(job: Job) -> Outcome:
         absent = next((folder for folder in (job.s2_folder, job.s1_folder) if not folder.is_dir()), None)
         failure = str(error) if absent is None else f"{absent}: this patch's folder is missing; download it"
         return Outcome(job.pair, failure=failure)
-    return Outcome(job.pair, s2_record, s1_record, labels)
+    return Outcome(job.pair, s2_record, s1_record, labels, is_placed=is_placed)
 
 
-def _labels(job: Job) -> tuple[str, ...]:
-    s1_notes = read_notes(job.s1_folder)
-    if s1_notes.s2 is not None and s1_notes.s2 != job.pair.s2:
+def _labels_and_place(job: Job) -> tuple[tuple[str, ...], bool]:
+    """Return the labels of a pair, and whether something tells that both patches show one place.
+
+    Raises:
+        DataError: a JSON is malformed or missing where it has to be read, or names another partner, or the patches show
+            two places.
+    """
+    is_told = names_agree(job.pair) is True
+    if is_told and job.labels is not None:
+        return job.labels, True
+    s1_notes, s2_notes = None, None
+    if job.labels is None:
+        folders = (job.s1_folder, job.s2_folder)
+        # Of a stored pair the folders may be gone; what is there must agree.
+        is_needed = job.stored is None
+        s1_notes, s2_notes = (read_notes(path) if is_needed or notes_file(path).exists() else None for path in folders)
+    if s1_notes is not None and s1_notes.s2 not in (None, job.pair.s2):
         raise DataError(
-            f"{job.s1_folder}: its JSON pairs it with {s1_notes.s2}, the list with {job.pair.s2}; mend the list"
+            f"{job.s1_folder}: its JSON and the list disagree; its JSON pairs it with {s1_notes.s2}, the list with "
+            f"{job.pair.s2}: mend the list"
         )
-    return read_notes(job.s2_folder).labels
+    labels = job.labels if s2_notes is None else s2_notes.labels
+    return labels or (), is_told or _is_one_place(job, s1_notes, s2_notes)
+
+
+def _is_one_place(job: Job, s1_notes: Notes | None, s2_notes: Notes | None) -> bool:
+    """Return whether coordinates tell that both patches show one place, in the JSONs or else in the files."""
+    one, two = (None if notes is None else notes.place for notes in (s1_notes, s2_notes))
+    one = one or place_in_file(job.s1_folder / f"{job.pair.s1}_VV.tif")
+    two = two or place_in_file(job.s2_folder / f"{job.pair.s2}_B02.tif")
+    if one is None or two is None:
+        return False
+    if not one.is_near(two):
+        raise DataError(
+            f"{job.s1_folder}: it and its partner show two places; it lies at {one}, {job.pair.s2} at {two}: mend the "
+            "list, or download both again"
+        )
+    return True
 
 
 def encode_pairs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
@@ -88,7 +134,7 @@ def encode_pairs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
         return
     chunks = iter([jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)])
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         under_way: set[Future[list[Outcome]]] = set()
         try:
             while True:
@@ -111,5 +157,16 @@ def _encode_chunk(jobs: Sequence[Job]) -> list[Outcome]:
     return [encode_pair(job) for job in jobs]
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _begin_worker() -> None:
+    """Leave interrupts to the parent, and end when it does: a killed parent cannot tell its workers to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    # Waiting for the sentinel works on every system. Linux's PR_SET_PDEATHSIG would end a worker already with the
+    # thread that started it.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

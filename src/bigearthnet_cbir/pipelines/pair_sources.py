@@ -72,6 +72,11 @@ def find_pairs(
             f"{s2.root}: these are v2 folders, whose pairs and labels are in {_PARQUET}; put it beside them"
         )
     pairs, unreadable = _from_jsons(s1)
+    paired = {pair.s2 for pair in pairs}
+    for name in sorted(s2.names()):
+        if name not in paired:
+            where = s2.folder(name)
+            unreadable[name] = f"{where}: no Sentinel-1 JSON names this Sentinel-2 patch; download its partner"
     return PairSource(_informed(pairs, s2, selection), f"the JSONs in {s1.root}", False, unreadable)
 
 

@@ -1,0 +1,77 @@
+"""Whether two patches show one place, as far as their names, their JSONs or their files tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from bigearthnet_cbir.data.geotiff import read_corner
+from bigearthnet_cbir.types import PatchPair
+
+_TILE: Final = re.compile(r"T?(\d{1,2}[A-Z]{3})")
+_EPSG: Final = re.compile(r"(\d{4,6})\D*$")
+_NEAR: Final = 10.0
+"""Metres that the corners of one place may differ: a pixel."""
+
+
+class Place(NamedTuple):
+    """The upper left corner of a patch.
+
+    Attributes:
+        system: EPSG code of the coordinates, or their whole description where it has none.
+        left: easting in metres.
+        top: northing in metres.
+    """
+
+    system: str
+    left: float
+    top: float
+
+    def __str__(self) -> str:
+        return f"{self.left:.0f}, {self.top:.0f} ({self.system[:40]})"
+
+    def is_near(self, other: Place) -> bool:
+        """Return whether both are one place."""
+        distances = abs(self.left - other.left), abs(self.top - other.top)
+        return self.system == other.system and max(distances) < _NEAR
+
+
+def names_agree(pair: PatchPair) -> bool | None:
+    """Return whether the names of a pair tell one place: tile, column and row. None where they do not tell all three.
+
+    Names of version 1 say no tile of Sentinel-2, so they can disagree but not agree.
+    """
+    one, two = _end_of(pair.s1), _end_of(pair.s2)
+    if one is None or two is None:
+        return None
+    if one[1:] != two[1:]:
+        return False
+    return None if one[0] is None or two[0] is None else one[0] == two[0]
+
+
+def _end_of(name: str) -> tuple[str | None, int, int] | None:
+    """Return tile, column and row, with which a name ends; the tile is None where there is none."""
+    parts = name.rsplit("_", 3)
+    if len(parts) < 4 or not all(part.isascii() and part.isdecimal() for part in parts[2:]):
+        return None
+    tile = _TILE.fullmatch(parts[1])
+    return (None if tile is None else tile[1].zfill(5)), int(parts[2]), int(parts[3])
+
+
+def place_in_json(content: Mapping[str, Any]) -> Place | None:
+    """Return the place that a version 1 JSON tells, or None where it tells none."""
+    try:
+        corners, projection = content["coordinates"], content["projection"]
+        found = _EPSG.search(projection)
+        system = " ".join(projection.split()) if found is None else f"EPSG:{found[1]}"
+        return Place(system, float(corners["ulx"]), float(corners["uly"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def place_in_file(path: Path) -> Place | None:
+    """Return the place that a GeoTIFF tells, or None where it cannot be read or has no coordinates."""
+    found = read_corner(path)
+    return None if found is None else Place(*found)
