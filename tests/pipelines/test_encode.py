@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -313,6 +314,18 @@ def test_a_partner_that_is_no_name_is_a_skipped_patch(real_pairs, tmp_path, capl
     assert main(arguments_for(copy, tmp_path)) == 1
     assert any("corresponding_s2_patch is no Sentinel-2 patch name" in line for line in caplog.messages)
     assert len(PatchStore(tmp_path / "store.lmdb")) == 10
+
+
+def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode_workers, "_CHUNK", 1)
+    monkeypatch.setattr(encode_workers, "_WORTH_PROCESSES", 0)
+    job = encode_workers.Job(PatchPair("S2A_x", "S1A_x"), tmp_path / "x", tmp_path / "x", None)
+    outcomes = encode_workers.encode_pairs([job] * 500, 1)
+    assert next(outcomes).failure is not None
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(CbirError, match="a worker process died, .*; run again with fewer --workers"):
+        list(outcomes)
 
 
 ENCODES_UNTIL_KILLED = """

@@ -5,13 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from bigearthnet_cbir.data.geotiff import write_s1_folder, write_s2_folder
 from bigearthnet_cbir.data.synthetic import WORLD_VERSION, make_pair, place_of
 from bigearthnet_cbir.data.synthetic_classes import CORINE_NAMES
 from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.pipelines.worker_pool import worker_pool
 
 S2_FOLDER: Final = "BigEarthNet-v1.0"
 S1_FOLDER: Final = "BigEarthNet-S1-v1.0"
@@ -122,18 +120,8 @@ def _written(output: Path, seed: int, indices: list[int], workers: int) -> Itera
     if workers == 0 or len(indices) < 2:
         yield from map(write, indices)
         return
-    # Spawned, not forked: a fork would copy whatever threads and open files the caller has.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
-        try:
-            yield from pool.map(write, indices, chunksize=8)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with worker_pool(workers) as pool:
+        yield from pool.map(write, indices, chunksize=8)
 
 
 def _write_pair(output: Path, seed: int, index: int) -> int:

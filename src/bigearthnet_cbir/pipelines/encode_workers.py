@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
-from multiprocessing import connection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +13,8 @@ from bigearthnet_cbir.data.geotiff import read_s1_folder, read_s2_folder
 from bigearthnet_cbir.data.patch_folders import Notes, notes_file, read_notes
 from bigearthnet_cbir.data.places import names_agree, place_in_file
 from bigearthnet_cbir.data.selection import NO_LABEL
-from bigearthnet_cbir.errors import CbirError, DataError
+from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.pipelines.worker_pool import worker_pool
 from bigearthnet_cbir.types import PatchPair
 
 _CHUNK: Final = 16
@@ -133,40 +128,17 @@ def encode_pairs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
         yield from map(encode_pair, jobs)
         return
     chunks = iter([jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)])
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+    with worker_pool(workers) as pool:
         under_way: set[Future[list[Outcome]]] = set()
-        try:
-            while True:
-                for chunk in islice(chunks, workers * _CHUNKS_PER_WORKER - len(under_way)):
-                    under_way.add(pool.submit(_encode_chunk, chunk))
-                if not under_way:
-                    return
-                finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield from future.result()
-        except BrokenProcessPool as error:
-            raise CbirError(
-                "a worker process died, perhaps for lack of memory; run again with fewer --workers"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while True:
+            for chunk in islice(chunks, workers * _CHUNKS_PER_WORKER - len(under_way)):
+                under_way.add(pool.submit(_encode_chunk, chunk))
+            if not under_way:
+                return
+            finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield from future.result()
 
 
 def _encode_chunk(jobs: Sequence[Job]) -> list[Outcome]:
     return [encode_pair(job) for job in jobs]
-
-
-def _begin_worker() -> None:
-    """Leave interrupts to the parent, and end when it does: a killed parent cannot tell its workers to."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    # Waiting for the sentinel works on every system. Linux's PR_SET_PDEATHSIG would end a worker already with the
-    # thread that started it.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
