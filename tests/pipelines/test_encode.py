@@ -324,7 +324,7 @@ def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
     assert next(outcomes).failure is not None
     for worker in multiprocessing.active_children():
         worker.kill()
-    with pytest.raises(CbirError, match="a worker process died, .*; run again with fewer --workers"):
+    with pytest.raises(CbirError, match=r"a worker process died, .*; run again with fewer --workers"):
         list(outcomes)
 
 

@@ -1,15 +1,90 @@
-"""DataLoaders over pairs: reproducible order, patch stores opened inside each worker."""
+"""DataLoaders over pairs: reproducible order, patch stores opened inside each worker, errors of one line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bigearthnet_cbir.data.dataset import BigEarthNetMM, PairBatch, collate
-from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.errors import CbirError, DataError
+
+_Told = CbirError | OSError | MemoryError
+"""Errors that are the user's to mend; all others are defects, and keep their traceback."""
+
+_DIED: Final = ("DataLoader worker (pid", "Pin memory thread exited", "Too many open files")
+"""How PyTorch's messages begin where a worker process or what it needs is gone."""
+
+
+class _ErrorsAsValues(Dataset[PairBatch]):
+    """A dataset for worker processes: PyTorch would put the traceback of 36 lines into a raised error's message."""
+
+    def __init__(self, dataset: BigEarthNetMM) -> None:
+        self.pairs = dataset.pairs
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, indices: Sequence[int]) -> PairBatch | _Told:
+        try:
+            return self._dataset.__getitems__(indices)
+        except (CbirError, OSError, MemoryError) as error:
+            return error
+
+
+def _collate(samples: PairBatch | list[PairBatch] | _Told) -> PairBatch | _Told:
+    return samples if isinstance(samples, Exception) else collate(samples)
+
+
+class PairLoader(DataLoader[PairBatch]):
+    """A DataLoader that ends in the error that a worker met, or in one line where a worker died.
+
+    Args:
+        dataset: of pairs.
+        options: of torch.utils.data.DataLoader.
+    """
+
+    def __init__(self, dataset: BigEarthNetMM, *, num_workers: int, **options: Any) -> None:
+        given: Dataset[PairBatch] = _ErrorsAsValues(dataset) if num_workers else dataset
+        super().__init__(given, num_workers=num_workers, collate_fn=_collate, **options)
+
+    def __iter__(self) -> Iterator[PairBatch]:  # type: ignore[override]
+        """Yield the batches.
+
+        Raises:
+            CbirError: a worker met it, or died.
+            OSError, MemoryError: a worker met it.
+        """
+        try:
+            for batch in self._batches():
+                if isinstance(batch, Exception):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if not str(error).startswith(_DIED):
+                raise
+            reason = " ".join(str(error).partition(". ")[0].split())
+            raise CbirError(
+                f"{reason}: most often memory ran out, or shared memory or open files; lower num_workers (it is "
+                f"{self.num_workers}), in a container give more shared memory (docker run --shm-size=8g)"
+            ) from error
+
+    def _batches(self) -> Iterator[PairBatch | _Told]:
+        """Begin an epoch; a worker that dies is noticed when its batch is due.
+
+        PyTorch's handler of SIGCHLD would raise at once, in whatever line the program has come to.
+        """
+        in_main = threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGCHLD) if in_main and hasattr(signal, "SIGCHLD") else None
+        batches: Iterator[PairBatch | _Told] = super().__iter__()
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+        return batches
 
 
 class EpochSampler(Sampler[int]):
@@ -53,7 +128,7 @@ def training_loader(
     pin_memory: bool = False,
     part: int = 0,
     parts: int = 1,
-) -> DataLoader[PairBatch]:
+) -> PairLoader:
     """Return a shuffled loader whose order follows `loader.sampler.epoch`.
 
     A last short batch is left out, since the contrastive loss depends on the number of negatives; another
@@ -67,7 +142,7 @@ def training_loader(
     if batch_size % parts:
         raise DataError(f"batch_size is {batch_size}; give a multiple of the {parts} processes that train")
     sampler = EpochSampler(len(dataset), seed, part, parts)
-    return DataLoader(
+    return PairLoader(
         dataset,
         batch_size=min(batch_size // parts, len(sampler)),
         sampler=sampler,
@@ -78,13 +153,13 @@ def training_loader(
 
 def ordered_loader(
     dataset: BigEarthNetMM, batch_size: int, num_workers: int, *, pin_memory: bool = False
-) -> DataLoader[PairBatch]:
+) -> PairLoader:
     """Return a loader over all samples in their order, a last short batch included."""
-    return DataLoader(dataset, batch_size=batch_size, shuffle=False, **_worker_options(num_workers, pin_memory))
+    return PairLoader(dataset, batch_size=batch_size, shuffle=False, **_worker_options(num_workers, pin_memory))
 
 
 def _worker_options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory, "collate_fn": collate}
+    options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
     # A generator of the loader's own: without it every epoch would draw from the global one.
     options["generator"] = torch.Generator().manual_seed(0)
     if num_workers:
