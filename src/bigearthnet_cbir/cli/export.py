@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="export_model.py", description="Export a trained encoder for other programs.")
+    parser.add_argument("--filepath", required=True, help="the run's parameters.yaml")
+    parser.add_argument("--output", type=Path, help="folder to write (default: export/ in the run folder)")
+    parser.add_argument(
+        "--allow-different", action="store_true",
+        help="go on where the checkpoint was trained with other settings than the YAML has; both are recorded",
+    )  # fmt: skip
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Export a run's encoder; return the exit code."""
-    parser = argparse.ArgumentParser(prog="export_model.py", description="Export a trained encoder for other programs.")
-    parser.add_argument("--filepath", required=True, help="the run's parameters.yaml")
-    parser.add_argument("--output", type=Path, help="folder to write (default: export/ in the run folder)")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
 
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
@@ -26,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         output = arguments.output or folder.root / "export"
-        print(f"exported to {output}: {', '.join(export_model(config, checkpoint, output))}")
+        # A checkpoint of elsewhere is exported without a run folder; then there is none to lock.
+        with folder_lock(folder.root, "export") if folder.root.is_dir() else nullcontext():
+            written = export_model(config, checkpoint, output, allow_different=arguments.allow_different)
+        print(f"exported to {output}: {', '.join(written)}")
 
     return run(command)

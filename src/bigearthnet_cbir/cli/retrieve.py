@@ -14,16 +14,24 @@ from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 LEARNING_FREE = "band_statistics"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Extract features, search and score; return the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="retrieval.py", description="Search an archive and write the metrics.")
     parser.add_argument("--filepath", required=True, help="the run's parameters.yaml, or another YAML file")
     parser.add_argument(
         "--baseline", choices=("untrained", LEARNING_FREE), help="measure this instead of the trained encoder"
     )
     parser.add_argument("--recompute", action="store_true", help="compute anew even where the files on disk match")
+    parser.add_argument(
+        "--allow-different", action="store_true",
+        help="go on where the checkpoint was trained with other settings than the YAML has; both are recorded",
+    )  # fmt: skip
     parser.add_argument("--no-report", action="store_true", help="leave report.html as it is")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Extract features, search and score; return the exit code."""
+    arguments = _parser().parse_args(argv)
 
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
@@ -42,7 +50,10 @@ def _retrieve_and_report(config: Config, folder: RunFolder, arguments: argparse.
     from bigearthnet_cbir.report.console_tables import metrics_table
     from bigearthnet_cbir.storage.results import read_results
 
-    written = retrieve(config, folder, baseline=arguments.baseline, recompute=arguments.recompute)
+    written = retrieve(
+        config, folder, baseline=arguments.baseline, recompute=arguments.recompute,
+        allow_different=arguments.allow_different,
+    )  # fmt: skip
     results = read_results(written)
     print(describe_search(results))
     print(metrics_table(results.directions, {}, arguments.baseline or ""))

@@ -6,24 +6,35 @@ import argparse
 import os
 
 from bigearthnet_cbir.cli import find_file, run
-from bigearthnet_cbir.config import load_config
-from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.cli.assignments import assignments
+from bigearthnet_cbir.config.reading import parse_config, read_mapping, repository_root
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Train the run that a YAML file describes; return the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train.py", description="Train a dual-branch encoder from LMDB archives.")
     parser.add_argument("--filepath", required=True, help="YAML file, from the current folder or from project/")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
     again.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--change", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="with --resume: go on with another learning_rate, temperature, precision, clip_norm or epochs",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train the run that a YAML file describes; return the exit code."""
+    arguments = _parser().parse_args(argv)
 
     def command() -> None:
-        config = load_config(find_file(arguments.filepath, repository_root()))
+        path = find_file(arguments.filepath, repository_root())
+        changed = assignments(arguments.change, "--change")
+        source = f"{path.name} with --change" if changed else path.name
+        config = parse_config({**read_mapping(path), **changed}, source=source)
         from bigearthnet_cbir.pipelines.train import train  # torch: only once the YAML is known to be right
 
-        folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite)
+        folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite, change=changed)
         if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
             print(f"trained: {folder}")
 

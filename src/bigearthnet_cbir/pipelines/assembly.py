@@ -26,6 +26,7 @@ from bigearthnet_cbir.data.augment import (
 from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
+from bigearthnet_cbir.data.pair_list import LabelTable, PairList
 from bigearthnet_cbir.data.partners import read_pairs
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.splits import read_split_labels
@@ -142,11 +143,21 @@ def build_augmentation(config: Config) -> Augmentation | None:
 
 def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEarthNetMM:
     """Return the pairs of train, val or test."""
-    s2_store = PatchStore(config.bigEarthPthLMDB_S2, read_split_labels(config.split_csv(split)))
-    same = Path(config.bigEarthPthLMDB_S1).resolve() == Path(config.bigEarthPthLMDB_S2).resolve()
-    s1_store = s2_store if same else PatchStore(config.bigEarthPthLMDB_S1)
+    s2_store, s1_store = _stores(config, read_split_labels(config.split_csv(split)))
     pairs = read_pairs(config.split_csv(split), s2_store, s1_store)
     return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels)
+
+
+def read_configured_pairs(config: Config, split: str) -> PairList:
+    """Return the names of the pairs of train, val or test, whether or not the archives hold them."""
+    return read_pairs(config.split_csv(split), *_stores(config))
+
+
+def _stores(config: Config, labels: LabelTable | None = None) -> tuple[PatchStore, PatchStore]:
+    """Return the stores of Sentinel-2 and Sentinel-1, one and the same where both paths are."""
+    s2_store = PatchStore(config.bigEarthPthLMDB_S2, labels)
+    same = Path(config.bigEarthPthLMDB_S1).resolve() == Path(config.bigEarthPthLMDB_S2).resolve()
+    return s2_store, s2_store if same else PatchStore(config.bigEarthPthLMDB_S1)
 
 
 def pairs_digest(pairs: Sequence[PatchPair]) -> str:
@@ -159,7 +170,7 @@ def pairs_digest(pairs: Sequence[PatchPair]) -> str:
 
 def training_identity(config: Config, train_pairs: Sequence[PatchPair], steps_per_epoch: int) -> dict[str, Any]:
     """Return what a checkpoint must share with the run that resumes from it, as plain values."""
-    identity: dict[str, Any] = {key: getattr(config, key) for key in TRAINING_KEYS}
+    identity: dict[str, Any] = {key: getattr(config, key) for key in (*TRAINING_KEYS, "precision")}
     if config.loss_func == "classification":
         identity["fusion"] = config.fusion
     if config.scheduler:

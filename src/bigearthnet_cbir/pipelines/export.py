@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 from pathlib import Path
 
@@ -16,15 +17,22 @@ from bigearthnet_cbir.provenance import file_digest, stamp
 logger = logging.getLogger(__name__)
 
 
-def export_model(config: Config, checkpoint: Path, folder: Path) -> list[str]:
+def export_model(config: Config, checkpoint: Path, folder: Path, *, allow_different: bool = False) -> list[str]:
     """Write the encoder of a checkpoint and return the names of the files.
 
     ONNX is written where the optional packages onnx and onnxscript are installed.
 
+    Args:
+        config: the settings that it was trained with.
+        checkpoint: the file.
+        folder: made where missing.
+        allow_different: go on where the settings differ, and record both.
+
     Raises:
-        CheckpointError: the checkpoint is missing, broken, or belongs to another model.
+        CheckpointError: the checkpoint is missing, broken, belongs to another model, or was trained with other
+            settings.
     """
-    model, options = load_encoder(config, checkpoint)
+    model, options, provenance = load_encoder(config, checkpoint, allow_different=allow_different)
     description = {
         "inputs": {"s1": list(S1_BANDS), "s2": list(MODEL_S2_BANDS)},
         "units": {"s1": "dB", "s2": "reflectance x 10 000"},
@@ -38,6 +46,7 @@ def export_model(config: Config, checkpoint: Path, folder: Path) -> list[str]:
         "feature": config.feature,
         "class_names": list(CLASSES),
         "checkpoint_sha256": file_digest(checkpoint),
+        **{name: json.loads(text) for name, text in provenance.items()},
         **stamp(),
     }
     model = model.cpu().eval()

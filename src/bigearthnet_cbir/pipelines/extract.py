@@ -58,6 +58,7 @@ def extract(config: Config, split: str, source: FeatureSource, path: Path, *, re
         "split": split,
         "checkpoint": source.identity["checkpoint"],
         "configuration": json.dumps(asdict(config)),
+        **source.provenance,
     }
     _compute(config, dataset, source, path, attributes)
     return str(stamped_digest(path))

@@ -52,7 +52,14 @@ logger = logging.getLogger(__name__)
 
 TIE_RULE = "equal distances are ordered by archive index"
 CONVENTION = "standard"
-def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, recompute: bool = False) -> Path:
+def retrieve(
+    config: Config,
+    folder: RunFolder,
+    *,
+    baseline: str | None = None,
+    recompute: bool = False,
+    allow_different: bool = False,
+) -> Path:
     """Write retrieval.h5 of a run, or of a baseline beside it, and return its path.
 
     Args:
@@ -60,16 +67,19 @@ def retrieve(config: Config, folder: RunFolder, *, baseline: str | None = None, 
         folder: the run's folder; no other command may write there meanwhile.
         baseline: one of sources.BASELINES instead of the trained encoder.
         recompute: compute features and results anew even where those on disk match.
+        allow_different: go on where the checkpoint was trained with other settings, and record both.
 
     Raises:
         LockedError: another process is writing to the folder.
         CheckpointError, DataError, SearchError, ResultsError: what is wrong, in one line.
     """
     with folder_lock(folder.root, "retrieval"):
+        checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         if baseline is None:
-            source = checkpoint_source(config, Path(config.state_dict) if config.state_dict else folder.best)
+            source = checkpoint_source(config, checkpoint, allow_different=allow_different)
             return _retrieve(config, folder, source, recompute)
-        return _retrieve(config, folder.baseline(baseline), baseline_source(config, baseline), recompute)
+        source = baseline_source(config, baseline, checkpoint, allow_different=allow_different)
+        return _retrieve(config, folder.baseline(baseline), source, recompute)
 
 
 def _retrieve(config: Config, folder: RunFolder, source: FeatureSource, recompute: bool) -> Path:
@@ -83,6 +93,7 @@ def _retrieve(config: Config, folder: RunFolder, source: FeatureSource, recomput
         "exclude_within": config.exclude_within,
         "directions": source.directions,
         "classes": CLASSES,
+        "provenance": source.provenance,
     }
     wanted = fingerprint(made_from)
     partial = PartialSearch(folder.retrieval)
@@ -155,6 +166,7 @@ def _attributes(
         "checkpoint": source.identity["checkpoint"],
         "class_names": list(CLASSES),
         "configuration": json.dumps(asdict(config)),
+        **source.provenance,
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.original import from_original, is_original
+from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.assembly import MODEL_KEYS, build_encoder, choose_device
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED, S1, S2
@@ -38,20 +40,32 @@ class FeatureSource:
         identity: plain values that decide the vectors; part of the feature files' fingerprint.
         compute: batch -> {feature, feature_s1, feature_s2}, each (B, D) float32 on the CPU.
         directions: those that have a meaning; the two sensors' band statistics cannot be compared.
+        provenance: what the files that are made from it record besides: settings that differ from those that the
+            checkpoint was trained with, and those that changed while it was trained. Empty where there is none.
     """
 
     identity: dict[str, Any]
     compute: Callable[[PairBatch], dict[str, Tensor]]
     directions: tuple[str, ...] = tuple(DIRECTIONS)
+    provenance: dict[str, str] = field(default_factory=dict)
 
 
-def load_encoder(config: Config, checkpoint: Path) -> tuple[DualEncoder, dict[str, Any]]:
-    """Return the encoder of a checkpoint, ours or the original scripts', and the options it was built with.
+def load_encoder(
+    config: Config, checkpoint: Path, *, allow_different: bool = False
+) -> tuple[DualEncoder, dict[str, Any], dict[str, str]]:
+    """Return the encoder of a checkpoint, ours or the original scripts', its options, and its provenance.
+
+    Args:
+        config: the settings that it is used with.
+        checkpoint: the file.
+        allow_different: go on where the settings differ from those that it was trained with, and record both.
 
     Raises:
-        CheckpointError: it is missing, broken, or belongs to another model.
+        CheckpointError: it is missing, broken, belongs to another model, or was trained with other settings.
     """
-    weights = load_checkpoint(checkpoint)["state_dict"]
+    content = load_checkpoint(checkpoint)
+    differing = check_agreement(config, content, checkpoint, allow_different=allow_different)
+    weights = content["state_dict"]
     options = {key: getattr(config, key) for key in MODEL_KEYS}
     if is_original(weights):
         mapped, weights = from_original(weights, config.type)
@@ -59,21 +73,42 @@ def load_encoder(config: Config, checkpoint: Path) -> tuple[DualEncoder, dict[st
         logger.info("%s: a checkpoint of the original scripts, mapped to %s", checkpoint, options)
     model = build_encoder(config, **options)
     load_weights(model, weights, checkpoint)
-    return model, options
+    told = {"different_settings": differing, "training_changes": content.get("changes")}
+    return model, options, {name: json.dumps(value) for name, value in told.items() if value}
 
 
-def checkpoint_source(config: Config, checkpoint: Path) -> FeatureSource:
+def checkpoint_source(config: Config, checkpoint: Path, *, allow_different: bool = False) -> FeatureSource:
     """Return the encoder of a checkpoint as a source; raises as load_encoder does."""
-    model, options = load_encoder(config, checkpoint)
-    return _encoder_source(config, model, options, {"checkpoint": file_digest(checkpoint)})
+    model, options, provenance = load_encoder(config, checkpoint, allow_different=allow_different)
+    identity = {"checkpoint": file_digest(checkpoint), **provenance}
+    return replace(_encoder_source(config, model, options, identity), provenance=provenance)
 
 
-def baseline_source(config: Config, baseline: str) -> FeatureSource:
-    """Return one of the BASELINES."""
-    if baseline == "untrained":
-        options = {key: getattr(config, key) for key in MODEL_KEYS}
-        return _encoder_source(config, build_encoder(config), options, {"checkpoint": f"none, seed {config.seed}"})
-    return FeatureSource({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
+def baseline_source(
+    config: Config, baseline: str, checkpoint: Path | None = None, *, allow_different: bool = False
+) -> FeatureSource:
+    """Return one of the BASELINES.
+
+    Args:
+        config: decides the untrained network.
+        baseline: its name.
+        checkpoint: of the run that the baseline is for: where it is there, the untrained network must be the one
+            that it started from, but for pretrained weights.
+        allow_different: go on where it is another one, and record both.
+
+    Raises:
+        CheckpointError: the configured network is not the run's.
+    """
+    if baseline == "band_statistics":
+        return FeatureSource({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
+    differing: dict[str, list[Any]] = {}
+    if checkpoint is not None and checkpoint.exists():
+        content, keys = load_checkpoint(checkpoint), (*MODEL_KEYS, "seed")
+        differing = check_agreement(config, content, checkpoint, allow_different=allow_different, only=keys)
+    options = {key: getattr(config, key) for key in MODEL_KEYS}
+    provenance = {"different_settings": json.dumps(differing)} if differing else {}
+    identity = {"checkpoint": f"none, seed {config.seed}", **provenance}
+    return replace(_encoder_source(config, build_encoder(config), options, identity), provenance=provenance)
 
 
 def _encoder_source(

@@ -89,6 +89,12 @@ def mean_over_processes(value: Tensor) -> float:
     return float(total) / world_size()
 
 
+def wait_for_all() -> None:
+    """Return once every process is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def broadcast_number(value: float) -> float:
     """Return process 0's number on every process."""
     if world_size() == 1:

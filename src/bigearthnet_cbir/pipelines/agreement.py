@@ -1,0 +1,93 @@
+"""Whether a configuration is the one that a checkpoint was trained with, key by key."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.errors import CheckpointError, DataError
+from bigearthnet_cbir.pipelines.assembly import pairs_digest, read_configured_pairs
+
+logger = logging.getLogger(__name__)
+
+_ELSEWHERE: Final = frozenset({"precision"})
+"""Keys of the training that a retrieval may choose for itself."""
+
+_FILES: Final = frozenset({"init_weights", "init_weights_s1"})
+"""Paths, absolute in a checkpoint: another machine has the same file elsewhere."""
+
+
+def settings_that_differ(
+    config: Config, content: Mapping[str, Any], only: Collection[str] | None = None
+) -> dict[str, list[Any]]:
+    """Return the keys that shaped a checkpoint and have another value now: key -> [the checkpoint's, the config's].
+
+    A value that the run took later, when it was resumed with --change, is no difference: its best checkpoint may be
+    older than that. Checkpoints of the original scripts tell no settings, and none differs.
+
+    Args:
+        config: what is to be done with the checkpoint.
+        content: of the checkpoint.
+        only: keys to compare; None compares all that the checkpoint tells.
+    """
+    identity = content.get("identity")
+    if not isinstance(identity, Mapping):
+        return {}
+    later = {
+        change["key"]: change["to"]
+        for change in content.get("changes", [])
+        if change["epoch"] >= content.get("epoch", 0)
+    }
+    differing = {}
+    for key, was in identity.items():
+        now = getattr(config, key, None)
+        compared = hasattr(config, key) and key not in _ELSEWHERE and (only is None or key in only)
+        if compared and _plain(key, now) not in (_plain(key, was), _plain(key, later.get(key, was))):
+            differing[key] = [was, now]
+    if only is None and not _same_pairs(config, identity):
+        differing["train_csv"] = ["other pairs", config.train_csv]
+    return differing
+
+
+def _plain(key: str, value: Any) -> Any:
+    return Path(value).name if key in _FILES and isinstance(value, str) else value
+
+
+def _same_pairs(config: Config, identity: Mapping[str, Any]) -> bool:
+    """Return whether train_csv lists the pairs that were trained on; where it cannot be read, nothing is known."""
+    if "training_pairs" not in identity:
+        return True
+    try:
+        return pairs_digest(read_configured_pairs(config, "train")) == str(identity["training_pairs"])
+    except (DataError, OSError) as error:
+        logger.info("the training pairs are not compared with the checkpoint's: %s", error)
+        return True
+
+
+def check_agreement(
+    config: Config,
+    content: Mapping[str, Any],
+    checkpoint: Path,
+    *,
+    allow_different: bool = False,
+    only: Collection[str] | None = None,
+) -> dict[str, list[Any]]:
+    """Return what settings_that_differ returns; where that is something, it must have been allowed.
+
+    Raises:
+        CheckpointError: the configuration differs from the checkpoint's; every key is named with both values.
+    """
+    differing = settings_that_differ(config, content, only)
+    if not differing:
+        return {}
+    named = "; ".join(f"{key} was {was!r}, is {now!r}" for key, (was, now) in differing.items())
+    if not allow_different:
+        raise CheckpointError(
+            f"{checkpoint}: was trained with other settings than {config.source} has ({named}); set them back, use "
+            "the parameters.yaml of that run, or give --allow-different, which records both"
+        )
+    logger.warning("%s: was trained with other settings than %s has: %s", checkpoint, config.source, named)
+    return differing
