@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 from bigearthnet_cbir.cli import run
@@ -33,9 +34,10 @@ def _parser() -> argparse.ArgumentParser:
         "folder with train.csv, val.csv, test.csv (default: metadata.parquet beside v2 folders, the JSONs of v1)",
     )
     pairs.add_argument("--preset", choices=["ben14k"], help="the BEN-14K benchmark: 14,832 official pairs in Serbia")
-    pairs.add_argument("--countries", nargs="+", default=[], help="take these only, e.g. Serbia Portugal")
-    pairs.add_argument("--seasons", nargs="+", default=[], help="take these only: Winter Spring Summer Fall")
-    pairs.add_argument("--acquisitions", nargs="+", default=[], help="take these only, e.g. 20170719T094029")
+    add_up = partial(pairs.add_argument, nargs="+", action="extend", default=[])
+    add_up("--countries", help="take these only, e.g. Serbia Portugal")
+    add_up("--seasons", help="take these only: Winter Spring Summer Fall")
+    add_up("--acquisitions", help="take these only, e.g. 20170719T094029")
     for what in ("snow", "clouds"):
         pairs.add_argument(
             f"--exclude-{what}",

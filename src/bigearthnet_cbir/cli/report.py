@@ -17,17 +17,21 @@ MAX_QUERIES = 100
 """Queries per direction: with more, the page is too large to be looked at."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the report of a run, or the comparison of several; return the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="report.py", description="Write a page that shows what a run found.")
-    parser.add_argument("--filepath", required=True, nargs="+", metavar="RUN",
+    parser.add_argument("--filepath", required=True, nargs="+", action="extend", metavar="RUN",
                         help="run folder, or its retrieval.h5 or parameters.yaml; several are compared")  # fmt: skip
     parser.add_argument("--queries", type=int, default=8, metavar="N", help="in the gallery of a direction (default 8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the gallery's random queries (default 0)")
     parser.add_argument("--output", type=Path, help="the page; default: report.html in the run folder")
     parser.add_argument("--figures", action="store_true", help="also write PNG, CSV and LaTeX into figures/")
     parser.add_argument("--tensorboard", action="store_true", help="also write figures and a projector for TensorBoard")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the report of a run, or the comparison of several; return the exit code."""
+    arguments = _parser().parse_args(argv)
 
     def command() -> None:
         if not 0 <= arguments.queries <= MAX_QUERIES:

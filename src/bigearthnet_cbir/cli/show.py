@@ -16,17 +16,25 @@ from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print precision, recall and mAP of a run, or how it differs from another; return the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="utils.py", description="Print the retrieval metrics of a run.")
     parser.add_argument("--filepath", required=True, help="parameters.yaml, retrieval.h5 or the run folder")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="ranks to print (default 10)")
-    parser.add_argument("--keys", nargs="+", default=list(DEFAULT_KEYS), metavar="KEY", help="curves to print by rank")
     parser.add_argument(
-        "--direction", nargs="+", default=[], choices=tuple(DIRECTIONS), help="(default all; by rank: fused)"
-    )
+        "--keys", nargs="+", action="extend", metavar="KEY",
+        help=f"curves to print by rank (default {' '.join(DEFAULT_KEYS)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--direction", nargs="+", action="extend", default=[], choices=tuple(DIRECTIONS),
+        help="(default all; by rank: fused)",
+    )  # fmt: skip
     parser.add_argument("--against", metavar="RUN", help="another run, to compare with on the same queries")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print precision, recall and mAP of a run, or how it differs from another; return the exit code."""
+    arguments = _parser().parse_args(argv)
 
     def command() -> None:
         if arguments.top < 1:
@@ -39,10 +47,11 @@ def main(argv: list[str] | None = None) -> int:
             print(comparison_text(path, results_file(find_file(arguments.against, repository_root(), "--against"))))
             return
         results = read_results(path)
-        check_keys(arguments.keys, results)
+        keys = arguments.keys or list(DEFAULT_KEYS)
+        check_keys(keys, results)
         print(path)
         baselines = {name: read_results(other) for name, other in find_baselines(path).items()}
-        print(run_text(results, baselines, arguments.direction, arguments.keys, arguments.top))
+        print(run_text(results, baselines, arguments.direction, keys, arguments.top))
 
     return run(command)
 

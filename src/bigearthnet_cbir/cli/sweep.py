@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
-from bigearthnet_cbir.config.reading import read_mapping, read_value, repository_root
-from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.config.reading import read_mapping, repository_root
+
+if TYPE_CHECKING:
+    from bigearthnet_cbir.pipelines.sweep import SweepRun
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="multi_train_retrieval.py", description="Train and score both model types with all four fusions."
+    )
+    parser.add_argument("--folder_name", required=True, help="name of the group under save_dir")
+    parser.add_argument("--loss_func", required=True, choices=("contrastive", "classification"))
+    parser.add_argument("--base", metavar="FILE", help="YAML file whose keys replace those of class Config()")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="keys that replace both; type and fusion choose a part of the grid",
+    )  # fmt: skip
+    return parser
 
 
 def main(defaults: type, argv: list[str] | None = None) -> int:
@@ -19,53 +36,32 @@ def main(defaults: type, argv: list[str] | None = None) -> int:
         defaults: class whose public attributes are the configuration keys that all runs share.
         argv: command line without the program's name.
     """
-    parser = argparse.ArgumentParser(
-        prog="multi_train_retrieval.py", description="Train and score both model types with all four fusions."
-    )
-    parser.add_argument("--folder_name", required=True, help="name of the group under save_dir")
-    parser.add_argument("--loss_func", required=True, choices=("contrastive", "classification"))
-    parser.add_argument("--base", metavar="FILE", help="YAML file whose keys replace those of class Config()")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys that replace both")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
 
     def command() -> int:
         root = repository_root()
         values = {name: value for name, value in vars(defaults).items() if not name.startswith("_")}
         if arguments.base:
-            values |= read_mapping(find_file(arguments.base, root))
-        values |= settings(arguments.set)
-        return _sweep(values, arguments.folder_name, arguments.loss_func, root)
+            values |= read_mapping(find_file(arguments.base, root, "--base"))
+        chosen = assignments(arguments.set, "--set")
+        from bigearthnet_cbir.pipelines.sweep import plan_sweep
+
+        return _sweep(plan_sweep(values, arguments.folder_name, arguments.loss_func, root, chosen), root)
 
     return run(command)
 
 
-def settings(pairs: list[str]) -> dict[str, Any]:
-    """Return the keys and values of KEY=VALUE words.
-
-    Raises:
-        ConfigError: a word has no equals sign or no key.
-    """
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {pair}: give KEY=VALUE, for example --set epochs=10")
-        found[key] = read_value(value)
-    return found
-
-
-def _sweep(values: dict[str, Any], folder_name: str, loss_func: str, root: Path) -> int:
-    from bigearthnet_cbir.pipelines.sweep import MEASURED, plan_sweep, run_sweep, write_table
-
-    runs = plan_sweep(values, folder_name, loss_func, root)
-
+def _sweep(runs: list[SweepRun], root: Path) -> int:
     from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the keys are known to be right
+    from bigearthnet_cbir.pipelines.sweep import MEASURED, run_sweep, table_name, write_table
     from bigearthnet_cbir.pipelines.train import train
+    from bigearthnet_cbir.pipelines.training_checks import check_inputs
 
+    check_inputs(runs[0].config)
     yaml_folder = root / "project" / "config"
     yaml_folder.mkdir(parents=True, exist_ok=True)
     table, failed = run_sweep(runs, yaml_folder, lambda config: train(config, resume=True), retrieve)
-    path = runs[0].config.run_folder.parent / f"sweep_{loss_func}.csv"
+    path = runs[0].config.run_folder.parent / table_name(runs)
     if not table.empty:
         write_table(table, path)
         shown = table[[name for name in table if name not in MEASURED and not str(name).startswith("chance")]]

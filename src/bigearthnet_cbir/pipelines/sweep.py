@@ -11,9 +11,10 @@ from typing import Any, Final
 import pandas as pd
 
 from bigearthnet_cbir.config import Config, parse_config, write_config
-from bigearthnet_cbir.errors import CbirError, TrainingError
+from bigearthnet_cbir.config.rules import Choice, RuleError, brief
+from bigearthnet_cbir.errors import CbirError, ConfigError, TrainingError
 from bigearthnet_cbir.evaluation.summary import headline
-from bigearthnet_cbir.provenance import replace_file
+from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
@@ -39,32 +40,87 @@ class SweepRun:
     trained_by: Config
 
 
-def plan_sweep(values: Mapping[str, Any], folder_name: str, loss_func: str, root: Path) -> list[SweepRun]:
-    """Return the eight runs of a sweep.
+def plan_sweep(
+    values: Mapping[str, Any], folder_name: str, loss_func: str, root: Path, chosen: Mapping[str, Any] | None = None
+) -> list[SweepRun]:
+    """Return the runs of a sweep: eight, or the part of the grid that was chosen.
 
     Args:
-        values: configuration keys that all runs share.
+        values: configuration keys that all runs share; type and fusion among them are those of one run, and have no
+            effect here.
         folder_name: the group's name under save_dir.
         loss_func: contrastive or classification.
         root: where relative paths start.
+        chosen: keys that replace those; type and fusion choose a part of the grid, one word or a list of words each.
 
     Raises:
-        ConfigError: a shared key is wrong.
+        ConfigError: a key is wrong, or contradicts the sweep.
     """
-    save_dir = (values.get("logging_params") or {}).get("save_dir", "logs")
+    chosen = dict(chosen or {})
+    types, fusions = (_part(key, options, chosen) for key, options in (("type", TYPES), ("fusion", FUSIONS)))
+    shared = {**values, **chosen}
+    save_dir = _check_shared(shared, chosen, loss_func)
+
+    def cell(model_type: str, fusion: str) -> Config:
+        name = f"{loss_func}_{model_type}_{fusion}"
+        keys: dict[str, Any] = {"name": folder_name, "loss_func": loss_func, "type": model_type, "fusion": fusion}
+        keys["logging_params"] = {**save_dir, "name": name}
+        return parse_config({**shared, **keys}, source=name, root=root)
+
     runs = []
-    for model_type in TYPES:
-        trainers: dict[str, Config] = {}
-        for fusion in FUSIONS:
-            name = f"{loss_func}_{model_type}_{fusion}"
-            cell: dict[str, Any] = {"name": folder_name, "loss_func": loss_func, "type": model_type, "fusion": fusion}
-            cell["logging_params"] = {"save_dir": save_dir, "name": name}
-            config = parse_config({**values, **cell}, source=name, root=root)
-            trainer = trainers.setdefault("all" if loss_func == "contrastive" else fusion, config)
-            if config is not trainer:
+    for model_type in types:
+        # Also where only a part is chosen: the whole sweep then finds its trainings done.
+        first = cell(model_type, FUSIONS[0])
+        for fusion in fusions:
+            config = cell(model_type, fusion)
+            trainer = first if loss_func == "contrastive" else config
+            if config != trainer:
                 config = replace(config, state_dict=str(RunFolder(trainer.run_folder).best))
             runs.append(SweepRun(config, trainer))
     return runs
+
+
+def _part(key: str, options: tuple[str, ...], chosen: dict[str, Any]) -> tuple[str, ...]:
+    """Take a swept key out of the chosen ones, and return the options that it leaves, in their order."""
+    if key not in chosen:
+        return options
+    given = chosen.pop(key)
+    try:
+        words = [Choice(options).check(word) for word in (given if isinstance(given, list) else [given])]
+    except RuleError as error:
+        raise ConfigError(f"--set {key}={brief(given)}: {error}, or a list of them") from error
+    if not words:
+        raise ConfigError(f"--set {key}=[]: leaves nothing to train; choose one of {', '.join(options)}")
+    return tuple(option for option in options if option in words)
+
+
+def _check_shared(shared: Mapping[str, Any], chosen: Mapping[str, Any], loss_func: str) -> dict[str, Any]:
+    """Refuse keys that a sweep gives itself, and return logging_params without the name of a run."""
+    if shared.get("state_dict") is not None:
+        raise ConfigError(
+            f"state_dict is {brief(shared['state_dict'])}; a sweep trains its networks and would mix that one in: "
+            "take it out of the base file, the class Config and --set"
+        )
+    if chosen.get("loss_func", loss_func) != loss_func:
+        raise ConfigError(f"--set loss_func={brief(chosen['loss_func'])}: --loss_func is {loss_func}; give one of them")
+    if "name" in chosen:
+        raise ConfigError(f"--set name={brief(chosen['name'])}: the group's name is --folder_name")
+    params = shared.get("logging_params") or {}
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"logging_params is {brief(params)}; give the key save_dir under it")
+    if "name" in (chosen.get("logging_params") or {}):
+        raise ConfigError("--set logging_params: each run of a sweep has its own name; give save_dir only")
+    return {key: value for key, value in params.items() if key != "name"}
+
+
+def table_name(runs: list[SweepRun]) -> str:
+    """Return the name of a sweep's table; that of a part of the grid does not replace the whole one's."""
+    parts = ["sweep", runs[0].config.loss_func]
+    for key, options in (("type", TYPES), ("fusion", FUSIONS)):
+        kept = [option for option in options if any(getattr(run.config, key) == option for run in runs)]
+        if len(kept) < len(options):
+            parts.append("-".join(kept))
+    return "_".join(parts) + ".csv"
 
 
 def run_sweep(
@@ -102,7 +158,7 @@ def run_sweep(
                 folder.root.mkdir(parents=True, exist_ok=True)
                 write_config(run.config, folder.parameters)
             rows += _rows(run.config, retrieve(run.config, folder))
-        except CbirError as error:
+        except (CbirError, OSError) as error:
             logger.error("run %s failed: %s", name, error)
             failed.append(name)
         except Exception:
@@ -130,6 +186,5 @@ def _rows(config: Config, results_file: Path) -> list[dict[str, Any]]:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write the sweep's table as CSV, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    table.to_csv(temporary, index=False)
-    replace_file(temporary, path)
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False)
