@@ -28,6 +28,7 @@ HOMES = {
     "numba": {"compiled", "kernel_cache", "search", "evaluation"},
     "tensorboard": {"storage/training_log"},
     "PIL": {"report/rgb"},
+    "jinja2": {"report/render"},
     "matplotlib": {"report/export_figures"},
 }
 TORCH_FREE = {

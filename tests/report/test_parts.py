@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from bigearthnet_cbir.report.charts import ceiling, shown_ranks, tick_words
+from bigearthnet_cbir.report.axes import ceiling, shown_ranks, tick_labels
 from bigearthnet_cbir.report.query_sampling import SAMPLE_REASONS, sample_queries
+from bigearthnet_cbir.report.render import environment
 from bigearthnet_cbir.report.rgb import decode_jpeg, downsample, encode_jpeg, stretch, stretch_limits, to_rgb
-from bigearthnet_cbir.report.table_export import latex_escape, to_csv, to_html, to_latex
+from bigearthnet_cbir.report.table_export import latex_escape, to_csv, to_latex
+from bigearthnet_cbir.report.table_view import table_view
 from bigearthnet_cbir.report.tables import Estimate, Table
 
 TABLE = Table("t", "R&D <b>", ("", "a_b"), (("50 %", Estimate(0.25, 0.2, 0.3)), ("none", Estimate(math.nan))))
@@ -67,7 +69,7 @@ def test_a_line_break_in_a_caption_stays_in_the_latex_comment() -> None:
 
 
 def test_html_table_escapes_and_shows_a_dash_for_nan() -> None:
-    text = to_html(TABLE)
+    text = environment().get_template("macros.html.j2").module.table(table_view(TABLE))
     assert "R&amp;D &lt;b&gt;" in text
     assert "<td>\u2013</td>" in text.replace(' class="own"', "")
 
@@ -127,7 +129,7 @@ def test_axes_end_at_a_round_number(highest: float, top: float) -> None:
     ],
 )
 def test_ticks_have_the_digits_they_need(marks: list[float], words: list[str]) -> None:
-    assert tick_words(marks) == words
+    assert tick_labels(marks) == words
 
 
 def test_shrinking_averages_blocks() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from bigearthnet_cbir.report.display_names import SENSOR_NAMES, short_class_name
-from bigearthnet_cbir.report.html import Html, element, joined
-from bigearthnet_cbir.report.sections import panels, section
+from bigearthnet_cbir.report.display_names import SENSOR_NAMES, direction_words, short_class_name
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Study
 
-REASON_TITLES = {
+REASON_TITLES: Final = {
     "best": "among the best",
     "median": "in the middle",
     "worst": "among the worst",
@@ -17,72 +17,113 @@ REASON_TITLES = {
 }
 
 
-def gallery_section(study: Study) -> Html:
-    """Return the gallery, or the sentence that says why there is none."""
-    title = "Queries and what came back"
-    gallery = study.gallery
-    if gallery is None:
-        return section("gallery", title, study.no_gallery) if study.no_gallery else joined()
-    intro = (
-        f"Queries chosen by their own {gallery.metric} in this direction, with their nearest patches. ✓ marks a label "
-        "that the query has too; the number on the right is the distance. Optical images are in true colour; radar "
-        "shows VV, VH and their difference (dB) as red, green and blue. All images of a sensor share one "
-        "stretch (2 to 98 % of a typical patch), so that colours can be compared."
+class ImageView(NamedTuple):
+    """A picture: its key in the page's images, its sensor, and what it shows in words."""
+
+    key: str
+    sensor: str
+    alt: str
+
+
+class LabelView(NamedTuple):
+    """A class: its name, a form that fits below a picture, and whether a result shares it with the query."""
+
+    name: str
+    short: str
+    is_shared: bool
+
+
+@dataclass(frozen=True)
+class PatchView:
+    """A patch of the gallery; rank and distance are empty for the query.
+
+    Attributes:
+        name: of the patch.
+        images: one per shown sensor.
+        labels: its classes.
+        rank: 1, 2, ... of a result.
+        distance: to the query.
+    """
+
+    name: str
+    images: tuple[ImageView, ...]
+    labels: tuple[LabelView, ...]
+    rank: str = ""
+    distance: str = ""
+
+
+@dataclass(frozen=True)
+class ExampleView:
+    """A query with its results: why it was chosen, its score, the patches."""
+
+    reason: str
+    reason_title: str
+    score: str
+    query: PatchView
+    results: tuple[PatchView, ...]
+
+
+class GalleryPanel(NamedTuple):
+    """The examples of a direction."""
+
+    direction: str
+    title: str
+    examples: tuple[ExampleView, ...]
+
+
+@dataclass(frozen=True)
+class GalleryView:
+    """The section.
+
+    Attributes:
+        missing: why there is no gallery; empty where there is one.
+        metric: what the queries were chosen by.
+        panels: the directions that have examples.
+    """
+
+    missing: str
+    metric: str = ""
+    panels: tuple[GalleryPanel, ...] = ()
+
+
+def gallery_view(study: Study) -> GalleryView | None:
+    """Return the gallery, the sentence that says why there is none, or None where there is neither."""
+    if study.gallery is None:
+        return GalleryView(study.no_gallery) if study.no_gallery else None
+    examples = study.gallery.examples
+    panels = tuple(
+        GalleryPanel(direction, direction_words(direction).title, tuple(map(_example, examples[direction])))
+        for direction in study.directions
+        if examples.get(direction)
     )
-    return section("gallery", title, intro, panels(study, lambda name: _direction(gallery, name)))
+    return GalleryView("", study.gallery.metric, panels)
 
 
-def _direction(gallery: Gallery, direction: str) -> Html | None:
-    examples = gallery.examples.get(direction)
-    return joined(*(_card(example, gallery.metric) for example in examples)) if examples else None
+def _example(example: Example) -> ExampleView:
+    title = REASON_TITLES.get(example.reason, example.reason)
+    results = tuple(_result(item, rank) for rank, item in enumerate(example.results, start=1))
+    return ExampleView(example.reason, title, f"{example.score:.2f}", _query(example.query), results)
 
 
-def _card(example: Example, metric: str) -> Html:
-    heading = element(
-        "header", element("h3", REASON_TITLES.get(example.reason, example.reason), class_=f"tag {example.reason}"),
-        element("span", f"{metric} ", element("b", f"{example.score:.2f}"), class_="score"),
-    )  # fmt: skip
-    query = element("div", element("p", "Query", class_="rank"), *_pictures(example.query, "query"),
-                    _labels(example.query, is_query=True), class_="query")  # fmt: skip
-    results = [
-        element("li", *_pictures(item, f"result {rank}"), _facts(rank, item), _labels(item, is_query=False))
-        for rank, item in enumerate(example.results, start=1)
-    ]
-    return element("article", heading, element("div", query, element("ol", *results, class_="results"), class_="pair"),
-                   class_="example card")  # fmt: skip
+def _query(item: Item) -> PatchView:
+    return PatchView(item.name, _images(item, "query"), _labels(item, frozenset()))
 
 
-def _pictures(item: Item, role: str) -> list[Html]:
-    return [
-        element("img", data_image=key, alt=alternative(item, sensor, role), width="120", height="120",
-                title=item.name, class_=sensor)
-        for sensor, key in item.images.items()
-    ]  # fmt: skip
-
-
-def alternative(item: Item, sensor: str, role: str) -> str:
-    """Return what an image shows, in words."""
-    labels = ", ".join(item.labels) or "no labels"
-    return f"{SENSOR_NAMES[sensor]} image of {role}: {labels}"
-
-
-def _facts(rank: int, item: Item) -> Html:
+def _result(item: Item, rank: int) -> PatchView:
     distance = "" if item.distance is None else f"{item.distance:.3g}"
-    near = element("span", distance, class_="distance", title="distance to the query")
-    return element("p", element("span", f"{rank}", class_="number"), near, class_="rank")
+    return PatchView(item.name, _images(item, f"result {rank}"), _labels(item, item.shared), f"{rank}", distance)
 
 
-def _labels(item: Item, *, is_query: bool) -> Html:
-    if not item.labels:
-        return element("p", "no labels", class_="muted")
-    entries = [_label(name, is_shared=not is_query and name in item.shared) for name in item.labels]
-    return element("ul", *entries, class_="labels")
+def _images(item: Item, role: str) -> tuple[ImageView, ...]:
+    labels = ", ".join(item.labels) or "no labels"
+    return tuple(
+        ImageView(key, sensor, f"{SENSOR_NAMES[sensor]} image of {role}: {labels}")
+        for sensor, key in item.images.items()
+    )
 
 
-def _label(name: str, *, is_shared: bool) -> Html:
-    mark = joined(element("span", "✓ ", aria_hidden="true"), element("span", "shared: ", class_="hidden"))
-    return element("li", mark if is_shared else None, short_class_name(name), title=name,
-                   class_="shared" if is_shared else None)  # fmt: skip
+def _labels(item: Item, shared: frozenset[str]) -> tuple[LabelView, ...]:
+    return tuple(LabelView(name, short_class_name(name), name in shared) for name in item.labels)
 
 
 def image_data(gallery: Gallery | None) -> dict[str, str]:

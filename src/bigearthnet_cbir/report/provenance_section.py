@@ -3,46 +3,60 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from bigearthnet_cbir.report.html import Html, element
 from bigearthnet_cbir.report.number_format import NO_VALUE
-from bigearthnet_cbir.report.sections import section
-from bigearthnet_cbir.report.table_export import scrolling
+from bigearthnet_cbir.report.table_view import TableView, text_table
 from bigearthnet_cbir.report.view_model import Study
 
 
-def provenance_section(study: Study) -> Html:
+class Facts(NamedTuple):
+    """A titled list of (name, value)."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ProvenanceView:
+    """The section.
+
+    Attributes:
+        differences: keys in which the configurations of compared runs differ, or None.
+        facts: attributes and configuration of every run.
+    """
+
+    differences: TableView | None
+    facts: tuple[Facts, ...]
+
+
+def provenance_view(study: Study) -> ProvenanceView:
     """Return every attribute of the results files and the runs' configurations."""
-    parts: list[Html | None] = [_differences(study)] if study.is_comparison else []
+    facts: list[Facts] = []
     for position, run in enumerate(study.runs):
         suffix = f" of {run.name}" if study.is_comparison else ""
-        place = {"folder": study.folders[position]} if position < len(study.folders) else {}
-        told = {**place, **{name: value for name, value in run.data.attributes.items() if name != "class_names"}}
-        parts.append(_facts(f"Provenance{suffix}", told))
+        folder = {"folder": study.folders[position]} if position < len(study.folders) else {}
+        told = {**folder, **{name: value for name, value in run.data.attributes.items() if name != "class_names"}}
+        facts.append(_facts(f"Provenance{suffix}", told))
         if run.data.configuration:
-            parts.append(_facts(f"Configuration{suffix}", flat(run.data.configuration)))
-    return section("provenance", "Where the numbers come from", "", *parts)
+            facts.append(_facts(f"Configuration{suffix}", flat(run.data.configuration)))
+    return ProvenanceView(_differences(study) if study.is_comparison else None, tuple(facts))
 
 
-def _facts(title: str, values: dict[str, Any]) -> Html:
-    rows = [element("tr", element("th", name, scope="row"),
-                    element("td", spelled(value))) for name, value in values.items()]  # fmt: skip
-    return element("details", element("summary", title), element("table", element("tbody", *rows), class_="facts"))
+def _facts(title: str, values: dict[str, Any]) -> Facts:
+    return Facts(title, tuple((name, spelled(value)) for name, value in values.items()))
 
 
-def _differences(study: Study) -> Html | None:
+def _differences(study: Study) -> TableView | None:
     flats = [flat(run.data.configuration) for run in study.runs]
-    keys = [key for key in dict.fromkeys(key for found in flats for key in found if key != "source")
-            if len({spelled(found.get(key)) for found in flats}) > 1]  # fmt: skip
-    if not keys:
+    keys = [key for key in dict.fromkeys(key for found in flats for key in found) if key != "source"]
+    rows = [[key, *(spelled(found.get(key)) for found in flats)] for key in keys]
+    differing = [row for row in rows if len(set(row[1:])) > 1]
+    if not differing:
         return None
-    head = element("tr", element("th", "key", scope="col", class_="name"),
-                   *(element("th", run.name, scope="col") for run in study.runs))  # fmt: skip
-    rows = [element("tr", element("th", key, scope="row", class_="name"),
-                    *(element("td", spelled(found.get(key))) for found in flats)) for key in keys]  # fmt: skip
-    caption = "Keys of the configuration in which the runs differ"
-    return scrolling(caption, element("table", element("thead", head), element("tbody", *rows), class_="wraps"))
+    header = ["key", *(run.name for run in study.runs)]
+    return text_table("Keys of the configuration in which the runs differ", header, differing)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

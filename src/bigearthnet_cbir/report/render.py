@@ -1,45 +1,81 @@
-"""The page of a report: one HTML file that needs nothing else."""
+"""The page of a report: one HTML file that needs nothing else, laid out by the templates."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from importlib import resources
+from typing import Final, NamedTuple
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bigearthnet_cbir.report.breakdown_section import breakdown_view
+from bigearthnet_cbir.report.curves_section import curve_values, curves_view
 from bigearthnet_cbir.report.display_names import direction_words
-from bigearthnet_cbir.report.gallery_section import gallery_section, image_data
-from bigearthnet_cbir.report.html import Html, element, joined, json_block, raw
-from bigearthnet_cbir.report.provenance_section import provenance_section
-from bigearthnet_cbir.report.sections import breakdown_section, curve_values, curves_section, figures_section, radios
-from bigearthnet_cbir.report.summary_section import opening
-from bigearthnet_cbir.report.training_section import training_section
+from bigearthnet_cbir.report.gallery_section import gallery_view, image_data
+from bigearthnet_cbir.report.metrics_section import metrics_view
+from bigearthnet_cbir.report.provenance_section import provenance_view
+from bigearthnet_cbir.report.summary_section import summary_view
+from bigearthnet_cbir.report.training_section import training_view
 from bigearthnet_cbir.report.view_model import Study
 
-_LINKS = {
-    "figures": "Figures",
-    "curves": "Curves",
-    "gallery": "Gallery",
-    "classes": "Classes",
-    "training": "Training",
-    "provenance": "Provenance",
-}
+_JSON: Final = {"ensure_ascii": True, "separators": (",", ":"), "allow_nan": False}
+
+
+class Section(NamedTuple):
+    """A section of the page.
+
+    Attributes:
+        anchor: its id.
+        link: its name in the navigation.
+        title: its heading.
+        template: that lays it out.
+        view: what the template shows, or None where there is nothing to show.
+    """
+
+    anchor: str
+    link: str
+    title: str
+    template: str
+    view: object
 
 
 def render_page(study: Study) -> str:
     """Return the whole page; all text in it is escaped, and its policy forbids any request and any foreign script."""
-    style, script = asset("report.css"), asset("report.js")
-    body = _body(study)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{study.title} · retrieval report"),
-        element("style", raw(style)),
+    script = asset("report.js")
+    return environment().get_template("page.html.j2").render(
+        summary=summary_view(study),
+        directions=[(name, direction_words(name).title) for name in study.directions],
+        sections=[section for section in _sections(study) if section.view is not None],
+        images=image_data(study.gallery),
+        curve_values=curve_values(study),
+        style=asset("report.css"),
+        script=script,
+        policy=_policy(script),
+    )  # fmt: skip
+
+
+def environment() -> Environment:
+    """Return the templates: they escape every value, and refuse one that the view does not have."""
+    found = Environment(
+        loader=PackageLoader("bigearthnet_cbir.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    found.policies["json.dumps_kwargs"] = _JSON
+    return found
+
+
+def _sections(study: Study) -> tuple[Section, ...]:
+    return (
+        Section("figures", "Figures", "Headline figures", "metrics.html.j2", metrics_view(study)),
+        Section("curves", "Curves", "Curves", "curves.html.j2", curves_view(study)),
+        Section("gallery", "Gallery", "Queries and what came back", "gallery.html.j2", gallery_view(study)),
+        Section("classes", "Classes", "Where it does well, and where not", "breakdown.html.j2", breakdown_view(study)),
+        Section("training", "Training", "Training", "training.html.j2", training_view(study)),
+        Section(
+            "provenance", "Provenance", "Where the numbers come from", "provenance.html.j2", provenance_view(study)
+        ),
     )
-    data = joined(json_block("images", image_data(study.gallery)), json_block("curve-values", curve_values(study)))
-    return f'<!doctype html>\n<html lang="en">{head}<body>{body}{data}{element("script", raw(script))}</body></html>\n'
 
 
 def asset(name: str) -> str:
@@ -52,27 +88,4 @@ def _policy(script: str) -> str:
     return (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _body(study: Study) -> Html:
-    sections = {
-        "figures": figures_section(study),
-        "curves": curves_section(study),
-        "gallery": gallery_section(study),
-        "classes": breakdown_section(study),
-        "training": training_section(study),
-        "provenance": provenance_section(study),
-    }
-    kept = {name: content for name, content in sections.items() if content}
-    switch = radios("direction", [(name, direction_words(name).title) for name in study.directions], "Direction")
-    links = [element("a", _LINKS[name], href=f"#{name}") for name in kept]
-    return joined(
-        element("a", "Skip to the figures", href="#figures", class_="skip"),
-        element("button", "Dark", type="button", id="theme", aria_label="Switch to the dark colours"),
-        opening(study),
-        element("div", switch, element("nav", *links, aria_label="Sections"), class_="bar", id="bar"),
-        element("noscript", "The images and the switches of this page need its script."),
-        element("main", *kept.values()),
-        element("footer", "Made by bigearthnet-cbir. This file is complete in itself: it loads nothing."),
     )
