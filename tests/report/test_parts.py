@@ -65,7 +65,18 @@ def test_latex_escape_covers_every_special_character() -> None:
 
 
 def test_a_line_break_in_a_caption_stays_in_the_latex_comment() -> None:
-    assert to_latex(Table("t", "a\n\\input{b}", ("",), ())).splitlines()[0] == r"% a \input{b}"
+    for line_break in ("\n", "\r", "\u2028"):
+        assert to_latex(Table("t", f"a{line_break}\\input{{b}}", ("",), ())).splitlines()[0] == r"% a \input{b}"
+
+
+def test_runs_of_the_same_name_and_tables_without_rows_are_written() -> None:
+    table = Table("t", "", ("", "run", "run"), (("x", Estimate(0.5, 0.1, 0.9), Estimate(0.25)), ("y", 3, "NA")))
+    rows = [["", "run", "run lower", "run upper", "run"], ["x", "0.5", "0.1", "0.9", "0.25"], ["y", "3", "", "", "NA"]]
+    assert list(csv.reader(io.StringIO(to_csv(table)))) == rows
+    assert r"x & 0.500 {\small [0.100, 0.900]} & 0.250 \\" in to_latex(table)
+    empty = Table("t", "", ("", "run"), ())
+    assert list(csv.reader(io.StringIO(to_csv(empty)))) == [["", "run"]]
+    assert r" & run \\" in to_latex(empty)
 
 
 def test_html_table_escapes_and_shows_a_dash_for_nan() -> None:
