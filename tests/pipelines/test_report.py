@@ -12,7 +12,7 @@ from tests.report.samples import DIRECTIONS, HOSTILE, write_run
 
 from bigearthnet_cbir.cli.report import main
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.pipelines import gallery
+from bigearthnet_cbir.pipelines import patch_images
 from bigearthnet_cbir.pipelines.report import collect_study, write_report
 from bigearthnet_cbir.report.compare_runs import compare
 from bigearthnet_cbir.report.export_figures import write_figures
@@ -96,7 +96,7 @@ def test_a_gallery_of_noise_gives_up_quality_to_stay_small(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fine = write_report([run], output=tmp_path / "fine.html").stat().st_size
-    monkeypatch.setattr(gallery, "BUDGET", 30_000)
+    monkeypatch.setattr(patch_images, "MAX_BYTES", 30_000)
     assert write_report([run], output=tmp_path / "coarse.html").stat().st_size < fine - 10_000
 
 

@@ -51,6 +51,12 @@ def test_options_narrow_and_widen() -> None:
     assert ["rank", "1", "2", "3"] in [line.split() for line in text.splitlines()]
 
 
+def test_a_direction_of_a_later_version_is_printed_by_its_name() -> None:
+    lines = [line.split() for line in run_text(results(0.5, names=("fused", "s3_s1")), {}, ["s3_s1"]).splitlines()]
+    assert ["s3_s1"] in lines
+    assert ["s3_s1", *["0.500"] * 6] in lines
+
+
 def test_file_of_the_original_scripts_is_said_to_be_one() -> None:
     curves = {"precision": np.array([0.5, 0.4])}
     old = RunResults({}, {}, {"fused": DirectionResult(curves, {}, curves)}, original_only=True)

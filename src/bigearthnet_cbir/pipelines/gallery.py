@@ -1,90 +1,88 @@
-"""Chooses the queries of a report's gallery and reads their patches and those of what they found."""
+"""The gallery of a report: samples queries of a run, and reads their patches and those of their results."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final
 
 import numpy as np
 
-from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.metrics import per_query_values
-from bigearthnet_cbir.report.display_names import direction_words
+from bigearthnet_cbir.pipelines.patch_images import PatchImages
+from bigearthnet_cbir.report.display_names import query_sensors, result_sensor
 from bigearthnet_cbir.report.query_sampling import sample_queries
-from bigearthnet_cbir.report.rgb import QUALITIES, RGB_BANDS, downsample, encode_jpeg, stretch, stretch_limits, to_rgb
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item
 from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.types import ByteArray, DoubleArray, FloatArray, Neighbours, PatchPair
+from bigearthnet_cbir.types import ByteArray, DoubleArray, Neighbours, PatchPair
 
 logger = logging.getLogger(__name__)
 
-TOP = 10
-METRIC = "F1@5"
-BUDGET = 6_500_000
-"""Bytes of all pictures together; as text in the page they take a third more, so that it stays below 10 MB."""
+SHOWN_RESULTS: Final = 10
+SAMPLING_METRIC: Final = "F1@5"
 
 
-class Side(NamedTuple):
-    """The queries or the archive: names and labels of their patches."""
+@dataclass(frozen=True)
+class LabelledPatches:
+    """Names of N pairs, and their labels (N, L)."""
 
     names: list[PatchPair]
     labels: ByteArray
 
 
-class PatchImages:
-    """Reads the patches that a gallery shows, each once.
+@dataclass(frozen=True)
+class GalleryPatches:
+    """What the examples of every direction are made from.
 
-    Args:
-        s1: LMDB folder with the Sentinel-1 patches.
-        s2: the same of Sentinel-2.
-        shrink: pixels along each side that are averaged into one.
+    Attributes:
+        queries, archive: of the run.
+        class_names: of the label columns.
+        images: of the patches.
     """
 
-    def __init__(self, s1: Path, s2: Path, shrink: int = 1) -> None:
-        self._shrink = shrink
-        self._stores = {"s1": PatchStore(s1), "s2": PatchStore(s2)}
-        self._keys: dict[tuple[str, str], str] = {}
-        self._values: dict[str, FloatArray] = {}
+    queries: LabelledPatches
+    archive: LabelledPatches
+    class_names: tuple[str, ...]
+    images: PatchImages
 
-    def key(self, sensor: str, pair: PatchPair) -> str:
-        """Return the key of a pair's picture, having read its patch.
+    def examples(self, direction: str, neighbours: Neighbours, count: int, seed: int) -> tuple[Example, ...]:
+        """Return `count` sampled queries of a direction with their results."""
+        scores, tie_breaker = self._scores(neighbours)
+        return tuple(
+            self._example(direction, neighbours, query, reason, float(scores[query]))
+            for reason, query in sample_queries(scores, tie_breaker, count, seed)
+        )
 
-        Raises:
-            DataError: the store or the patch cannot be read.
-        """
-        store = self._stores[sensor]
-        name = store.s1_name(pair) if sensor == "s1" else pair.s2
-        if (sensor, name) not in self._keys:
-            bands = RGB_BANDS[sensor]
-            values = to_rgb(sensor, dict(zip(bands, store.read_bands(name, bands), strict=True)))
-            key = self._keys[sensor, name] = f"{sensor}-{len(self._keys)}"
-            self._values[key] = downsample(values, self._shrink) if self._shrink > 1 else values
-        return self._keys[sensor, name]
+    def _scores(self, neighbours: Neighbours) -> tuple[DoubleArray, DoubleArray]:
+        """Return every query's F1@5 (mean of the pairs' F1) and its NDCG@10; at the last rank where fewer are kept."""
+        length = neighbours.indices.shape[1]
+        ranks = (min(5, length), length)
+        indices = np.ascontiguousarray(neighbours.indices)
+        values = per_query_values(self.queries.labels, self.archive.labels, indices, ranks)
+        return values["f1score"][:, 0], values["normalized_discounted_cumulative_gains"][:, 1]
 
-    def pixels(self) -> dict[str, ByteArray]:
-        """Return every picture, stretched alike with the others of its sensor."""
-        found: dict[str, ByteArray] = {}
-        for sensor in self._stores:
-            values = {key: value for key, value in self._values.items() if key.startswith(sensor)}
-            if values:
-                bounds = stretch_limits(list(values.values()))
-                found |= {key: stretch(value, bounds) for key, value in values.items()}
-        return found
+    def _example(self, direction: str, neighbours: Neighbours, query: int, reason: str, score: float) -> Example:
+        labels = self._names(self.queries.labels[query])
+        results = tuple(
+            self._result(direction, int(index), float(distance), frozenset(labels))
+            for index, distance in zip(neighbours.indices[query], neighbours.distances[query], strict=True)
+        )
+        pair = self.queries.names[query]
+        images = {sensor: self.images.key(sensor, pair) for sensor in query_sensors(direction)}
+        return Example(reason, score, Item(images, labels, frozenset(), pair.s2), results)
 
-    def encoded(self) -> dict[str, bytes]:
-        """Return every picture as JPEG, of the highest quality with which all fit into BUDGET, else of the lowest."""
-        pictures = self.pixels()
-        found: dict[str, bytes] = {}
-        for quality in QUALITIES:
-            found = {key: encode_jpeg(pixels, quality) for key, pixels in pictures.items()}
-            if sum(map(len, found.values())) <= BUDGET:
-                break
-        return found
+    def _result(self, direction: str, index: int, distance: float, wanted: frozenset[str]) -> Item:
+        labels, pair = self._names(self.archive.labels[index]), self.archive.names[index]
+        sensor = result_sensor(direction)
+        return Item({sensor: self.images.key(sensor, pair)}, labels, wanted & frozenset(labels), pair.s2, distance)
+
+    def _names(self, row: ByteArray) -> tuple[str, ...]:
+        return tuple(self.class_names[column] for column in np.flatnonzero(row))
 
 
 def collect_gallery(
@@ -99,63 +97,31 @@ def collect_gallery(
         queries: how many in each direction.
         seed: of the random ones.
     """
-    places = [data.configuration.get(f"bigEarthPthLMDB_{sensor}") for sensor in ("S1", "S2")]
+    stores = [data.configuration.get(f"bigEarthPthLMDB_{sensor}") for sensor in ("S1", "S2")]
     if queries < 1:
         return "No gallery: it was asked for with 0 queries."
-    if not all(isinstance(place, str) and place for place in places):
+    if not all(isinstance(store, str) and store for store in stores):
         return "No gallery: the results do not say where the patch stores are."
     try:
-        for side, features in (("query", folder.query), ("archive", folder.archive)):
-            check_measured_with(features, side, data.attributes, folder.retrieval)
-        asked = Side(read_names(folder.query), read_labels(folder.query))
-        archive = Side(read_names(folder.archive), read_labels(folder.archive))
-        pictures = PatchImages(Path(str(places[0])), Path(str(places[1])))
-        examples = {}
-        for direction, found in data.directions.items():
-            if found.depth:
-                near = read_neighbours(folder.retrieval, direction, TOP)
-                examples[direction] = _examples(direction, near, asked, archive, class_names, pictures, queries, seed)
-        return Gallery(examples, pictures.encoded(), METRIC)
+        patches = _read_patches(folder, data, class_names, PatchImages(Path(str(stores[0])), Path(str(stores[1]))))
+        examples = {
+            direction: patches.examples(
+                direction, read_neighbours(folder.retrieval, direction, SHOWN_RESULTS), queries, seed
+            )
+            for direction, found in data.directions.items()
+            if found.depth
+        }
+        return Gallery(examples, patches.images.encoded(), SAMPLING_METRIC)
     except CbirError as error:
         logger.warning("the report gets no gallery: %s", error)
         return f"No gallery: the patches cannot be read. {error}"
 
 
-def _examples(
-    direction: str,
-    near: Neighbours,
-    asked: Side,
-    archive: Side,
-    class_names: tuple[str, ...],
-    pictures: PatchImages,
-    queries: int,
-    seed: int,
-) -> tuple[Example, ...]:
-    words = direction_words(direction)
-    scores, finer = _scores(near, asked.labels, archive.labels)
-    found = []
-    for reason, query in sample_queries(scores, finer, queries, seed):
-        own = _labels(asked.labels[query], class_names)
-        results = []
-        for position, distance in zip(near.indices[query], near.distances[query], strict=True):
-            labels = _labels(archive.labels[position], class_names)
-            pair = archive.names[position]
-            images = {sensor: pictures.key(sensor, pair) for sensor in words.result_sensors}
-            results.append(Item(images, labels, frozenset(labels) & frozenset(own), pair.s2, float(distance)))
-        pair = asked.names[query]
-        images = {sensor: pictures.key(sensor, pair) for sensor in words.query_sensors}
-        item = Item(images, own, frozenset(), pair.s2)
-        found.append(Example(reason, float(scores[query]), item, tuple(results)))
-    return tuple(found)
-
-
-def _scores(near: Neighbours, asked: ByteArray, archive: ByteArray) -> tuple[DoubleArray, DoubleArray]:
-    """Return every query's F1@5 (mean of the pairs' F1) and, finer, its NDCG@10, at fewer where fewer are kept."""
-    length = near.indices.shape[1]
-    ranks = (min(5, length), length)
-    values = per_query_values(asked, archive, np.ascontiguousarray(near.indices), ranks)
-    return values["f1score"][:, 0], values["normalized_discounted_cumulative_gains"][:, 1]
-
-
-def _labels(row: ByteArray, class_names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(class_names[column] for column in np.flatnonzero(row))
+def _read_patches(
+    folder: RunFolder, data: RunResults, class_names: tuple[str, ...], images: PatchImages
+) -> GalleryPatches:
+    for side, features in (("query", folder.query), ("archive", folder.archive)):
+        check_measured_with(features, side, data.attributes, folder.retrieval)
+    queries = LabelledPatches(read_names(folder.query), read_labels(folder.query))
+    archive = LabelledPatches(read_names(folder.archive), read_labels(folder.archive))
+    return GalleryPatches(queries, archive, class_names, images)

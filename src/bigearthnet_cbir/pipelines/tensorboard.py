@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.summary import headline
-from bigearthnet_cbir.pipelines.gallery import PatchImages
+from bigearthnet_cbir.pipelines.patch_images import PatchImages
 from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import FUSED, open_features, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_results

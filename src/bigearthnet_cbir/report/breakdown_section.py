@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bigearthnet_cbir.report.display_names import direction_words, short_class_name
+from bigearthnet_cbir.report.display_names import direction_heading, short_class_name
 from bigearthnet_cbir.report.number_format import format_value
 from bigearthnet_cbir.report.table_view import TableView, table_view
 from bigearthnet_cbir.report.tables import class_table, label_count_table, variant_table
@@ -60,7 +60,7 @@ def _panel(study: Study, direction: str) -> BreakdownPanel | None:
     views = tuple(table_view(table) for table in tables if table is not None)
     if not views:
         return None
-    title = direction_words(direction).title
+    title = direction_heading(direction)
     return BreakdownPanel(direction, title, views, _notes(study, direction), _confusion(study, direction))
 
 

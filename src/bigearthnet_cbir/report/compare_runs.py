@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_differences
 from bigearthnet_cbir.evaluation.figures import query_columns
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.report.console_tables import table_line
-from bigearthnet_cbir.report.display_names import HEADLINE_NAMES
+from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, direction_title
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours, read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -77,7 +76,7 @@ def comparison_text(first: Path, second: Path) -> str:
         table_line("", {name: name for name in HEADLINE_NAMES}),
     ]
     for direction, differences in found.items():
-        lines += _rows(DIRECTIONS[direction].title, differences)
+        lines += _rows(direction_title(direction), differences)
     return "\n".join(lines)
 
 

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.report.console_tables import metrics_table
+from bigearthnet_cbir.report.display_names import direction_title
 from bigearthnet_cbir.results import DirectionResult, RunResults
 
 MAP_RANKS: Final = (8, 16, 32, 64, 128, 1000)
@@ -52,7 +52,7 @@ def run_text(
     for name in list(shown) if directions else list(shown)[:1]:
         found = shown[name]
         others = {label: other.directions[name] for label, other in baselines.items() if name in other.directions}
-        parts.append(_direction_text(DIRECTIONS[name].title, found, others, keys, top))
+        parts.append(_direction_text(direction_title(name), found, others, keys, top))
     parts.append(metrics_table(shown, baselines))
     return "\n\n".join(parts)
 

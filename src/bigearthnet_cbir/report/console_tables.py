@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.evaluation.summary import headline
-from bigearthnet_cbir.report.display_names import HEADLINE_NAMES
+from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, direction_title
 from bigearthnet_cbir.results import DirectionResult, RunResults
 from bigearthnet_cbir.types import DoubleArray
 
@@ -33,7 +32,7 @@ def metrics_table(
     """
     lines = [table_line(title, {name: name for name in HEADLINE_NAMES})]
     for direction, found in shown.items():
-        lines.append(table_line(DIRECTIONS[direction].title, _figures(found.curves)))
+        lines.append(table_line(direction_title(direction), _figures(found.curves)))
         rows = _rows_below(found)
         rows += [
             (name, _figures(other.directions[direction].curves))

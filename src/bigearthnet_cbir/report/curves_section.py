@@ -10,7 +10,7 @@ import numpy as np
 
 from bigearthnet_cbir.report.axes import ceiling, shown_ranks
 from bigearthnet_cbir.report.charts import Chart, LegendEntry, rank_chart
-from bigearthnet_cbir.report.display_names import CURVE_NAMES, direction_words
+from bigearthnet_cbir.report.display_names import CURVE_NAMES, direction_heading
 from bigearthnet_cbir.report.number_format import format_value
 from bigearthnet_cbir.report.view_model import Line, Study, curve_lines
 
@@ -85,7 +85,7 @@ def _longest(study: Study) -> int:
 
 
 def _panel(study: Study, direction: str, tops: dict[str, float]) -> CurvesPanel:
-    title = direction_words(direction).title
+    title = direction_heading(direction)
     charts = tuple(_metric_chart(study, direction, name, top) for name, top in tops.items())
     return CurvesPanel(direction, title, charts)
 
@@ -94,7 +94,7 @@ def _metric_chart(study: Study, direction: str, curve: str, top: float) -> Metri
     lines = curve_lines(study, direction, curve)
     at_ten = ", ".join(f"{line.name} {line.values[min(10, len(line.values)) - 1]:.3f}" for line in lines)
     words = CURVE_NAMES[curve]
-    label = f"{words.title} over k, {direction_words(direction).title}. At k = 10: {at_ten}."
+    label = f"{words.title} over k, {direction_heading(direction)}. At k = 10: {at_ten}."
     return MetricChart(curve, f"{words.title}@k. {words.sentence}", rank_chart(lines, top, label))
 
 

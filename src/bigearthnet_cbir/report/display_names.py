@@ -1,46 +1,50 @@
-"""The words of a report: directions, curves and classes as a newcomer reads them."""
+"""Names that a report shows for directions, metrics, baselines and classes."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from bigearthnet_cbir.directions import DIRECTIONS, FUSED, S1, S2
 from bigearthnet_cbir.evaluation.summary import HEADLINES
 
-
-class DirectionText(NamedTuple):
-    """How a direction is shown.
-
-    Attributes:
-        title: short.
-        sentence: what was searched in what.
-        query_sensors: sensors whose images stand for a query.
-        result_sensors: sensors whose images stand for a result.
-    """
-
-    title: str
-    sentence: str
-    query_sensors: tuple[str, ...]
-    result_sensors: tuple[str, ...]
-
-
-_KNOWN: Final[dict[str, DirectionText]] = {
-    "fused": DirectionText(
-        "Fused → fused", "Both sensors ask, both answer.", ("s1", "s2"), ("s2",)
-    ),
-    "s1_s1": DirectionText("S1 → S1", "Radar asks, radar answers.", ("s1",), ("s1",)),
-    "s2_s2": DirectionText("S2 → S2", "Optical asks, optical answers.", ("s2",), ("s2",)),
-    "s1_s2": DirectionText("S1 → S2", "Radar asks, optical answers.", ("s1",), ("s2",)),
-    "s2_s1": DirectionText("S2 → S1", "Optical asks, radar answers.", ("s2",), ("s1",)),
-    "s1_fused": DirectionText("S1 → fused", "Radar alone asks, both answer.", ("s1",), ("s2",)),
-    "s2_fused": DirectionText("S2 → fused", "Optical alone asks, both answer.", ("s2",), ("s2",)),
-}
-
 SENSOR_NAMES: Final = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
+_FEATURES: Final = {S1: "radar", S2: "optical", FUSED: "fused"}
 
 
-def direction_words(name: str) -> DirectionText:
-    """Return how a direction is shown, also one that this version does not know."""
-    return _KNOWN.get(name) or DirectionText(name, f"Direction {name}.", ("s2",), ("s2",))
+def direction_title(name: str) -> str:
+    """Return a direction as tables show it (S1 -> S2), or its name where this version does not know it."""
+    known = DIRECTIONS.get(name)
+    return name if known is None else known.title
+
+
+def direction_heading(name: str) -> str:
+    """Return a direction as the page shows it: S1 → S2."""
+    if name not in DIRECTIONS:
+        return name
+    title = direction_title(name).replace("->", "→")
+    return title[0].upper() + title[1:]
+
+
+def direction_sentence(name: str) -> str:
+    """Return which features the queries have, and which are searched."""
+    known = DIRECTIONS.get(name)
+    if known is None:
+        return f"Direction {name}."
+    return f"{_FEATURES[known.query].capitalize()} queries, {_FEATURES[known.archive]} archive."
+
+
+def query_sensors(name: str) -> tuple[str, ...]:
+    """Return the sensors whose images stand for a query: both where it is fused."""
+    known = DIRECTIONS.get(name)
+    if known is None:
+        return (S2,)
+    return (S1, S2) if known.query == FUSED else (known.query,)
+
+
+def result_sensor(name: str) -> str:
+    """Return the sensor whose image stands for a result: Sentinel-2 where it is fused."""
+    known = DIRECTIONS.get(name)
+    return S1 if known is not None and known.archive == S1 else S2
 
 
 class Curve(NamedTuple):

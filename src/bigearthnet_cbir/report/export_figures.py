@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-from bigearthnet_cbir.report.display_names import CURVE_NAMES, SENSOR_NAMES, direction_words, short_class_name
+from bigearthnet_cbir.report.display_names import CURVE_NAMES, SENSOR_NAMES, direction_heading, short_class_name
 from bigearthnet_cbir.report.rgb import decode_jpeg
 from bigearthnet_cbir.report.table_export import to_csv, to_latex
 from bigearthnet_cbir.report.tables import (
@@ -49,7 +49,7 @@ def write_figures(study: Study, folder: Path) -> list[Path]:
 
 def tables(study: Study, direction: str) -> list[Table]:
     """Return every table of a direction that there is."""
-    title = direction_words(direction).title
+    title = direction_heading(direction)
     found = [
         headline_table(study, direction, f"{title}, headline figures"),
         difference_table(study, direction, f"{title}, differences to the first run"),
@@ -87,7 +87,7 @@ def _curves(study: Study, direction: str, path: Path) -> Path:
     if shown:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), frameon=False)
-    figure.suptitle(direction_words(direction).title)
+    figure.suptitle(direction_heading(direction))
     figure.savefig(path, dpi=_DPI)
     return path
 

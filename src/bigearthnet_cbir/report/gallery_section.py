@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bigearthnet_cbir.report.display_names import SENSOR_NAMES, direction_words, short_class_name
+from bigearthnet_cbir.report.display_names import SENSOR_NAMES, direction_heading, short_class_name
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Study
 
 REASON_TITLES: Final = {
@@ -92,7 +92,7 @@ def gallery_view(study: Study) -> GalleryView | None:
         return GalleryView(study.no_gallery) if study.no_gallery else None
     examples = study.gallery.examples
     panels = tuple(
-        GalleryPanel(direction, direction_words(direction).title, tuple(map(_example, examples[direction])))
+        GalleryPanel(direction, direction_heading(direction), tuple(map(_example, examples[direction])))
         for direction in study.directions
         if examples.get(direction)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bigearthnet_cbir.report.display_names import METRIC_DEFINITIONS, direction_words
+from bigearthnet_cbir.report.display_names import METRIC_DEFINITIONS, direction_heading, direction_sentence
 from bigearthnet_cbir.report.table_view import TableView, table_view
 from bigearthnet_cbir.report.tables import difference_table, headline_table
 from bigearthnet_cbir.report.view_model import Study
@@ -42,16 +42,16 @@ def metrics_view(study: Study) -> MetricsView:
 
 
 def _panel(study: Study, direction: str) -> MetricsPanel:
-    words = direction_words(direction)
+    heading = direction_heading(direction)
     title = (
         f"What each run gains on {study.runs[0].name}: paired bootstrap over the queries, bold where the 95 % "
         "interval excludes zero"
     )
     tables = (
-        headline_table(study, direction, f"{words.title}. {words.sentence}"),
+        headline_table(study, direction, f"{heading}. {direction_sentence(direction)}"),
         difference_table(study, direction, title),
     )
-    return MetricsPanel(direction, words.title, tuple(table_view(table) for table in tables if table is not None))
+    return MetricsPanel(direction, heading, tuple(table_view(table) for table in tables if table is not None))
 
 
 def _no_baseline(study: Study) -> str:

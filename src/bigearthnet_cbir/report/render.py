@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bigearthnet_cbir.report.breakdown_section import breakdown_view
 from bigearthnet_cbir.report.curves_section import curve_values, curves_view
-from bigearthnet_cbir.report.display_names import direction_words
+from bigearthnet_cbir.report.display_names import direction_heading
 from bigearthnet_cbir.report.gallery_section import gallery_view, image_data
 from bigearthnet_cbir.report.metrics_section import metrics_view
 from bigearthnet_cbir.report.provenance_section import provenance_view
@@ -45,7 +45,7 @@ def render_page(study: Study) -> str:
     script = asset("report.js")
     return environment().get_template("page.html.j2").render(
         summary=summary_view(study),
-        directions=[(name, direction_words(name).title) for name in study.directions],
+        directions=[(name, direction_heading(name)) for name in study.directions],
         sections=[section for section in _sections(study) if section.view is not None],
         images=image_data(study.gallery),
         curve_values=curve_values(study),

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.report.charts import DotTrack, dot_track
-from bigearthnet_cbir.report.display_names import direction_words, source_name
+from bigearthnet_cbir.report.display_names import direction_heading, direction_sentence, source_name
 from bigearthnet_cbir.report.number_format import format_interval, format_value
 from bigearthnet_cbir.report.view_model import Source, Study, line_styles, measured_sources
 from bigearthnet_cbir.results import DirectionResult
@@ -123,7 +123,7 @@ def _verdict(study: Study) -> Verdict | None:
     own, chance = headline(data.curves).get(OVERVIEW_METRIC), headline(data.chance).get(OVERVIEW_METRIC)
     if own is None or chance is None or study.is_comparison:
         return None
-    return Verdict(direction_words(direction).title, format_value(own), format_value(chance))
+    return Verdict(direction_heading(direction), format_value(own), format_value(chance))
 
 
 def _protocol(told: dict[str, Any], *, original: bool) -> tuple[tuple[str, str], ...]:
@@ -171,7 +171,7 @@ def _overview_row(study: Study, direction: str) -> OverviewRow | None:
     found = [(source, data) for source, data in measured if OVERVIEW_METRIC in headline(data.curves)]
     if not found:
         return None
-    words = direction_words(direction)
+    heading, sentence = direction_heading(direction), direction_sentence(direction)
     values = [(source, headline(data.curves)[OVERVIEW_METRIC]) for source, data in found]
     interval = found[0][1].intervals.get(OVERVIEW_METRIC)
     track = dot_track(values[0][1], interval, _marks(study, values, [data for _, data in found]))
@@ -179,9 +179,9 @@ def _overview_row(study: Study, direction: str) -> OverviewRow | None:
         styles = line_styles(study)
         runs = [(source.name, value) for source, value in values if source.is_run]
         own = tuple(OverviewValue(format_value(value), styles[name]) for name, value in runs)
-        return OverviewRow(words.title, words.sentence, track, own, None)
+        return OverviewRow(heading, sentence, track, own, None)
     ends = None if interval is None else format_interval(*interval)
-    return OverviewRow(words.title, words.sentence, track, (OverviewValue(format_value(values[0][1])),), ends)
+    return OverviewRow(heading, sentence, track, (OverviewValue(format_value(values[0][1])),), ends)
 
 
 def _marks(
