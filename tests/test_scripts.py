@@ -1,9 +1,9 @@
 """The real scripts in subprocesses, on real patches: from GeoTIFF folders to printed metrics, and every mistake."""
 
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -180,23 +180,35 @@ def test_killed_run_resumes_through_the_script(world: World) -> None:
     assert "is at epoch 2, but start_epoch is 5" in refused.stderr
 
 
-def test_run_killed_at_any_moment_resumes_to_the_same_weights(world: World) -> None:
-    weights = {}
-    for run in ("whole", "killed"):
-        path = world.write(run, epochs=4, seed=3)
-        command = [sys.executable, "project/train.py", "--filepath", str(path)]
-        if run == "killed":
-            last = world.run_folder(run) / "checkpoints_model_last.pth.tar"
-            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-                while not last.exists() and process.poll() is None:
-                    time.sleep(0.02)
-                process.kill()
-        run_script("project/train.py", "--filepath", path, "--resume")
-        content = torch.load(world.run_folder(run) / "checkpoints_model_last.pth.tar", weights_only=True)
-        assert content["epoch"] == 4
-        weights[run] = content["state_dict"]
-    for name, tensor in weights["whole"].items():
-        assert torch.equal(tensor, weights["killed"][name]), name
+KILLED = """
+import itertools, os, runpy, signal, sys
+files, fatal, replace = itertools.count(1), int(sys.argv[1]), os.replace
+
+def replace_or_die(*paths):
+    if next(files) == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+
+os.replace = replace_or_die
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script that dies by SIGKILL when its n-th file is written whole and about to get its name."""
+
+
+def test_killed_run_resumes_to_the_same_weights(world: World) -> None:
+    command = ("project/train.py", "--filepath", world.write("whole", epochs=3, seed=3))
+    run_script(*command)
+    command = ("project/train.py", "--filepath", world.write("killed", epochs=3, seed=3), "--resume")
+    last = {run: world.run_folder(run) / "checkpoints_model_last.pth.tar" for run in ("whole", "killed")}
+    # The first file is parameters.yaml; an epoch writes one checkpoint or two.
+    run_script("-c", KILLED, 4, *command, code=-signal.SIGKILL)
+    assert 0 < torch.load(last["killed"], weights_only=True)["epoch"] < 3, "the run was not killed halfway"
+    run_script(*command)
+    contents = {run: torch.load(path, weights_only=True) for run, path in last.items()}
+    assert contents["killed"]["epoch"] == contents["whole"]["epoch"] == 3
+    for name, tensor in contents["whole"]["state_dict"].items():
+        assert torch.equal(tensor, contents["killed"]["state_dict"][name]), name
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

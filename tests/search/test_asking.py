@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from oracles import assert_same
+from tests.search.oracles import assert_same
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search import knn

@@ -13,7 +13,7 @@ from contextlib import suppress
 import numpy as np
 import psutil
 import pytest
-from oracles import assert_same
+from tests.search.oracles import assert_same
 
 from bigearthnet_cbir.search import parallel
 from bigearthnet_cbir.search.knn import joined, search

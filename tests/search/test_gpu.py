@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from oracles import assert_same, slow_search
+from tests.search.oracles import assert_same, slow_search
 
 from bigearthnet_cbir.search import gpu
 from bigearthnet_cbir.search.knn import search

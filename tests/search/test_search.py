@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import assert_same, distance_matrix, slow_search
+from tests.search.oracles import assert_same, distance_matrix, slow_search
 
 from bigearthnet_cbir.search.knn import iter_search, search, search_slice
 from bigearthnet_cbir.search.merging import merge
