@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint types check bench install clean
+.PHONY: demo test test-fast lint types check bench install clean
 
 install: $(INSTALLED)
 
@@ -20,6 +20,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
+
+# Without the tests marked slow, which take three quarters of the time.
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

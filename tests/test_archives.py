@@ -22,6 +22,8 @@ from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.models.exported import DESCRIPTION, read_export
 from bigearthnet_cbir.pipelines.assembly import build_dataset
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("original", "encoder", "rico")
 
 

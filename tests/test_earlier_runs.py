@@ -52,6 +52,7 @@ def test_reports_are_written(runs: Path) -> None:
     assert (runs / "comparison.html").exists()
 
 
+@pytest.mark.slow
 def test_training_resumes(runs: Path, archives: dict[str, Archive]) -> None:
     archive = archives["rico"]
     path = runs / "first" / "parameters.yaml"

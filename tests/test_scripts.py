@@ -68,8 +68,15 @@ def world(tmp_path_factory: pytest.TempPathFactory, real_pairs: RealPairs) -> Wo
     return made
 
 
-@pytest.mark.parametrize("kind", ["joint", "separate"])
-@pytest.mark.parametrize("loss", ["contrastive", "classification"])
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        ("joint", "contrastive"),
+        pytest.param("separate", "contrastive", marks=pytest.mark.slow),
+        pytest.param("joint", "classification", marks=pytest.mark.slow),
+        pytest.param("separate", "classification", marks=pytest.mark.slow),
+    ],
+)
 def test_real_patches_go_all_the_way(world: World, kind: str, loss: str, tmp_path: Path) -> None:
     run = f"{kind}_{loss}"
     path = world.write(run, type=kind, loss_func=loss)
@@ -98,10 +105,11 @@ def trained(world: World) -> Path:
     return world.run_folder("trained")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", ["hamming"])
 def test_ray_workers_give_what_one_process_gives(world: World, trained: Path, distance: str) -> None:
     found = {}
-    for workers in (0, 2):
+    for workers in (2, 0):
         values = yaml.safe_load((trained / "parameters.yaml").read_text())
         values |= {"num_cpu": workers, "distance": distance}
         (trained / "parameters.yaml").write_text(yaml.safe_dump(values))
@@ -116,6 +124,7 @@ def test_ray_workers_give_what_one_process_gives(world: World, trained: Path, di
         assert np.array_equal(values, found[2][key]), key
 
 
+@pytest.mark.slow
 def test_results_are_reused_only_while_they_match(trained: Path) -> None:
     again = run_script("project/retrieval.py", "--filepath", trained / "parameters.yaml", "--recompute")
     assert "extracted" in again.stderr
@@ -127,6 +136,7 @@ def test_results_are_reused_only_while_they_match(trained: Path) -> None:
     assert "extracted" in again.stderr
 
 
+@pytest.mark.slow
 def test_retrieval_ends_with_the_report_unless_told_not_to(trained: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("report.html"))
@@ -148,6 +158,7 @@ def test_retrieval_ends_with_the_report_unless_told_not_to(trained: Path, tmp_pa
     assert "retrieved:" in done.stdout
 
 
+@pytest.mark.slow
 def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path: Path) -> None:
     group = f"sweep_{tmp_path.name}"
     base = world.write("base", logging_params={"save_dir": str(tmp_path / "logs"), "name": "base"})
@@ -170,6 +181,7 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
             path.unlink()
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_through_the_script(world: World) -> None:
     path = world.write("resumed", epochs=1, scheduler=False)
     run_script("project/train.py", "--filepath", path)
@@ -196,6 +208,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """Runs a script that dies by SIGKILL when its n-th file is written whole and about to get its name."""
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_weights(world: World) -> None:
     command = ("project/train.py", "--filepath", world.write("whole", epochs=3, seed=3))
     run_script(*command)
@@ -261,6 +274,7 @@ def test_a_trained_run_is_not_overwritten_unasked(world: World, trained: Path) -
     assert (trained / "checkpoints_model_last.pth.tar").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_signed_features_are_refused_by_chi2(world: World, trained: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(trained, copy)
@@ -281,6 +295,7 @@ def test_filepath_is_found_from_project(world: World) -> None:
     assert "data/" in line
 
 
+@pytest.mark.slow
 def test_utils_reads_without_torch_and_takes_folder_file_or_yaml(world: World, trained: Path) -> None:
     run_script("project/retrieval.py", "--filepath", trained / "parameters.yaml")
     outputs = {
@@ -295,6 +310,7 @@ def test_utils_reads_without_torch_and_takes_folder_file_or_yaml(world: World, t
     run_script("-c", code, trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

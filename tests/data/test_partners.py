@@ -68,6 +68,7 @@ def test_a_metadata_parquet_beside_the_list_or_the_archive_names_them(
     assert read_pairs(one_column, store, store) == real_pairs.pairs
 
 
+@pytest.mark.slow
 def test_the_official_lists_name_them(archives, real_pairs, one_column, tmp_path):
     """They are asked where a table knows some of the names only."""
     store = alone(archives["original"].s1, tmp_path)

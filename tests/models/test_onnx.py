@@ -15,6 +15,7 @@ pytest.importorskip("onnxscript", reason="ONNX export needs the onnx extra: pip 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime (dev extra) runs the exported file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["joint", "separate"])
 def test_onnx_gives_the_outputs_of_the_network(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -399,6 +399,7 @@ def test_split_assignment_depends_on_names_fractions_and_seed_only():
     assert [sum(pair.split == split for pair in first) for split in ("train", "val", "test")] == [50, 25, 25]
 
 
+@pytest.mark.slow
 def test_ben14k_on_the_official_lists_has_the_published_counts(capsys):
     package_folder()
     assert main(["--preset", "ben14k", "--dry-run"]) == 0

@@ -59,6 +59,7 @@ def one_of_two(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_get_the_loss_gradients_and_statistics_of_one(tmp_path: Path) -> None:
     mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
     whole = loss_and_state(slice(None))
