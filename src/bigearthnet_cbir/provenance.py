@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bigearthnet_cbir import __version__
 
@@ -17,11 +17,30 @@ SCHEMA_VERSION = 1
 """Raised when a file written before can no longer be read the same way."""
 
 
+PACKAGE: Final = Path(__file__).resolve().parent
+
+
+def is_checkout(folder: Path) -> bool:
+    """Return whether a folder is the root of a checkout of this project."""
+    return (folder / "project" / "train.py").is_file() and (folder / "src" / PACKAGE.name).is_dir()
+
+
+def own_checkout() -> Path | None:
+    """Return the checkout that this package runs from, or None where it was installed from a wheel."""
+    root = PACKAGE.parents[1]
+    return root if PACKAGE.parent.name == "src" and is_checkout(root) else None
+
+
 @lru_cache(maxsize=1)
 def git_commit() -> str:
-    """Return the commit of the checkout that this package runs from, or "unknown"."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    """Return the commit of the checkout that this package runs from, or "unknown".
+
+    A package in site-packages may lie inside another project's repository, whose commit says nothing about it.
+    """
+    root = own_checkout()
+    if root is None:
+        return "unknown"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -25,6 +25,7 @@ from bigearthnet_cbir.config.together import check_together
 from bigearthnet_cbir.config.yaml_text import plain_values
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.files import atomic_write
+from bigearthnet_cbir.provenance import is_checkout, own_checkout
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,19 @@ MOST_BYTES: Final = 1 << 20
 MOST_PROBLEMS: Final = 20
 
 
-def repository_root() -> Path:
+def repository_root(near: Path | None = None) -> Path:
     """Return the folder that relative paths in a YAML file start from.
 
-    That is the checkout this package runs from; for a package installed elsewhere it is the current folder.
+    That is the checkout this package runs from. For a package installed from a wheel it is the checkout that holds
+    the YAML file `near` or else the current folder; where neither lies in a checkout it is the current folder.
     """
-    root = Path(__file__).resolve().parents[3]
-    return root if (root / "project").is_dir() else Path.cwd()
+    here = Path.cwd()
+    places = [place.resolve() for place in (near, here) if place is not None]
+    return own_checkout() or next(filter(None, map(_checkout_around, places)), here)
+
+
+def _checkout_around(path: Path) -> Path | None:
+    return next((folder for folder in path.parents if is_checkout(folder)), path if is_checkout(path) else None)
 
 
 def load_config(path: str | Path, root: Path | None = None) -> Config:
@@ -47,7 +54,8 @@ def load_config(path: str | Path, root: Path | None = None) -> Config:
     Raises:
         ConfigError: the file cannot be read, or some keys are wrong; every wrong key is named.
     """
-    return parse_config(read_mapping(Path(path)), source=plain(Path(path).name), root=root)
+    path = Path(path)
+    return parse_config(read_mapping(path), source=plain(path.name), root=root or repository_root(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -168,13 +176,17 @@ def _check_all(
 
 
 def write_config(config: Config, path: Path, root: Path | None = None) -> None:
-    """Write a configuration as YAML, in one step; paths under the repository root are written relative to it."""
-    root = (root or repository_root()).resolve()
+    """Write a configuration as YAML, in one step; paths under the repository root are written relative to it.
+
+    Without a repository paths stay absolute, so that the file means the same whatever the current folder is.
+    """
+    root = root or own_checkout() or _checkout_around(path.resolve())
     values = asdict(config)
     values.pop("source")
-    for name in PATH_KEYS:
-        values[name] = _relative(values[name], root)
-    values["logging_params"]["save_dir"] = _relative(values["logging_params"]["save_dir"], root)
+    if root is not None:
+        for name in PATH_KEYS:
+            values[name] = _relative(values[name], root.resolve())
+        values["logging_params"]["save_dir"] = _relative(values["logging_params"]["save_dir"], root.resolve())
     with atomic_write(path) as temporary:
         temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
