@@ -29,8 +29,8 @@ from bigearthnet_cbir.cli import configure_logging
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.directions import DIRECTIONS
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
-from bigearthnet_cbir.pipelines.sources import FeatureSource
 from bigearthnet_cbir.storage.features import FUSED, S1, S2, write_features
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -81,7 +81,7 @@ def measure(arguments: argparse.Namespace, folder: RunFolder) -> dict[str, Any]:
         load_config(root / "project" / "config" / "args.yaml"),
         num_cpu=arguments.num_cpu, distance=arguments.distance, top_k=1000,
     )  # fmt: skip
-    source = FeatureSource({"checkpoint": "none, random features"}, lambda batch: {}, tuple(arguments.directions))
+    source = FeatureExtractor({"checkpoint": "none, random features"}, lambda batch: {}, tuple(arguments.directions))
     memory = Memory()
     memory.start()
     start = time.perf_counter()

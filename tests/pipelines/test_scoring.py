@@ -14,9 +14,9 @@ from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.neighbourhood import Neighbourhood
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
-from bigearthnet_cbir.pipelines.sources import FeatureSource
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
@@ -60,7 +60,7 @@ def scored(folder: Path, directions: tuple[str, ...] = tuple(DIRECTIONS), **keys
     config = config_of(folder, **keys)
     run = RunFolder(config.run_folder)
     write_run(run, config.fusion)
-    source = FeatureSource({"checkpoint": "c"}, lambda _: {}, directions)
+    source = FeatureExtractor({"checkpoint": "c"}, lambda _: {}, directions)
     search_and_score(config, run, source, "wanted")
     return run
 

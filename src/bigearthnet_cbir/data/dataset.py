@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +72,37 @@ class BigEarthNetMM(Dataset[PairBatch]):
                     f"{store.path}: {len(missing):,} of {len(self.pairs):,} {sensor} patches of the list are not in "
                     f"this archive ({shown(missing)}); check the list, or that the two LMDB paths are not swapped"
                 )
+
+    @classmethod
+    def from_lmdb(
+        cls,
+        path: Path | str | None = None,
+        pairs: Sequence[PatchPair] = (),
+        *,
+        s2: Path | str | None = None,
+        s1: Path | str | None = None,
+        labels: Mapping[str, tuple[str, ...]] | None = None,
+        require_labels: bool = True,
+    ) -> BigEarthNetMM:
+        """Return the pairs of one LMDB folder that holds both sensors, or of two.
+
+        Args:
+            path: the LMDB folder of both sensors.
+            pairs: from `read_split`.
+            s2: in place of `path`: the folder of the Sentinel-2 patches.
+            s1: in place of `path`: the folder of the Sentinel-1 patches.
+            labels: Sentinel-2 patch name -> 19-class names, for archives whose records have none.
+            require_labels: whether a pair without labels is an error.
+
+        Raises:
+            DataError: neither one folder nor both were given, or as the constructor does.
+        """
+        given = [folder for folder in (s2, s1) if folder is not None]
+        if (path is None) != (len(given) == 2) or (path is not None and given):
+            raise DataError("from_lmdb: give one LMDB folder of both sensors, or s2=... and s1=... of two")
+        s2_store = PatchStore(path or given[0], labels)
+        s1_store = s2_store if path is not None else PatchStore(given[1])
+        return cls(pairs, s2_store, s1_store, require_labels=require_labels)
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -67,23 +67,28 @@ CONTRASTIVE_LOSSES: Final[dict[str, type[NTXentLoss] | type[LabelAwareLoss]]] = 
 
 
 def choose_device(config: Config) -> torch.device:
+    """Return the configured device; raises as pick_device does."""
+    return pick_device(config.device, config.source)
+
+
+def pick_device(device: str, source: str = "device") -> torch.device:
     """Return the device for auto, cpu, cuda or cuda:N.
 
     Raises:
-        ConfigError: CUDA was asked for and is not there.
+        ConfigError: CUDA was asked for and is not there; `source` begins the message.
     """
-    if config.device in {"auto", "cuda"} and torch.cuda.is_available():
+    if device in {"auto", "cuda"} and torch.cuda.is_available():
         # torchrun gives each of a machine's processes a number; without it there is one, on the first GPU.
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if config.device == "auto":
+    if device == "auto":
         return torch.device("cpu")
-    device = torch.device(config.device)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    picked = torch.device(device)
+    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"{config.source}: device is {config.device!r}, but this machine shows {torch.cuda.device_count()} CUDA "
-            "devices; use auto or cpu"
+            f"{source}: device is {device!r}, but this machine shows {torch.cuda.device_count()} CUDA devices; use "
+            "auto or cpu"
         )
-    return device
+    return picked
 
 
 def build_encoder(config: Config, **options: Any) -> DualEncoder:

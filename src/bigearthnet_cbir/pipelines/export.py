@@ -11,7 +11,7 @@ from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.bands import BAND_STATISTICS, MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.models.exported import write_export, write_onnx
-from bigearthnet_cbir.pipelines.sources import load_encoder
+from bigearthnet_cbir.pipelines.feature_extractors import build_from_checkpoint
 from bigearthnet_cbir.provenance import file_digest, stamp
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def export_model(config: Config, checkpoint: Path, folder: Path, *, allow_differ
         CheckpointError: the checkpoint is missing, broken, belongs to another model, or was trained with other
             settings.
     """
-    model, options, provenance = load_encoder(config, checkpoint, allow_different=allow_different)
+    model, options, provenance = build_from_checkpoint(config, checkpoint, allow_different=allow_different)
     description = {
         "inputs": {"s1": list(S1_BANDS), "s2": list(MODEL_S2_BANDS)},
         "units": {"s1": "dB", "s2": "reflectance x 10 000"},

@@ -17,7 +17,7 @@ from bigearthnet_cbir.data.labels import CLASSES, labels_digest
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.pipelines.assembly import build_dataset, choose_device, pairs_digest
-from bigearthnet_cbir.pipelines.sources import FeatureSource
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.storage.features import reusable_digest, stamped_digest, write_features
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 EXTRACTION_BATCH = 256
 
 
-def extract(config: Config, split: str, source: FeatureSource, path: Path, *, recompute: bool = False) -> str:
+def extract(config: Config, split: str, source: FeatureExtractor, path: Path, *, recompute: bool = False) -> str:
     """Write the features of a split, unless the file there was computed from just the same.
 
     That is: the same source, list of pairs, archives (size, time and last transaction), labels and classes.
@@ -65,7 +65,7 @@ def extract(config: Config, split: str, source: FeatureSource, path: Path, *, re
 
 
 def _compute(
-    config: Config, dataset: BigEarthNetMM, source: FeatureSource, path: Path, attributes: dict[str, Any]
+    config: Config, dataset: BigEarthNetMM, source: FeatureExtractor, path: Path, attributes: dict[str, Any]
 ) -> None:
     pinned = choose_device(config).type == "cuda"
     loader = ordered_loader(dataset, EXTRACTION_BATCH, config.num_workers, pin_memory=pinned)

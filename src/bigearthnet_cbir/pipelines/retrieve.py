@@ -22,9 +22,9 @@ from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.assembly import choose_device
 from bigearthnet_cbir.pipelines.extract import extract
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor
 from bigearthnet_cbir.pipelines.scoring import Search, Truth, find_near, score_direction
-from bigearthnet_cbir.pipelines.sources import FeatureSource, baseline_source, checkpoint_source
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
 from bigearthnet_cbir.search.gpu import iter_search_on_device
@@ -65,7 +65,7 @@ def retrieve(
     Args:
         config: the run's configuration.
         folder: the run's folder; no other command may write there meanwhile.
-        baseline: one of sources.BASELINES instead of the trained encoder.
+        baseline: one of feature_extractors.BASELINES instead of the trained encoder.
         recompute: compute features and results anew even where those on disk match.
         allow_different: go on where the checkpoint was trained with other settings, and record both.
 
@@ -76,13 +76,13 @@ def retrieve(
     with folder_lock(folder.root, "retrieval"):
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         if baseline is None:
-            source = checkpoint_source(config, checkpoint, allow_different=allow_different)
+            source = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
             return _retrieve(config, folder, source, recompute)
-        source = baseline_source(config, baseline, checkpoint, allow_different=allow_different)
+        source = baseline_extractor(config, baseline, checkpoint, allow_different=allow_different)
         return _retrieve(config, folder.baseline(baseline), source, recompute)
 
 
-def _retrieve(config: Config, folder: RunFolder, source: FeatureSource, recompute: bool) -> Path:
+def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recompute: bool) -> Path:
     made_from = {
         "schema": SCHEMA_VERSION,
         "query": extract(config, config.query_split, source, folder.query, recompute=recompute),
@@ -107,7 +107,7 @@ def _retrieve(config: Config, folder: RunFolder, source: FeatureSource, recomput
     return folder.retrieval
 
 
-def search_and_score(config: Config, folder: RunFolder, source: FeatureSource, wanted: str) -> None:
+def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor, wanted: str) -> None:
     """Search every direction of a source between query.h5 and archive.h5 of a folder, score it, write retrieval.h5.
 
     Args:
@@ -148,7 +148,7 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureSource, w
 
 
 def _attributes(
-    config: Config, source: FeatureSource, query_labels: Any, archive_labels: Any, k: int
+    config: Config, source: FeatureExtractor, query_labels: Any, archive_labels: Any, k: int
 ) -> dict[str, Any]:
     return {
         "protocol": config.protocol,

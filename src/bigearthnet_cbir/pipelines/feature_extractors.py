@@ -1,4 +1,4 @@
-"""Where feature vectors come from: a trained encoder, an untrained one, or plain band statistics."""
+"""Feature extractors: a trained encoder, an untrained one, or plain band statistics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BASELINES: Final = ("untrained", "band_statistics")
 
 
 @dataclass(frozen=True)
-class FeatureSource:
+class FeatureExtractor:
     """One way from a batch of pairs to feature vectors.
 
     Attributes:
@@ -50,7 +50,7 @@ class FeatureSource:
     provenance: dict[str, str] = field(default_factory=dict)
 
 
-def load_encoder(
+def build_from_checkpoint(
     config: Config, checkpoint: Path, *, allow_different: bool = False
 ) -> tuple[DualEncoder, dict[str, Any], dict[str, str]]:
     """Return the encoder of a checkpoint, ours or the original scripts', its options, and its provenance.
@@ -77,16 +77,16 @@ def load_encoder(
     return model, options, {name: json.dumps(value) for name, value in told.items() if value}
 
 
-def checkpoint_source(config: Config, checkpoint: Path, *, allow_different: bool = False) -> FeatureSource:
-    """Return the encoder of a checkpoint as a source; raises as load_encoder does."""
-    model, options, provenance = load_encoder(config, checkpoint, allow_different=allow_different)
+def checkpoint_extractor(config: Config, checkpoint: Path, *, allow_different: bool = False) -> FeatureExtractor:
+    """Return the encoder of a checkpoint as a feature extractor; raises as build_from_checkpoint does."""
+    model, options, provenance = build_from_checkpoint(config, checkpoint, allow_different=allow_different)
     identity = {"checkpoint": file_digest(checkpoint), **provenance}
-    return replace(_encoder_source(config, model, options, identity), provenance=provenance)
+    return replace(_configured(config, model, options, identity), provenance=provenance)
 
 
-def baseline_source(
+def baseline_extractor(
     config: Config, baseline: str, checkpoint: Path | None = None, *, allow_different: bool = False
-) -> FeatureSource:
+) -> FeatureExtractor:
     """Return one of the BASELINES.
 
     Args:
@@ -100,7 +100,7 @@ def baseline_source(
         CheckpointError: the configured network is not the run's.
     """
     if baseline == "band_statistics":
-        return FeatureSource({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
+        return FeatureExtractor({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
     differing: dict[str, list[Any]] = {}
     if checkpoint is not None and checkpoint.exists():
         content, keys = load_checkpoint(checkpoint), (*MODEL_KEYS, "seed")
@@ -108,14 +108,38 @@ def baseline_source(
     options = {key: getattr(config, key) for key in MODEL_KEYS}
     provenance = {"different_settings": json.dumps(differing)} if differing else {}
     identity = {"checkpoint": f"none, seed {config.seed}", **provenance}
-    return replace(_encoder_source(config, build_encoder(config), options, identity), provenance=provenance)
+    return replace(_configured(config, build_encoder(config), options, identity), provenance=provenance)
 
 
-def _encoder_source(
+def _configured(
     config: Config, model: DualEncoder, options: dict[str, Any], identity: dict[str, Any]
-) -> FeatureSource:
+) -> FeatureExtractor:
     device = choose_device(config)
-    precision = choose_precision(config.precision, device)
+    return encoder_extractor(
+        model, {**identity, **options}, device=device, precision=choose_precision(config.precision, device),
+        feature=config.feature, fusion=config.fusion,
+    )  # fmt: skip
+
+
+def encoder_extractor(
+    model: DualEncoder,
+    identity: dict[str, Any],
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    feature: str,
+    fusion: str,
+) -> FeatureExtractor:
+    """Return the feature extractor of a network.
+
+    Args:
+        model: moved to the device and put into eval mode.
+        identity: plain values that decide its weights; the other arguments are added.
+        device: where it computes.
+        precision: float32, or bfloat16 under autocast.
+        feature: "projection" for z1 and z2, "backbone" for h1 and h2.
+        fusion: how the two become the fused vector: concat, avg, max or sum.
+    """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     transform = BatchTransform(device)
 
@@ -124,13 +148,11 @@ def _encoder_source(
         s1, s2 = (images.contiguous(memory_format=torch.channels_last) for images in transform(batch))
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             output = model(s1, s2)
-        chosen = (output.z1, output.z2) if config.feature == "projection" else (output.h1, output.h2)
+        chosen = (output.z1, output.z2) if feature == "projection" else (output.h1, output.h2)
         one, two = (vectors.float() for vectors in chosen)
-        fused = fuse(one, two, config.fusion)
-        return {FUSED: fused.cpu(), S1: one.cpu(), S2: two.cpu()}
+        return {FUSED: fuse(one, two, fusion).cpu(), S1: one.cpu(), S2: two.cpu()}
 
-    chosen_keys = {"feature": config.feature, "fusion": config.fusion, "precision": str(precision)}
-    return FeatureSource({**identity, **options, **chosen_keys}, compute)
+    return FeatureExtractor({**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}, compute)
 
 
 class _BandStatistics:

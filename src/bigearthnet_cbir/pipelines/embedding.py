@@ -1,0 +1,146 @@
+"""Encoders from disk and the embeddings of a dataset: the two steps that most scripts begin with."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.data.dataset import BigEarthNetMM
+from bigearthnet_cbir.data.loaders import ordered_loader
+from bigearthnet_cbir.data.pair_list import PairList
+from bigearthnet_cbir.errors import CheckpointError
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.exported import DESCRIPTION, WEIGHTS, read_export
+from bigearthnet_cbir.models.original import from_original, is_original
+from bigearthnet_cbir.pipelines.assembly import MODEL_KEYS, pick_device
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor
+from bigearthnet_cbir.provenance import file_digest
+from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
+from bigearthnet_cbir.training.precision import choose_precision
+from bigearthnet_cbir.types import ByteArray, FloatArray
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings of N pairs.
+
+    Attributes:
+        fused: (N, F) float32 of both sensors together; F is 2 D for fusion concat, else D.
+        s1: (N, D) float32 of Sentinel-1.
+        s2: (N, D) float32 of Sentinel-2.
+        labels: (N, 19) uint8 multi-hot, columns in the order of data.labels.CLASSES.
+        names: the N pairs, as PatchPair(s2, s1).
+    """
+
+    fused: FloatArray
+    s1: FloatArray
+    s2: FloatArray
+    labels: ByteArray
+    names: PairList
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def load_encoder(
+    path: Path | str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    feature: str | None = None,
+    fusion: str | None = None,
+    type: str = "joint",
+) -> FeatureExtractor:
+    """Return a trained encoder, ready for `embed`.
+
+    Args:
+        path: a run folder (its best checkpoint), a checkpoint of this project or of the original scripts, or a folder
+            that project/export_model.py wrote.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto (bfloat16 where the hardware computes in it), fp32 or bf16.
+        feature: "projection" for z1 and z2, "backbone" for h1 and h2; None for what the run's own files say.
+        fusion: concat, avg, max or sum; None likewise.
+        type: which encoder of an original checkpoint was trained, joint or separate; others say it themselves.
+
+    Raises:
+        CheckpointError: nothing is there, or it is broken or no encoder.
+        ConfigError: the device is not there.
+    """
+    place = Path(path)
+    model, told = _read_encoder(place, type)
+    chosen = pick_device(device)
+    return encoder_extractor(
+        model,
+        {name: value for name, value in told.items() if name not in {"feature", "fusion"}},
+        device=chosen,
+        precision=choose_precision(precision, chosen),
+        feature=feature or told.get("feature", "projection"),
+        fusion=fusion or told.get("fusion", "concat"),
+    )
+
+
+def _read_encoder(place: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
+    """Return the network and what its files say of it."""
+    if (place / DESCRIPTION).is_file():
+        model, description = read_export(place)
+        kept = {name: description[name] for name in ("feature", "fusion") if name in description}
+        return model, {**kept, **description["encoder"], "checkpoint": file_digest(place / WEIGHTS)}
+    told: dict[str, Any] = {}
+    checkpoint = place
+    if place.is_dir():
+        folder = RunFolder(place)
+        checkpoint = folder.best
+        if folder.parameters.is_file():
+            config = load_config(folder.parameters)
+            told = {"feature": config.feature, "fusion": config.fusion}
+            checkpoint = Path(config.state_dict) if config.state_dict else checkpoint
+    content = load_checkpoint(checkpoint)
+    weights, options = content["state_dict"], _options(content)
+    if is_original(weights):
+        options, weights = from_original(weights, kind)
+        options.setdefault("backbone", "resnet50")
+    if not options:
+        raise CheckpointError(f"{checkpoint}: does not say which network it belongs to; give its run folder")
+    model = DualEncoder(**options)
+    load_weights(model, weights, checkpoint)
+    return model, {**told, **options, "checkpoint": file_digest(checkpoint)}
+
+
+def _options(content: dict[str, Any]) -> dict[str, Any]:
+    identity = content.get("identity", {})
+    return {key: identity[key] for key in MODEL_KEYS if key in identity}
+
+
+def embed(
+    encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 256, num_workers: int = 0
+) -> Embeddings:
+    """Return the embeddings of a dataset, in its order, computed in eval mode.
+
+    Args:
+        encoder: from `load_encoder`.
+        data: N pairs.
+        batch_size: pairs at a time; it does not change the embeddings beyond float rounding.
+        num_workers: processes that read patches; 0 reads in this one.
+
+    Raises:
+        DataError: a patch cannot be read, or has no labels where `data` requires them.
+    """
+    columns: dict[str, list[Any]] = {FUSED: [], S1: [], S2: [], "label": []}
+    for batch in ordered_loader(data, batch_size, num_workers):
+        for name, vectors in encoder.compute(batch).items():
+            columns[name].append(vectors.numpy())
+        columns["label"].append(batch.label.numpy())
+    if not columns["label"]:
+        empty = np.empty((0, 0), np.float32)
+        return Embeddings(empty, empty, empty, np.empty((0, 0), np.uint8), data.pairs)
+    fused, s1, s2, labels = (np.concatenate(columns[name]) for name in (FUSED, S1, S2, "label"))
+    return Embeddings(fused, s1, s2, labels, data.pairs)
