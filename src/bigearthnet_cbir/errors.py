@@ -1,4 +1,7 @@
-"""The error family: one line each, with the offending value, the rule it breaks and the cure."""
+"""The error family: one line each, with the offending value, the rule it breaks and the cure.
+
+Wrong values are ValueErrors too, missing files FileNotFoundErrors, so that scripts may catch what Python would raise.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,40 @@ class CbirError(Exception):
     """Something the user can mend. Scripts print it as one line and exit with code 2."""
 
 
-class ConfigError(CbirError):
+class ConfigError(CbirError, ValueError):
     """The YAML file or a command-line argument is wrong."""
 
 
-class DataError(CbirError):
+class DataError(CbirError, ValueError):
     """A patch, a record, a split list or a patch store is missing or malformed."""
 
 
-class CheckpointError(CbirError):
+class CheckpointError(CbirError, ValueError):
     """A checkpoint is missing, truncated, or belongs to another model."""
 
 
-class SearchError(CbirError):
+class SearchError(CbirError, ValueError):
     """A search was asked for something that has no defined answer."""
 
 
-class ResultsError(CbirError):
+class ResultsError(CbirError, ValueError):
     """A features or results file is missing, truncated, or belongs to another run."""
+
+
+class MissingConfigError(ConfigError, FileNotFoundError):
+    """The YAML file, or another file that an option names, is not there."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A split list, a patch store or a patch is not there."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """A checkpoint is not there."""
+
+
+class MissingResultsError(ResultsError, FileNotFoundError):
+    """A features or results file is not there."""
 
 
 class LockedError(CbirError):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bigearthnet_cbir.errors import CbirError, ConfigError
+from bigearthnet_cbir.errors import CbirError, MissingConfigError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -84,7 +84,7 @@ def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
     """Return the file or folder that --filepath (or another option) means: from the current folder, else from project/.
 
     Raises:
-        ConfigError: it is in neither place; the message names both.
+        MissingConfigError: it is in neither place; the message names both.
     """
     path = Path(given).expanduser()
     candidates = [path] if path.is_absolute() else [Path.cwd() / path, root / "project" / path]
@@ -92,4 +92,4 @@ def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
         if candidate.exists():
             return candidate
     tried = " nor at ".join(str(candidate) for candidate in dict.fromkeys(candidates))
-    raise ConfigError(f"{option} {given}: nothing at {tried}; give a path that exists")
+    raise MissingConfigError(f"{option} {given}: nothing at {tried}; give a path that exists")

@@ -23,7 +23,7 @@ from bigearthnet_cbir.config.protocols import settle_protocol
 from bigearthnet_cbir.config.rules import LONGEST_PATH, RuleError, brief, nearest, plain
 from bigearthnet_cbir.config.together import check_together
 from bigearthnet_cbir.config.yaml_text import plain_values
-from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.errors import ConfigError, MissingConfigError
 from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.provenance import is_checkout, own_checkout
 
@@ -81,6 +81,10 @@ def _read_text(path: Path) -> str:
         if len(content) > MOST_BYTES:
             raise ConfigError(f"{path}: is larger than {MOST_BYTES:,} bytes; give a YAML file of keys")
         return content.decode("utf-8")
+    except ConfigError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingConfigError(f"{brief_path(path)}: there is no such file; give a YAML file") from error
     except OSError as error:
         raise ConfigError(f"{brief_path(path)}: cannot be read ({error.strerror}); give a YAML file") from error
     except UnicodeDecodeError as error:

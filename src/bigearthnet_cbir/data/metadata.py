@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from bigearthnet_cbir.data.labels import CLASS_INDEX, to_19_classes
 from bigearthnet_cbir.data.pair_list import LabelTable, PairList
-from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.errors import DataError, MissingDataError
 from bigearthnet_cbir.types import IntArray
 
 _SPLIT_NAMES: Final = {"train": "train", "validation": "val", "val": "val", "test": "test"}
@@ -134,7 +134,9 @@ def _read_table(path: Path) -> Any:
             raise DataError(f"{path}: column {', '.join(lacking)} is missing; give BigEarthNet v2's metadata.parquet")
         return pq.read_table(path, columns=[n for n in (*_COLUMNS.values(), *_OPTIONAL.values()) if n in present])
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such parquet file; it lies beside the BigEarthNet v2 archives") from error
+        raise MissingDataError(
+            f"{path}: there is no such parquet file; it lies beside the BigEarthNet v2 archives"
+        ) from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a readable parquet file ({reason}); download it again") from error

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from bigearthnet_cbir.data.labels import to_19_classes
 from bigearthnet_cbir.data.places import Place, place_in_json
-from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.errors import DataError, MissingDataError
 
 _PATCH: Final = re.compile(r"S[12][A-D]_.*_\d+_\d+$")
 _S2_NAME: Final = re.compile(r"S2[A-D]_\w{1,500}", re.ASCII)
@@ -104,7 +104,7 @@ def read_notes(folder: Path) -> Notes:
         content = json.loads(path.read_bytes())
         names, s2 = content["labels"], content.get("corresponding_s2_patch")
     except FileNotFoundError as error:
-        raise DataError(f"{path}: the patch's JSON is missing; download this patch again") from error
+        raise MissingDataError(f"{path}: the patch's JSON is missing; download this patch again") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a BigEarthNet JSON with labels; download this patch again") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

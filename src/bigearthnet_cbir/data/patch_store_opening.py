@@ -8,7 +8,7 @@ from typing import Final
 
 import lmdb
 
-from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.errors import DataError, MissingDataError
 
 NOT_PATCHES: Final = frozenset({b"__keys__", b"__len__"})
 """Keys that the original scripts add."""
@@ -35,7 +35,7 @@ def open_for_reading(path: Path, key: str) -> lmdb.Environment:
         # which touches only this process's copy of the map.
         entry[1].close()
     if not path.exists():
-        raise DataError(f"{path}: there is no such LMDB; check the path in the configuration")
+        raise MissingDataError(f"{path}: there is no such LMDB; check the path in the configuration")
     if not (path / "data.mdb").is_file():
         raise DataError(f"{path}: this is not an LMDB folder (it has no data.mdb); give the folder that holds it")
     try:

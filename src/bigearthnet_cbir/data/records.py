@@ -132,6 +132,8 @@ def _layout(header: bytes) -> _Layout:
         metadata = content.pop("__metadata__", {})
         labels = to_19_classes(json.loads(metadata[_LABELS_KEY])) if _LABELS_KEY in metadata else None
         fields = tuple(_field(band, entry) for band, entry in content.items())
+    except DataError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"its safetensors header is malformed ({error}); encode this patch again") from error
     _check_complete({field.band for field in fields})

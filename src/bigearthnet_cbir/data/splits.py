@@ -10,7 +10,7 @@ from typing import Final
 
 from bigearthnet_cbir.data import metadata
 from bigearthnet_cbir.data.pair_list import LabelTable, Names, PairList
-from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.errors import DataError, MissingDataError
 from bigearthnet_cbir.types import PatchPair
 
 SPLITS: Final = ("train", "val", "test")
@@ -65,7 +65,7 @@ def _read_csv(path: Path) -> PairList | Names:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such split list; encode_patches.py --splits writes one") from error
+        raise MissingDataError(f"{path}: there is no such split list; encode_patches.py --splits writes one") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a CSV file ({error}); {_CURE}") from error
     names = _at_once(lines) or _line_by_line(lines, path)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bigearthnet_cbir.errors import CheckpointError
+from bigearthnet_cbir.errors import CbirError, CheckpointError
 from bigearthnet_cbir.models.dual_encoder import S1_CHANNELS, S2_CHANNELS, DualEncoder
 
 WEIGHTS: Final = "encoder.safetensors"
@@ -50,6 +50,8 @@ def read_export(folder: Path) -> tuple[DualEncoder, dict[str, Any]]:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         model = DualEncoder(**description["encoder"])
         model.load_state_dict(load_file(folder / WEIGHTS))
+    except CbirError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: no readable export ({type(error).__name__}); export it again") from error
     return model.eval(), description

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bigearthnet_cbir.errors import CheckpointError
+from bigearthnet_cbir.errors import CheckpointError, MissingCheckpointError
 
 
 def read_tensor_file(path: Path, cure: str) -> Any:
@@ -24,7 +24,7 @@ def read_tensor_file(path: Path, cure: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file; {cure}") from error
+        raise MissingCheckpointError(f"{path}: there is no such file; {cure}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, it holds more than tensors and plain values; {cure}") from error
     except Exception as error:

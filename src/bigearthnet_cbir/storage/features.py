@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.errors import MissingResultsError, ResultsError
 from bigearthnet_cbir.provenance import stamp
 from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
 from bigearthnet_cbir.types import ByteArray, PatchPair
@@ -178,6 +178,8 @@ def open_features(path: Path) -> Iterator[h5py.File]:
     """
     try:
         file = h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise MissingResultsError(f"{path}: there are no features; run project/retrieval.py to compute them") from error
     except OSError as error:
         raise ResultsError(f"{path}: is not a readable feature file; run project/retrieval.py to compute it") from error
     with file:

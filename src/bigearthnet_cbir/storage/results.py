@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.errors import MissingResultsError, ResultsError
 from bigearthnet_cbir.provenance import stamp
 from bigearthnet_cbir.results import CurveVariant, DirectionResult, GroupMetrics, RunResults
 from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
@@ -99,7 +99,7 @@ def open_results(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError as error:
-        raise ResultsError(f"{path}: no results here; run project/retrieval.py first") from error
+        raise MissingResultsError(f"{path}: no results here; run project/retrieval.py first") from error
     except OSError as error:
         raise ResultsError(f"{path}: is no readable HDF5 file (truncated?); run project/retrieval.py again") from error
     with file:
