@@ -1,3 +1,83 @@
-"""Content-based image retrieval on BigEarthNet-MM: paired Sentinel-1 and Sentinel-2 patches."""
+"""Content-based image retrieval on BigEarthNet-MM: paired Sentinel-1 and Sentinel-2 patches.
+
+The names below are the public API (docs/api.md). They are imported when they are first used, so that
+`import bigearthnet_cbir` costs milliseconds and no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bigearthnet_cbir.config import Config, load_config
+    from bigearthnet_cbir.data.dataset import BigEarthNetMM
+    from bigearthnet_cbir.data.splits import read_split, read_split_labels
+    from bigearthnet_cbir.pipelines.embedding import Embeddings, embed, load_encoder
+    from bigearthnet_cbir.pipelines.encode import encode
+    from bigearthnet_cbir.pipelines.evaluate import Evaluation, evaluate
+    from bigearthnet_cbir.pipelines.report import write_report as report
+    from bigearthnet_cbir.pipelines.retrieve import retrieve
+    from bigearthnet_cbir.pipelines.train import train
+    from bigearthnet_cbir.search.knn import search
+    from bigearthnet_cbir.storage.results import read_results
+    from bigearthnet_cbir.types import Neighbours, PatchPair
+
+_PLACES = {
+    "BigEarthNetMM": "data.dataset",
+    "Config": "config",
+    "Embeddings": "pipelines.embedding",
+    "Evaluation": "pipelines.evaluate",
+    "Neighbours": "types",
+    "PatchPair": "types",
+    "embed": "pipelines.embedding",
+    "encode": "pipelines.encode",
+    "evaluate": "pipelines.evaluate",
+    "load_config": "config",
+    "load_encoder": "pipelines.embedding",
+    "read_results": "storage.results",
+    "read_split": "data.splits",
+    "read_split_labels": "data.splits",
+    "report": "report",
+    "retrieve": "pipelines.retrieve",
+    "search": "search",
+    "train": "pipelines.train",
+}
+"""Public name -> its module. The packages search and report are callable themselves."""
+
+__all__ = [
+    "BigEarthNetMM",
+    "Config",
+    "Embeddings",
+    "Evaluation",
+    "Neighbours",
+    "PatchPair",
+    "__version__",
+    "embed",
+    "encode",
+    "evaluate",
+    "load_config",
+    "load_encoder",
+    "read_results",
+    "read_split",
+    "read_split_labels",
+    "report",
+    "retrieve",
+    "search",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'bigearthnet_cbir' has no attribute {name!r}")
+    module = import_module(f"bigearthnet_cbir.{_PLACES[name]}")
+    found = module if _PLACES[name] == name else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

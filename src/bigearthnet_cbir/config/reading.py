@@ -74,6 +74,17 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
+def as_config(given: Config | Mapping[str, Any] | Path | str) -> Config:
+    """Return a configuration as it is, or the one that a mapping of keys or a YAML file stands for.
+
+    Raises:
+        ConfigError: as load_config does.
+    """
+    if isinstance(given, Config):
+        return given
+    return parse_config(given) if isinstance(given, Mapping) else load_config(given)
+
+
 def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as stream:

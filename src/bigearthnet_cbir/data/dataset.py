@@ -96,6 +96,12 @@ class BigEarthNetMM(Dataset[PairBatch]):
 
         Raises:
             DataError: neither one folder nor both were given, or as the constructor does.
+
+        Example (`archive` is an LMDB folder with six pairs, `pairs` their names):
+            >>> import bigearthnet_cbir as cbir
+            >>> data = cbir.BigEarthNetMM.from_lmdb(archive, pairs)
+            >>> len(data), tuple(data[0].s1.shape), tuple(data[0].s2_20m.shape)
+            (6, (2, 120, 120), (6, 60, 60))
         """
         given = [folder for folder in (s2, s1) if folder is not None]
         if (path is None) != (len(given) == 2) or (path is not None and given):

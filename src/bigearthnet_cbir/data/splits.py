@@ -29,6 +29,14 @@ def read_split(source: Path | str) -> PairList:
     Raises:
         DataError: the file is missing, empty, has a header or one column, swapped names, a stray quote or a name
             twice; with the file and the line. Lists of one column are read by partners.read_pairs.
+
+    Example (`folder` is any folder):
+        >>> import bigearthnet_cbir as cbir
+        >>> lists = folder / "test.csv"
+        >>> line = "S2A_MSIL2A_20170613T101031_87_48,S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48"
+        >>> _ = lists.write_text(line)
+        >>> cbir.read_split(lists)[0].s2
+        'S2A_MSIL2A_20170613T101031_87_48'
     """
     found = read_list(source)
     if isinstance(found, PairList):

@@ -74,6 +74,12 @@ def load_encoder(
     Raises:
         CheckpointError: nothing is there, or it is broken or no encoder.
         ConfigError: the device is not there.
+
+    Example (`run` is a run folder, here of 8 numbers per sensor):
+        >>> import bigearthnet_cbir as cbir
+        >>> encoder = cbir.load_encoder(run, device="cpu")
+        >>> encoder.identity["backbone"], encoder.identity["projection_dim"]
+        ('resnet10', 8)
     """
     place = Path(path)
     model, told = _read_encoder(place, type)
@@ -133,6 +139,13 @@ def embed(
 
     Raises:
         DataError: a patch cannot be read, or has no labels where `data` requires them.
+
+    Example (`archive` is an LMDB folder with six pairs, `pairs` their names):
+        >>> import bigearthnet_cbir as cbir
+        >>> data = cbir.BigEarthNetMM.from_lmdb(archive, pairs)
+        >>> embeddings = cbir.embed(cbir.load_encoder(run, device="cpu"), data)
+        >>> embeddings.s1.shape, embeddings.fused.shape, embeddings.labels.shape
+        ((6, 8), (6, 16), (6, 19))
     """
     columns: dict[str, list[Any]] = {FUSED: [], S1: [], S2: [], "label": []}
     for batch in ordered_loader(data, batch_size, num_workers):

@@ -6,6 +6,8 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,15 +28,20 @@ from bigearthnet_cbir.types import PatchPair
 logger = logging.getLogger(__name__)
 
 
-def encode(options: EncodeOptions) -> EncodeReport:
+def encode(options: EncodeOptions | None = None, **more: Any) -> EncodeReport:
     """Encode the pairs that the options select and return what became of them.
 
     A run that was interrupted is continued by the same call: records that are there and whole are kept.
+
+    Args:
+        options: what to encode, from where to where.
+        more: fields of EncodeOptions, instead of `options` or replacing some of them.
 
     Raises:
         ConfigError: the options contradict one another or lack a folder.
         DataError: a folder or list is missing or malformed. A malformed patch is skipped and reported instead.
     """
+    options = replace(options or EncodeOptions(), **more)
     _check(options)
     started = time.monotonic()
     s1 = None if options.s1_root is None else PatchFolders(options.s1_root, "S1")

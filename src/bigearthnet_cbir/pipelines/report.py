@@ -28,7 +28,7 @@ COMPARISON = "comparison.html"
 
 
 def write_report(
-    paths: Sequence[Path],
+    paths: Path | str | Sequence[Path | str],
     *,
     output: Path | None = None,
     queries: int = QUERIES,
@@ -39,7 +39,7 @@ def write_report(
     """Write the report of a run, or a comparison of several, and return the page's path.
 
     Args:
-        paths: run folders, or a file in each (retrieval.h5, parameters.yaml).
+        paths: one run folder or several, or a file in each (retrieval.h5, parameters.yaml).
         output: the page; by default report.html in the run folder, or comparison.html in the folder that the
             compared runs share.
         queries: in the gallery of each direction.
@@ -51,7 +51,8 @@ def write_report(
         LockedError: another process is writing to a run's folder.
         ResultsError: a run has no readable results, or the page cannot be written.
     """
-    folders = [run_folder(path) for path in paths]
+    given = [paths] if isinstance(paths, Path | str) else paths
+    folders = [run_folder(Path(path)) for path in given]
     with ExitStack() as locks:
         for folder in folders if len(folders) == 1 or tensorboard else []:
             locks.enter_context(folder_lock(folder.root, "report"))

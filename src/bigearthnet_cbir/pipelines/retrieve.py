@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.config import Config, as_config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
@@ -21,10 +21,10 @@ from bigearthnet_cbir.evaluation.chance import chance_curves
 from bigearthnet_cbir.evaluation.neighbourhood import own_positions
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.assembly import choose_device
+from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spatial_exclusion, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor
-from bigearthnet_cbir.pipelines.scoring import Search, Truth, find_near, score_direction
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
 from bigearthnet_cbir.search.gpu import iter_search_on_device
@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 TIE_RULE = "equal distances are ordered by archive index"
 CONVENTION = "standard"
 def retrieve(
-    config: Config,
-    folder: RunFolder,
+    config: Config | Mapping[str, Any] | Path | str,
+    folder: RunFolder | None = None,
     *,
     baseline: str | None = None,
     recompute: bool = False,
@@ -63,8 +63,8 @@ def retrieve(
     """Write retrieval.h5 of a run, or of a baseline beside it, and return its path.
 
     Args:
-        config: the run's configuration.
-        folder: the run's folder; no other command may write there meanwhile.
+        config: the run's configuration: a Config, a mapping of keys, or a YAML file.
+        folder: the run's folder, by default the configured one; no other command may write there meanwhile.
         baseline: one of feature_extractors.BASELINES instead of the trained encoder.
         recompute: compute features and results anew even where those on disk match.
         allow_different: go on where the checkpoint was trained with other settings, and record both.
@@ -73,6 +73,8 @@ def retrieve(
         LockedError: another process is writing to the folder.
         CheckpointError, DataError, SearchError, ResultsError: what is wrong, in one line.
     """
+    config = as_config(config)
+    folder = folder or RunFolder(config.run_folder)
     with folder_lock(folder.root, "retrieval"):
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         if baseline is None:
@@ -122,7 +124,7 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
     if largest < 1:
         raise ResultsError(f"{folder.archive}: holds no patch besides the query itself; use a larger archive_split")
     k = min(config.top_k, largest)
-    near = find_near(folder, config.exclude_within, k)
+    near = build_spatial_exclusion(folder, config.exclude_within, k)
     attributes = {
         **_attributes(config, source, query_labels, archive_labels, k),
         "fingerprint": wanted,
@@ -133,14 +135,14 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
     if partial.open(wanted, len(query_labels), k, len(archive_labels)):
         logger.info("an interrupted search of the same features was found: going on where it stopped")
     chance = chance_curves(query_labels, archive_labels, k, exclude)
-    truth = Truth(query_labels, archive_labels, exclude, chance, near, config.exclude_within or 0)
+    truth = GroundTruth(query_labels, archive_labels, exclude, chance, near, config.exclude_within or 0)
     scored = {}
     with open_features(folder.query) as query, open_features(folder.archive) as archive, _session(config, archive):
         for direction in source.directions:
             _search_direction(config, direction, query, archive, exclude, k, partial)
             again = _search_again(config, direction, query, archive)
             found = partial.neighbours(direction)
-            scored[direction] = score_direction(
+            scored[direction] = evaluate_direction(
                 found, truth, hamming=config.distance == "hamming", search_again=again
             )
     write_results(folder.retrieval, attributes, scored)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch.utils.data import DataLoader
 
-from bigearthnet_cbir.config import Config, write_config
+from bigearthnet_cbir.config import Config, as_config, write_config
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.loaders import ordered_loader, training_loader
 from bigearthnet_cbir.errors import ConfigError, DataError
@@ -35,12 +35,17 @@ DERIVED: Final = ("figures", "export")
 
 
 def train(
-    config: Config, *, resume: bool = False, overwrite: bool = False, change: Collection[str] = ()
+    config: Config | Mapping[str, Any] | Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    change: Collection[str] = (),
 ) -> Path:
     """Train a run and return its folder.
 
     Args:
-        config: the experiment; start_epoch > 0 resumes like `resume`, and names the epoch to be found there.
+        config: the experiment: a Config, a mapping of keys, or a YAML file; start_epoch > 0 resumes like `resume`,
+            and names the epoch to be found there.
         resume: continue from the run's checkpoint that is furthest on; begin anew where there is none.
         overwrite: allow a fresh run to replace an earlier one; its checkpoints, features, results and report go
             before the first epoch.
@@ -55,6 +60,7 @@ def train(
         LockedError: another command is at work in the run folder.
         TrainingError: a loss is not finite, or the memory does not suffice.
     """
+    config = as_config(config)
     goes_on = resume or config.start_epoch > 0
     check_options(config, goes_on, overwrite, change)
     device = choose_device(config)

@@ -1,4 +1,4 @@
-"""From the neighbours of a direction to everything that retrieval.h5 says about them."""
+"""From neighbours and labels to curves, headline metrics with intervals, breakdowns and chance."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals
 from bigearthnet_cbir.evaluation.breakdown import by_class, by_label_count, confusion
+from bigearthnet_cbir.evaluation.chance import chance_curves
 from bigearthnet_cbir.evaluation.figures import query_columns
 from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
 from bigearthnet_cbir.evaluation.neighbourhood import Neighbourhood
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.ties import TieAccumulator
+from bigearthnet_cbir.report.console_tables import metrics_table
 from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult, GroupMetrics
 from bigearthnet_cbir.search.plan import Sliceable
 from bigearthnet_cbir.storage.features import read_names
@@ -31,8 +34,55 @@ Search = Callable[[Sliceable, int], Iterator[tuple[int, Neighbours]]]
 _BLOCK = 8192
 
 
+class Evaluation(DirectionResult):
+    """What `evaluate` returns; printed, it is a table of the headline metrics beside chance."""
+
+    def __str__(self) -> str:
+        return metrics_table({"retrieved": self}, {})
+
+
+def evaluate(
+    neighbours: Neighbours,
+    query_labels: npt.ArrayLike,
+    archive_labels: npt.ArrayLike,
+    *,
+    exclude: IntArray | None = None,
+    ties: bool = False,
+) -> Evaluation:
+    """Return the retrieval metrics of neighbours, with 95 % intervals and the level of a random ranking.
+
+    docs/metrics.md defines every metric. Queries without labels are left out of the means.
+
+    Args:
+        neighbours: from `search`: indices (Q, k) and distances (Q, k), nearest first.
+        query_labels: (Q, L) of 0 and 1, L <= 32.
+        archive_labels: (N, L) of 0 and 1.
+        exclude: (Q, E) archive positions that the search left out for each query, -1 as filling; or None.
+        ties: also average the metrics over the orders of equal distances, as Hamming distances have them.
+
+    Raises:
+        ResultsError: shapes do not fit, labels are not 0 and 1, or a position is outside the archive.
+
+    Example:
+        >>> import numpy as np
+        >>> import bigearthnet_cbir as cbir
+        >>> features = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
+        >>> labels = np.array([[1, 0], [1, 0], [0, 1], [0, 1]])
+        >>> itself = np.arange(4, dtype=np.int32)[:, None]
+        >>> hits = cbir.search(features, features, k=1, distance="cosine", exclude=itself)
+        >>> result = cbir.evaluate(hits, labels, labels, exclude=itself)
+        >>> float(result.curves["average_precision"][0])
+        1.0
+    """
+    asked, searched = np.asarray(query_labels), np.asarray(archive_labels)
+    chance = chance_curves(asked, searched, neighbours.indices.shape[1], exclude)
+    truth = GroundTruth(asked, searched, exclude, chance)
+    found = evaluate_direction(neighbours, truth, hamming=ties)
+    return Evaluation(**vars(found))
+
+
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What rankings are held against.
 
     Attributes:
@@ -56,7 +106,7 @@ class Truth:
         return None if self.exclude is None else self.exclude[rows]
 
 
-def find_near(folder: RunFolder, radius: int | None, k: int) -> Neighbourhood | None:
+def build_spatial_exclusion(folder: RunFolder, radius: int | None, k: int) -> Neighbourhood | None:
     """Return what exclude_within leaves out, or None where it is not given.
 
     A query must keep as many patches as the headline figures look at; others are left out of these figures.
@@ -77,7 +127,9 @@ def find_near(folder: RunFolder, radius: int | None, k: int) -> Neighbourhood | 
     return near
 
 
-def score_direction(found: Neighbours, truth: Truth, *, hamming: bool, search_again: Search) -> DirectionResult:
+def evaluate_direction(
+    found: Neighbours, truth: GroundTruth, *, hamming: bool, search_again: Search | None = None
+) -> DirectionResult:
     """Return all curves and statistics of a direction.
 
     Args:
@@ -102,7 +154,10 @@ def score_direction(found: Neighbours, truth: Truth, *, hamming: bool, search_ag
         per_label_count=GroupMetrics(present, counts.queries, counts.figures),
         confusion=confusion(truth.query_labels, truth.archive_labels, top),
         tie_aware=_tie_aware(found, truth) if hamming else None,
-        exclude_within=None if truth.near is None else _exclude_within(found, truth, truth.near, search_again),
+        exclude_within=(
+            None if truth.near is None or search_again is None
+            else _exclude_within(found, truth, truth.near, search_again)
+        ),
         neighbours=found,
         depth=found.indices.shape[1],
     )
@@ -113,7 +168,7 @@ def _blocks(rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _BLOCK, rows))
 
 
-def _tie_aware(found: Neighbours, truth: Truth) -> CurveVariant:
+def _tie_aware(found: Neighbours, truth: GroundTruth) -> CurveVariant:
     ties = TieAccumulator(truth.archive_labels, found.indices.shape[1])
     for part in _blocks(len(found.indices)):
         ties.update(truth.query_labels[part], found.indices[part], found.distances[part], truth.exclude_of(part))
@@ -121,7 +176,7 @@ def _tie_aware(found: Neighbours, truth: Truth) -> CurveVariant:
     return CurveVariant(ties.curves(), numbers)
 
 
-def _exclude_within(found: Neighbours, truth: Truth, near: Neighbourhood, search_again: Search) -> CurveVariant:
+def _exclude_within(found: Neighbours, truth: GroundTruth, near: Neighbourhood, search_again: Search) -> CurveVariant:
     queries, archive = len(truth.query_labels), len(truth.archive_labels)
     depth = min(found.indices.shape[1], int((archive - near.counts[~near.left_out]).min()))
     scores = CurveAccumulator(truth.archive_labels, depth)
