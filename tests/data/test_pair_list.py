@@ -61,6 +61,9 @@ def test_a_label_table_behaves_as_the_dictionary(labels, other):
     table = LabelTable.of(expected)
     assert table == expected
     assert list(table) == list(expected)
+    assert list(table.items()) == list(expected.items())
+    assert len(table.items()) == len(expected)
+    assert all(item in table.items() for item in expected.items())
     assert pickle.loads(pickle.dumps(table)) == expected
     assert table.get(other) == expected.get(other)
     assert (other in table) == (other in expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -100,6 +102,16 @@ def test_parquet_splits_give_pairs_and_labels_in_column_order(archives, real_pai
     assert read_split(f"{parquet}:val") == read_split(f"{parquet}:validation") == real_pairs.pairs[3:4]
     labels = read_split_labels(f"{parquet}:test")
     assert labels == {pair.s2: true_patches[pair.s2].labels for pair in real_pairs.pairs[4:]}
+
+
+def test_pairs_and_labels_of_a_table_share_the_names_and_a_changed_table_is_read_again(archives, tmp_path):
+    path = shutil.copy(archives["rico"].parquet, tmp_path)
+    pairs, labels = read_split(f"{path}:train"), read_split_labels(f"{path}:train")
+    assert labels._names is pairs.s2
+    content = pq.read_table(path).to_pydict()
+    content["labels"][0] = ["Marine waters"]
+    pq.write_table(pa.table(content), path)
+    assert read_split_labels(f"{path}:train")[pairs[0].s2] == ("Marine waters",)
 
 
 def test_published_parquet_is_read(samples):

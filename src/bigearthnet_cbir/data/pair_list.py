@@ -7,7 +7,7 @@ that walks through a list soon has its own copy of every page. Arrays cost their
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import index as as_index
 from typing import Any, overload
@@ -146,6 +146,18 @@ class LabelTable(Mapping[str, tuple[str, ...]]):
             if self._names[row] == name:
                 return _classes(int(self._masks[row]))
         raise KeyError(name)
+
+    def items(self) -> ItemsView[str, tuple[str, ...]]:
+        """Return names and labels as a dictionary does; walking through them looks no name up."""
+        return _Items(self)
+
+
+class _Items(ItemsView[str, tuple[str, ...]]):
+    _mapping: LabelTable
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        table = self._mapping
+        return zip(table._names, map(_classes, table._masks.tolist()), strict=True)
 
 
 @lru_cache(maxsize=8192)

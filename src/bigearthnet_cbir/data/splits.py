@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -50,13 +51,13 @@ def read_split(source: Path | str) -> PairList:
 def read_list(source: Path | str) -> PairList | Names:
     """Return the pairs of a split list, or the Sentinel-2 names of a list of one column; else as read_split."""
     parquet = parquet_split(source)
-    return _read_csv(Path(source)) if parquet is None else metadata.read_split(*parquet)[0]
+    return _read_csv(Path(source)) if parquet is None else _split_of_table(*parquet)[0]
 
 
 def read_split_labels(source: Path | str) -> LabelTable | None:
     """Return Sentinel-2 patch name -> 19-class names where the list itself carries labels (parquet), else None."""
     parquet = parquet_split(source)
-    return None if parquet is None else metadata.read_split(*parquet)[1]
+    return None if parquet is None else _split_of_table(*parquet)[1]
 
 
 def parquet_split(source: Path | str) -> tuple[Path, str] | None:
@@ -67,6 +68,20 @@ def parquet_split(source: Path | str) -> tuple[Path, str] | None:
     if str(source).endswith(".parquet"):
         raise DataError(f"{source}: which split of this table? Write {source}:train, :val or :test")
     return None
+
+
+def _split_of_table(path: Path, split: str) -> tuple[PairList, LabelTable]:
+    try:
+        file = path.stat()
+    except OSError:
+        return metadata.read_split(path, split)  # which says what is wrong
+    return _once(path, split, (file.st_ino, file.st_size, file.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _once(path: Path, split: str, _version: tuple[int, ...]) -> tuple[PairList, LabelTable]:
+    """Read a split once for its pairs and its labels, which then share the names."""
+    return metadata.read_split(path, split)
 
 
 def _read_csv(path: Path) -> PairList | Names:
