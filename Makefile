@@ -40,6 +40,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/lists.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/encode.py
 
