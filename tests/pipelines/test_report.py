@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from tests.report.samples import DIRECTIONS, HOSTILE, write_run
 
@@ -98,6 +99,23 @@ def test_a_gallery_of_noise_gives_up_quality_to_stay_small(
     fine = write_report([run], output=tmp_path / "fine.html").stat().st_size
     monkeypatch.setattr(patch_images, "MAX_BYTES", 30_000)
     assert write_report([run], output=tmp_path / "coarse.html").stat().st_size < fine - 10_000
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = collect_study([RunFolder(run)], queries=0)
+    (tmp_path / "curves_fused.png").write_bytes(b"earlier")
+
+    def fail(figure: Figure, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_figures(study, tmp_path)
+    assert (tmp_path / "curves_fused.png").read_bytes() == b"earlier"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_figures_are_written_for_a_paper(run: Path, tmp_path: Path) -> None:

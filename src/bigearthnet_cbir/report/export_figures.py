@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.report.display_names import CURVE_NAMES, SENSOR_NAMES, direction_heading, short_class_name
 from bigearthnet_cbir.report.rgb import decode_jpeg
 from bigearthnet_cbir.report.table_export import to_csv, to_latex
@@ -17,7 +19,7 @@ from bigearthnet_cbir.report.tables import (
     label_count_table,
     variant_table,
 )
-from bigearthnet_cbir.report.view_model import Example, Item, Study, curve_lines
+from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Study, curve_lines
 
 logger = logging.getLogger(__name__)
 
@@ -29,29 +31,37 @@ _DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (2, 3)), (0, (8, 2, 2, 2, 2, 2
 
 
 def write_figures(study: Study, folder: Path) -> list[Path]:
-    """Write everything into a folder and return the paths, in the order of the directions."""
+    """Write everything into a folder and return the paths, in the order of the directions.
+
+    Raises:
+        OSError: a file cannot be written; an earlier one of its name stays as it was.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for direction in study.directions:
-        for table in tables(study, direction):
-            for suffix, content in (("csv", to_csv(table)), ("tex", to_latex(table))):
-                path = folder / f"{table.name}.{suffix}"
-                path.write_text(content, encoding="utf-8")
-                written.append(path)
-        written.append(_curves(study, direction, folder / f"curves_{direction}.png"))
-        examples = study.gallery.examples.get(direction, ()) if study.gallery is not None else ()
-        for number, example in enumerate(examples, start=1):
-            path = folder / f"gallery_{direction}_{number:02d}_{example.reason}.png"
-            written.append(_row(study, example, path))
+    written = [path for direction in study.directions for path in _write_direction(study, direction, folder)]
     logger.info("wrote %s files into %s", f"{len(written):,}", folder)
     return written
 
 
-def tables(study: Study, direction: str) -> list[Table]:
+def _write_direction(study: Study, direction: str, folder: Path) -> Iterator[Path]:
+    for table in direction_tables(study, direction):
+        for suffix, content in (("csv", to_csv(table)), ("tex", to_latex(table))):
+            path = folder / f"{table.name}.{suffix}"
+            with atomic_write(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+            yield path
+    yield _save(_curves_plot(study, direction), folder / f"curves_{direction}.png")
+    if study.gallery is None:
+        return
+    for number, example in enumerate(study.gallery.examples.get(direction, ()), start=1):
+        plot = _example_plot(study.gallery, example)
+        yield _save(plot, folder / f"gallery_{direction}_{number:02d}_{example.reason}.png")
+
+
+def direction_tables(study: Study, direction: str) -> list[Table]:
     """Return every table of a direction that there is."""
     title = direction_heading(direction)
     found = [
-        headline_table(study, direction, f"{title}, headline figures"),
+        headline_table(study, direction, f"{title}, headline metrics"),
         difference_table(study, direction, f"{title}, differences to the first run"),
         class_table(study, direction, f"{title}, by class of the query"),
         label_count_table(study, direction, f"{title}, by number of labels of the query"),
@@ -61,7 +71,7 @@ def tables(study: Study, direction: str) -> list[Table]:
 
 
 def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Any:
-    """Return an empty figure that no window or global state belongs to."""
+    """Return an empty matplotlib figure that no window or global state belongs to; sizes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes 0.5 s, only needed here
     from matplotlib.figure import Figure
 
@@ -70,7 +80,14 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None =
     return figure
 
 
-def _curves(study: Study, direction: str, path: Path) -> Path:
+def _save(figure: Any, path: Path) -> Path:
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format="png")
+    return path
+
+
+def _curves_plot(study: Study, direction: str) -> Any:
+    """Return a figure of every metric over the ranks, four beside each other."""
     shown = {name: found for name in CURVE_NAMES if (found := curve_lines(study, direction, name))}
     rows = max(1, -(-len(shown) // 4))
     figure = _figure(12, 2.9 * rows + 0.4)
@@ -88,8 +105,7 @@ def _curves(study: Study, direction: str, path: Path) -> Path:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), frameon=False)
     figure.suptitle(direction_heading(direction))
-    figure.savefig(path, dpi=_DPI)
-    return path
+    return figure
 
 
 def _drawn(style: str) -> dict[str, Any]:
@@ -102,8 +118,8 @@ def _drawn(style: str) -> dict[str, Any]:
     return {"color": _COLOURS[position], "linestyle": _DASHES[position], "linewidth": 2}
 
 
-def _row(study: Study, example: Example, path: Path) -> Path:
-    """Draw a query and its results side by side, labels below, shared ones ticked."""
+def _example_plot(gallery: Gallery, example: Example) -> Any:
+    """Return a figure of a query and its results side by side, labels below, shared ones ticked."""
     pictures = [
         *(
             (sensor, key, example.query, f"query, {SENSOR_NAMES[sensor]}")
@@ -122,12 +138,11 @@ def _row(study: Study, example: Example, path: Path) -> Path:
         side = 0.94 * _SIDE
         left, bottom = (position + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height
         axes = figure.add_axes((left, bottom, side / width, side / height))
-        axes.imshow(decode_jpeg((study.gallery.images if study.gallery else {})[key]))
+        axes.imshow(decode_jpeg(gallery.images[key]))
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=8, pad=3)
         axes.set_xlabel(_labels(item), fontsize=6.5, labelpad=3)
-    figure.savefig(path, dpi=_DPI)
-    return path
+    return figure
 
 
 def _labels(item: Item) -> str:
