@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,8 +32,8 @@ def results(level: float, ranks: int = 40, names: Iterable[str] = FEW, **more: A
 
 def test_text_names_what_was_measured_and_shows_chance_and_baselines() -> None:
     text = run_text(results(0.5), {"untrained": results(0.222)})
-    assert "protocol csmae: 3 val queries in 41 test patches, standard convention\ncosine on projection" in text
-    assert "1 queries without labels left out" in text
+    for word in ("csmae", "3 val", "41 test", "standard", "cosine", "projection", "1 queries without labels"):
+        assert word in text[: text.index("precision")]
     for word in ("fused -> fused", "S1 -> S2", "chance", "untrained", "0.500", "0.222", "0.111"):
         assert word in text
     assert "S2 -> S1" not in text
@@ -77,10 +78,10 @@ def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> 
     assert ["95", "%", ".250-.750", "-", "-", "-", ".250-.750", "-"] in lines
     assert ["tie-aware", "-", "-", "-", "-", "0.333", "-"] in lines
     assert ["no", "neighbours", *["0.444"] * 6] in lines
-    assert "no neighbours: radius 2 or of the acquisition, 7.5 dropped a query;" in text
-    assert "3 queries lose some, 0 keep too few" in text
-    assert "tie-aware: 4.5 to 4.5 results a query at the tenth's distance, 12 at most" in text
-    assert "2 times that group goes on" in text
+    assert re.search(r"no neighbours: .*\b2\b.*\b7\.5\b.*\n.*\b3\b.*\b0\b", text)
+    notes = text[text.index("tie-aware:") :]
+    assert re.findall(r"[\d.]+", notes.splitlines()[0]) == ["4.5", "4.5", "12"]
+    assert re.search(r" 2 .*raise top_k", notes)
     assert max(map(len, text.splitlines())) <= 79
 
 

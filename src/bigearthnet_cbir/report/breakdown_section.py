@@ -78,8 +78,8 @@ def _tie_note(variant: CurveVariant) -> str:
     told = variant.numbers
     return (
         f"Equal distances: groups of {told['mean_group']:.1f} results on average, "
-        f"{told.get('largest_group', math.nan):,.0f} at most; tie-aware figures are the mean over "
-        "all orders within them."
+        f"{told.get('largest_group', math.nan):,.0f} at most; tie-aware metrics are the mean over "
+        "all orders within a group."
     )
 
 
@@ -88,8 +88,8 @@ def _exclusion_note(variant: CurveVariant) -> str:
     return (
         f"Neighbours dropped: archive patches at most {told['radius']:.0f} columns and rows from the "
         "query in its tile, and those of its acquisitions; "
-        f"{told.get('dropped_mean', math.nan):,.1f} a query on average. "
-        f"{told.get('queries_left_out', 0):,.0f} queries keep too few and are left out."
+        f"{told.get('dropped_mean', math.nan):,.1f} per query on average. "
+        f"{told.get('queries_left_out', 0):,.0f} queries keep too few results and are left out."
     )
 
 

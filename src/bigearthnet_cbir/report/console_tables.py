@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -69,24 +70,29 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def _notes(shown: Mapping[str, DirectionResult]) -> list[str]:
-    notes = []
     ties = [found.tie_aware.numbers for found in shown.values() if found.tie_aware is not None]
-    if ties:
-        means = [told["mean_group"] for told in ties]
-        largest, cut = max(told["largest_group"] for told in ties), sum(told["cut_queries"] for told in ties)
-        notes.append(
-            f"tie-aware: {min(means):.1f} to {max(means):.1f} results a query at the tenth's distance, "
-            f"{largest:,.0f} at most"
-        )
-        if cut:
-            notes.append(f"           {cut:,.0f} times that group goes on beyond the list: raise top_k")
     within = next((found.exclude_within for found in shown.values()), None)
-    if within is not None:
-        told = within.numbers
-        notes += [
-            f"no neighbours: radius {told['radius']:.0f} or of the acquisition, {told['dropped_mean']:,.1f} "
-            "dropped a query;",
-            f"               {told['dropped_queries']:,.0f} queries lose some, "
-            f"{told['queries_left_out']:,.0f} keep too few and are left out",
-        ]
+    return [*(_tie_notes(ties) if ties else []), *(_exclusion_notes(within.numbers) if within is not None else [])]
+
+
+def _tie_notes(ties: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return how many results share the distance of a query's tenth, over all directions."""
+    means = [numbers["mean_group"] for numbers in ties]
+    largest, cut = max(numbers["largest_group"] for numbers in ties), sum(numbers["cut_queries"] for numbers in ties)
+    notes = [
+        f"tie-aware: {min(means):.1f} to {max(means):.1f} results share the tenth's distance, {largest:,.0f} at most"
+    ]
+    if cut:
+        notes.append(f"           {cut:,.0f} of these groups continue beyond the list: raise top_k")
     return notes
+
+
+def _exclusion_notes(numbers: Mapping[str, float]) -> list[str]:
+    """Return how many archive patches the spatial exclusion drops, and how many queries that concerns."""
+    radius, dropped, queries, left_out = (
+        numbers.get(name, math.nan) for name in ("radius", "dropped_mean", "dropped_queries", "queries_left_out")
+    )
+    return [
+        f"no neighbours: radius {radius:.0f} or of the acquisition, {dropped:,.1f} dropped a query;",
+        f"               {queries:,.0f} queries lose some, {left_out:,.0f} keep too few and are left out",
+    ]

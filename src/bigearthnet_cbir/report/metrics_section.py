@@ -44,7 +44,7 @@ def metrics_view(study: Study) -> MetricsView:
 def _panel(study: Study, direction: str) -> MetricsPanel:
     heading = direction_heading(direction)
     title = (
-        f"What each run gains on {study.runs[0].name}: paired bootstrap over the queries, bold where the 95 % "
+        f"Difference of each run to {study.runs[0].name}: paired bootstrap over the queries, bold where the 95 % "
         "interval excludes zero"
     )
     tables = (
@@ -58,6 +58,6 @@ def _no_baseline(study: Study) -> str:
     if any(not source.is_run for source in study.sources):
         return ""
     return (
-        "No baseline was measured beside this run: "
-        "project/retrieval.py --baseline band_statistics adds one that needs no learning."
+        "No baseline was measured for this run: "
+        "project/retrieval.py --baseline band_statistics adds one that needs no training."
     )

@@ -38,7 +38,7 @@ def provenance_view(study: Study) -> ProvenanceView:
         suffix = f" of {run.name}" if study.is_comparison else ""
         folder = {"folder": study.folders[position]} if position < len(study.folders) else {}
         told = {**folder, **{name: value for name, value in run.data.attributes.items() if name != "class_names"}}
-        facts.append(_facts(f"Provenance{suffix}", told))
+        facts.append(_facts(f"Attributes of retrieval.h5{suffix}", told))
         if run.data.configuration:
             facts.append(_facts(f"Configuration{suffix}", flat(run.data.configuration)))
     return ProvenanceView(_differences(study) if study.is_comparison else None, tuple(facts))

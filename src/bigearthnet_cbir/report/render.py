@@ -67,14 +67,12 @@ def environment() -> Environment:
 
 def _sections(study: Study) -> tuple[Section, ...]:
     return (
-        Section("figures", "Figures", "Headline figures", "metrics.html.j2", metrics_view(study)),
+        Section("metrics", "Metrics", "Headline metrics", "metrics.html.j2", metrics_view(study)),
         Section("curves", "Curves", "Curves", "curves.html.j2", curves_view(study)),
-        Section("gallery", "Gallery", "Queries and what came back", "gallery.html.j2", gallery_view(study)),
-        Section("classes", "Classes", "Where it does well, and where not", "breakdown.html.j2", breakdown_view(study)),
+        Section("gallery", "Gallery", "Queries and their results", "gallery.html.j2", gallery_view(study)),
+        Section("classes", "Classes", "By class and number of labels", "breakdown.html.j2", breakdown_view(study)),
         Section("training", "Training", "Training", "training.html.j2", training_view(study)),
-        Section(
-            "provenance", "Provenance", "Where the numbers come from", "provenance.html.j2", provenance_view(study)
-        ),
+        Section("provenance", "Provenance", "Provenance", "provenance.html.j2", provenance_view(study)),
     )
 
 
