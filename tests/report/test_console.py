@@ -44,6 +44,11 @@ def test_map_is_shown_at_the_last_rank_where_the_curve_is_shorter() -> None:
     assert ["rank", "8", "16", "32", "40"] in lines
 
 
+def test_a_baseline_with_fewer_ranks_has_dashes_where_it_ends() -> None:
+    lines = [line.split() for line in run_text(results(0.5, 40), {"untrained": results(0.25, 20)}).splitlines()]
+    assert ["untrained", "0.250", "0.250", "-", "-"] in lines
+
+
 def test_options_narrow_and_widen() -> None:
     text = run_text(results(0.5), {}, ["s1_s2"], ["f1score"], 3)
     assert "fused" not in text

@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the gallery's random queries (default 0)")
     parser.add_argument("--output", type=Path, help="the page; default: report.html in the run folder")
     parser.add_argument("--figures", action="store_true", help="also write PNG, CSV and LaTeX into figures/")
-    parser.add_argument("--tensorboard", action="store_true", help="also write figures and a projector for TensorBoard")
+    parser.add_argument("--tensorboard", action="store_true", help="also write metrics and a projector for TensorBoard")
     return parser
 
 

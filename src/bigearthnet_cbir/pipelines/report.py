@@ -1,4 +1,4 @@
-"""The report of a run, or of several side by side: collects what lies in the run folders and writes the page."""
+"""The report of a run, or of several side by side: reads the run folders and writes the page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_report(
         queries: in the gallery of each direction.
         seed: of the random ones among them.
         figures: also write curves, gallery rows and tables as files, into figures/ beside the page.
-        tensorboard: also write the headline figures and an embedding projector of each run for TensorBoard.
+        tensorboard: also write the headline metrics and an embedding projector of each run for TensorBoard.
 
     Raises:
         LockedError: another process is writing to a run's folder.
@@ -85,7 +85,7 @@ def _write(
 
 
 def run_folder(path: Path) -> RunFolder:
-    """Return the run folder that a path stands for: itself, or the folder of the file it names."""
+    """Return the run folder of a path: the path itself, or the folder that holds the file."""
     return RunFolder(path if path.is_dir() else path.parent)
 
 
@@ -100,18 +100,18 @@ def collect_study(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed:
     names = _names(folders)
     sources = [_source(folder, name) for folder, name in zip(folders, names, strict=True)]
     labels = sources[0].data.class_names(CLASSES)
-    places = tuple(str(folder.root) for folder in folders)
+    paths = tuple(str(folder.root) for folder in folders)
     if len(folders) > 1:
         differences, why_not = _differences(folders, names)
         return Study(
             f"{len(names)} runs side by side", tuple(sources), labels,
-            folders=places, differences=differences, no_differences=why_not,
+            folders=paths, differences=differences, no_differences=why_not,
         )  # fmt: skip
     gallery = collect_gallery(folders[0], sources[0].data, labels, queries=queries, seed=seed)
     found, reason = (gallery, "") if isinstance(gallery, Gallery) else (None, gallery)
     title = f"{folders[0].root.resolve().parent.name} / {names[0]}"
     alone = Source("this run", sources[0].data, sources[0].training)
-    return Study(title, (alone, *_baselines(folders[0])), labels, found, reason, places)
+    return Study(title, (alone, *_baselines(folders[0])), labels, found, reason, paths)
 
 
 def _differences(

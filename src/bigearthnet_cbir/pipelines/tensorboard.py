@@ -1,4 +1,4 @@
-"""Retrieval for TensorBoard: headline figures as scalars, and the archive's vectors in the embedding projector."""
+"""Retrieval for TensorBoard: headline metrics as scalars, and the archive's vectors in the embedding projector."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 MAX_PATCHES = 2000
 DOWNSAMPLING = 4
-"""Thumbnails have 30 pixels a side: the projector keeps all of them in one picture of at most 8,192 x 8,192."""
+"""Thumbnails have 30 pixels a side: the projector keeps all of them in one image of at most 8,192 x 8,192."""
 
 
 def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
-    """Write the retrieval figures and a projector into training/retrieval/, and return that folder.
+    """Write the headline metrics and a projector into training/retrieval/, and return that folder.
 
     What an earlier call left there is replaced. The projector shows up to MAX_PATCHES archive patches, chosen by
     the seed, with their names and labels, and thumbnails where the patch store can be read.
@@ -45,7 +45,7 @@ def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
                 writer.add_scalar(f"{name.replace('@', '_at_')}/{direction}", value)
         if folder.archive.exists():
             _add_projector(writer, folder, data, seed)
-    logger.info("wrote the retrieval figures and the projector into %s", target)
+    logger.info("wrote the headline metrics and the projector into %s", target)
     return target
 
 
@@ -58,24 +58,24 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: RunResults, s
     header = ["patch", "labels", "labels_count"]
     rows = []
     for position in chosen:
-        held = [classes[column] for column in np.flatnonzero(labels[position])]
-        rows.append([names[position].s2, "; ".join(held) or "none", str(len(held))])
-    pictures = _thumbnails(data, [names[position] for position in chosen])
+        present = [classes[column] for column in np.flatnonzero(labels[position])]
+        rows.append([names[position].s2, "; ".join(present) or "none", str(len(present))])
+    images = _thumbnails(data, [names[position] for position in chosen])
     writer.add_embedding(
-        torch.from_numpy(np.ascontiguousarray(vectors)), metadata=rows, label_img=pictures, metadata_header=header,
+        torch.from_numpy(np.ascontiguousarray(vectors)), metadata=rows, label_img=images, metadata_header=header,
         tag="archive",
     )  # fmt: skip
 
 
 def _thumbnails(data: RunResults, pairs: list[PatchPair]) -> torch.Tensor | None:
-    """Return (N, 3, 30, 30) pictures in 0..1, or None where the Sentinel-2 patches cannot be read."""
-    places = [str(data.configuration.get(f"bigEarthPthLMDB_{sensor}", "")) for sensor in ("S1", "S2")]
+    """Return (N, 3, 30, 30) images in 0..1, or None where the Sentinel-2 patches cannot be read."""
+    stores = [str(data.configuration.get(f"bigEarthPthLMDB_{sensor}", "")) for sensor in ("S1", "S2")]
     try:
-        reader = PatchImages(Path(places[0]), Path(places[1]), DOWNSAMPLING)
+        reader = PatchImages(Path(stores[0]), Path(stores[1]), DOWNSAMPLING)
         keys = [reader.key("s2", pair) for pair in pairs]
     except CbirError as error:
         logger.warning("the projector gets no thumbnails: %s", error)
         return None
-    pictures = reader.pixels()
-    stack = np.stack([pictures[key] for key in keys])
+    images = reader.pixels()
+    stack = np.stack([images[key] for key in keys])
     return torch.from_numpy(stack.transpose(0, 3, 1, 2).astype(np.float32) / 255)

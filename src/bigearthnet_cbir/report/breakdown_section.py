@@ -75,21 +75,21 @@ def _notes(study: Study, direction: str) -> tuple[str, ...]:
 
 
 def _tie_note(variant: CurveVariant) -> str:
-    told = variant.numbers
+    numbers = variant.numbers
     return (
-        f"Equal distances: groups of {told['mean_group']:.1f} results on average, "
-        f"{told.get('largest_group', math.nan):,.0f} at most; tie-aware metrics are the mean over "
+        f"Equal distances: groups of {numbers['mean_group']:.1f} results on average, "
+        f"{numbers.get('largest_group', math.nan):,.0f} at most; tie-aware metrics are the mean over "
         "all orders within a group."
     )
 
 
 def _exclusion_note(variant: CurveVariant) -> str:
-    told = variant.numbers
+    numbers = variant.numbers
     return (
-        f"Neighbours dropped: archive patches at most {told['radius']:.0f} columns and rows from the "
+        f"Neighbours dropped: archive patches at most {numbers['radius']:.0f} columns and rows from the "
         "query in its tile, and those of its acquisitions; "
-        f"{told.get('dropped_mean', math.nan):,.1f} per query on average. "
-        f"{told.get('queries_left_out', 0):,.0f} queries keep too few results and are left out."
+        f"{numbers.get('dropped_mean', math.nan):,.1f} per query on average. "
+        f"{numbers.get('queries_left_out', 0):,.0f} queries keep too few results and are left out."
     )
 
 

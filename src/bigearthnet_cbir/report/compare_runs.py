@@ -1,4 +1,4 @@
-"""Two runs on the same queries and archive, compared figure by figure."""
+"""Paired differences of two runs on the same queries and archive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bigearthnet_cbir.types import ByteArray, DoubleArray, IntArray, PatchPair
 
 
 class _Run(NamedTuple):
-    """What the comparison needs of a run.
+    """A run as the comparison reads it.
 
     Attributes:
         path: its retrieval.h5.
@@ -29,7 +29,7 @@ class _Run(NamedTuple):
         query_labels: (Q, L).
         archive_labels: (N, L).
         attributes: of the results file.
-        top: (Q, 10) positions of the nearest of every query, by direction.
+        top: direction -> (Q, 10) archive indices of the nearest neighbours.
     """
 
     path: Path
@@ -41,13 +41,13 @@ class _Run(NamedTuple):
     top: Mapping[str, IntArray]
 
     def columns(self, direction: str) -> DoubleArray:
-        """Return the per-query values of a direction."""
+        """Return the per-query values of a direction, (Q, columns of evaluation)."""
         exclude = own_positions(self.queries, self.archive)
         return query_columns(self.query_labels, self.archive_labels, self.top[direction], exclude)
 
 
 def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
-    """Return first less second: direction -> headline figure -> difference; of the directions that both have.
+    """Return first less second: direction -> headline metric -> difference, for the directions that both have.
 
     Args:
         first: a retrieval.h5 with its query.h5 and archive.h5 beside it.
@@ -57,7 +57,7 @@ def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
         ResultsError: a file is missing or of another retrieval, or the runs differ in queries, archive or labels.
     """
     one, other = _read(first), _read(second)
-    _check_alike(one, other)
+    _check_comparable(one, other)
     return {
         direction: paired_differences(one.columns(direction), other.columns(direction))
         for direction in one.top
@@ -94,7 +94,7 @@ def _read(path: Path) -> _Run:
     folder = RunFolder(path.parent)
     results = read_results(path)
     if results.original_only:
-        raise ResultsError(f"{path}: written by the original scripts, query by query unknown; give a run of ours")
+        raise ResultsError(f"{path}: the original scripts wrote it, without neighbours; run project/retrieval.py")
     top = {name: read_neighbours(path, name, HEADLINE_RANK).indices for name in results.directions}
     for side, features in (("query", folder.query), ("archive", folder.archive)):
         check_measured_with(features, side, results.attributes, path)
@@ -109,14 +109,14 @@ def _read(path: Path) -> _Run:
     return run
 
 
-def _check_alike(one: _Run, other: _Run) -> None:
-    """Raise ResultsError unless both runs answer the same questions from the same archive."""
+def _check_comparable(one: _Run, other: _Run) -> None:
+    """Raise ResultsError unless both runs have the same queries, archive, labels and depth."""
     cure = "compare runs of the same split lists"
     for what, left, right in (("queries", one.queries, other.queries), ("archive", one.archive, other.archive)):
         if left != right:
             common = len(set(left) & set(right))
             raise ResultsError(
-                f"{one.path} and {other.path}: their {what} differ or stand in another order "
+                f"{one.path} and {other.path}: their {what} differ, or are in another order "
                 f"({len(left):,} and {len(right):,} patches, {common:,} in both); {cure}"
             )
     labels = ((one.query_labels, other.query_labels), (one.archive_labels, other.archive_labels))
@@ -125,6 +125,6 @@ def _check_alike(one: _Run, other: _Run) -> None:
     depths = [next(iter(run.top.values())).shape[1] for run in (one, other)]
     if depths[0] != depths[1]:
         raise ResultsError(
-            f"{one.path} and {other.path}: figures at rank 10 would be those at {depths[0]} and {depths[1]}; "
+            f"{one.path} and {other.path}: metrics at rank 10 would be those at ranks {depths[0]} and {depths[1]}; "
             "retrieve both with the same top_k"
         )

@@ -17,16 +17,16 @@ DEFAULT_KEYS: Final = ("precision", "recall")
 
 
 def describe_search(results: RunResults) -> str:
-    """Return the lines that say what was measured: protocol, splits, sizes, convention, distance."""
-    told = results.attributes
+    """Return lines on how the search was measured: protocol, splits, sizes, convention, distance."""
+    attributes = results.attributes
     if results.original_only:
-        return "written by the original scripts: figures in their convention (docs/metrics.md), no chance level known"
-    left_out = int(told.get("queries_without_labels", 0))
-    protocol = f"protocol {told['protocol']}: " if "protocol" in told else ""
+        return "written by the original scripts: metrics in their convention (docs/metrics.md), no chance level known"
+    left_out = int(attributes.get("queries_without_labels", 0))
+    protocol = f"protocol {attributes['protocol']}: " if "protocol" in attributes else ""
     return (
-        f"{protocol}{told['queries']:,} {told['query_split']} queries in {told['archive_size']:,} "
-        f"{told['archive_split']} patches, {told.get('convention', 'standard')} convention\n"
-        f"{told['distance']} on {told['feature_kind']} vectors, top {told['k']:,}; "
+        f"{protocol}{attributes['queries']:,} {attributes['query_split']} queries in {attributes['archive_size']:,} "
+        f"{attributes['archive_split']} patches, {attributes.get('convention', 'standard')} convention\n"
+        f"{attributes['distance']} on {attributes['feature_kind']} vectors, top {attributes['k']:,}; "
         f"{left_out} queries without labels left out"
     )
 
@@ -43,9 +43,9 @@ def run_text(
     Args:
         results: of the run.
         baselines: of the same splits, by name; shown beside the run.
-        directions: those to show; where empty, all in the table and the first rank by rank.
-        keys: curves shown rank by rank.
-        top: ranks shown of them.
+        directions: those to show; where empty, all in the table, and the curves of the first.
+        keys: curves to show.
+        top: ranks of the curves to show.
     """
     shown = {name: found for name, found in results.directions.items() if not directions or name in directions}
     parts = [describe_search(results)]
@@ -84,7 +84,7 @@ def _curve_rows(
 
 
 def _values(curve: npt.NDArray[np.float64], ranks: Iterable[int]) -> list[str]:
-    return [f"{curve[rank - 1]:.3f}" for rank in ranks]
+    return [f"{curve[rank - 1]:.3f}" if rank <= len(curve) else "-" for rank in ranks]
 
 
 def _row(label: str, cells: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The table of headline figures: the run with its intervals, what it is compared with, and chance."""
+"""The printed table of headline metrics: the run with its intervals, its baselines, and chance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIRST, _WIDTH = 19, 9
 
 
 def table_line(first: str, cells: Mapping[str, str]) -> str:
-    """Return one line of a table of headline figures; a figure that is not in `cells` is a dash."""
+    """Return one line of a table of headline metrics; a metric that is not in `cells` is a dash."""
     return f"{first:<{_FIRST}}" + "".join(f" {cells.get(name, '-'):>{_WIDTH}}" for name in HEADLINE_NAMES)
 
 
@@ -33,21 +33,21 @@ def metrics_table(
     """
     lines = [table_line(title, {name: name for name in HEADLINE_NAMES})]
     for direction, found in shown.items():
-        lines.append(table_line(direction_title(direction), _figures(found.curves)))
+        lines.append(table_line(direction_title(direction), _values(found.curves)))
         rows = _rows_below(found)
         rows += [
-            (name, _figures(other.directions[direction].curves))
+            (name, _values(other.directions[direction].curves))
             for name, other in baselines.items()
             if direction in other.directions
         ]
         lines += [table_line(f"  {name}", cells) for name, cells in rows]
     chance = next((found.chance for found in shown.values() if found.chance), None)
     if chance is not None:
-        lines.append(table_line("chance", _figures(chance)))
+        lines.append(table_line("chance", _values(chance)))
     return "\n".join([*lines, *_notes(shown)])
 
 
-def _figures(curves: Mapping[str, DoubleArray]) -> dict[str, str]:
+def _values(curves: Mapping[str, DoubleArray]) -> dict[str, str]:
     return {name: f"{value:.3f}" for name, value in headline(curves).items()}
 
 
@@ -56,9 +56,9 @@ def _rows_below(found: DirectionResult) -> list[tuple[str, dict[str, str]]]:
     if found.intervals:
         rows.append(("95 %", {name: _interval(ends) for name, ends in found.intervals.items()}))
     if found.tie_aware is not None:
-        rows.append(("tie-aware", _figures(found.tie_aware.curves)))
+        rows.append(("tie-aware", _values(found.tie_aware.curves)))
     if found.exclude_within is not None:
-        rows.append(("no neighbours", _figures(found.exclude_within.curves)))
+        rows.append(("no neighbours", _values(found.exclude_within.curves)))
     return rows
 
 

@@ -93,9 +93,9 @@ def _panel(study: Study, direction: str, tops: dict[str, float]) -> CurvesPanel:
 def _metric_chart(study: Study, direction: str, curve: str, top: float) -> MetricChart:
     lines = curve_lines(study, direction, curve)
     at_ten = ", ".join(f"{line.name} {line.values[min(10, len(line.values)) - 1]:.3f}" for line in lines)
-    words = CURVE_NAMES[curve]
-    label = f"{words.title} over k, {direction_heading(direction)}. At k = 10: {at_ten}."
-    return MetricChart(curve, f"{words.title}@k. {words.sentence}", rank_chart(lines, top, label))
+    names = CURVE_NAMES[curve]
+    label = f"{names.title} over k, {direction_heading(direction)}. At k = 10: {at_ten}."
+    return MetricChart(curve, f"{names.title}@k. {names.sentence}", rank_chart(lines, top, label))
 
 
 def curve_values(study: Study) -> dict[str, Any]:

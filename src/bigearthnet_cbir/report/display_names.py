@@ -47,28 +47,28 @@ def result_sensor(name: str) -> str:
     return S1 if known is not None and known.archive == S1 else S2
 
 
-class Curve(NamedTuple):
-    """How a curve is shown: a short title, and what its value at k means."""
+class CurveName(NamedTuple):
+    """A curve's short title, and what its value at k means."""
 
     title: str
     sentence: str
 
 
-CURVE_NAMES: Final[dict[str, Curve]] = {
-    "f1score_harmonic": Curve("F1", "Harmonic mean of precision and recall, both averaged over the queries (CSMAE)."),
-    "f1score": Curve("F1 of pairs", "F1 of the query's labels and each item's, averaged over the first k (CR-JEPA)."),
-    "precision": Curve("Precision", "Share of an item's labels that the query has, averaged over the first k."),
-    "recall": Curve("Recall", "Share of the query's labels that an item has, averaged over the first k."),
-    "average_precision": Curve(
+CURVE_NAMES: Final[dict[str, CurveName]] = {
+    "f1score_harmonic": CurveName("F1", "Harmonic mean of precision and recall, each averaged over queries (CSMAE)."),
+    "f1score": CurveName("F1 of pairs", "F1 of the query's and an item's labels, averaged over the first k (CR-JEPA)."),
+    "precision": CurveName("Precision", "Share of an item's labels that the query has, averaged over the first k."),
+    "recall": CurveName("Recall", "Share of the query's labels that an item has, averaged over the first k."),
+    "average_precision": CurveName(
         "mAP", "Mean average precision where one shared label is a hit. Easy: chance is high."
     ),
-    "normalized_discounted_cumulative_gains": Curve(
+    "normalized_discounted_cumulative_gains": CurveName(
         "NDCG", "Gain of shared labels, early ranks count more, as a share of the best possible order."
     ),
-    "average_cumulative_gains": Curve("ACG", "Labels shared with the query, averaged over the first k."),
-    "weighted_avg_precision": Curve("WAP", "ACG at each hit, averaged over the hits among the first k."),
+    "average_cumulative_gains": CurveName("ACG", "Labels shared with the query, averaged over the first k."),
+    "weighted_avg_precision": CurveName("WAP", "ACG at each hit, averaged over the hits among the first k."),
 }
-"""Curves in the order in which a report shows them."""
+"""Curves by their name in the file, in the order of showing."""
 
 HEADLINE_NAMES: Final = tuple(name for name, _, _ in HEADLINES)
 
@@ -88,7 +88,7 @@ BASELINE_NAMES: Final = {
 
 
 def source_name(name: str) -> str:
-    """Return a baseline's name in plain words, any other name as it is."""
+    """Return how a source is named on the page: a baseline by what it is, a run by its own name."""
     return BASELINE_NAMES.get(name, name)
 
 
@@ -105,5 +105,5 @@ _SHORT: Final = {
 
 
 def short_class_name(name: str) -> str:
-    """Return a class name that fits below a thumbnail."""
+    """Return a class name that fits below an image."""
     return _SHORT.get(name, name)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _DPI = 160
 _SIDE = 1.35
-"""Inches that one patch of a gallery row takes."""
+"""Width of a patch in a gallery row, in inches."""
 _COLOURS = ("#0b6b5d", "#c2570c", "#4b49ac", "#a3195b", "#1b6ca8", "#7a5c1e", "#5a6b12", "#8c2f2a")
 _DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (2, 3)), (0, (8, 2, 2, 2, 2, 2)), (0, (5, 2)))
 
@@ -120,7 +120,7 @@ def _drawn(style: str) -> dict[str, Any]:
 
 def _example_plot(gallery: Gallery, example: Example) -> Any:
     """Return a figure of a query and its results side by side, labels below, shared ones ticked."""
-    pictures = [
+    images = [
         *(
             (sensor, key, example.query, f"query, {SENSOR_NAMES[sensor]}")
             for sensor, key in example.query.images.items()
@@ -131,10 +131,10 @@ def _example_plot(gallery: Gallery, example: Example) -> Any:
             for sensor, key in item.images.items()
         ),
     ]
-    most = max(len(item.labels) for _, _, item, _ in pictures)
-    width, height = _SIDE * len(pictures), _SIDE + 0.3 + 0.13 * max(most, 1)
+    most = max(len(item.labels) for _, _, item, _ in images)
+    width, height = _SIDE * len(images), _SIDE + 0.3 + 0.13 * max(most, 1)
     figure = _figure(width, height, layout=None)
-    for position, (_, key, item, title) in enumerate(pictures):
+    for position, (_, key, item, title) in enumerate(images):
         side = 0.94 * _SIDE
         left, bottom = (position + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height
         axes = figure.add_axes((left, bottom, side / width, side / height))
@@ -150,6 +150,6 @@ def _labels(item: Item) -> str:
                      for name in item.labels)  # fmt: skip
 
 
-def _plain(words: str) -> str:
-    """Return text in which matplotlib sees no formula."""
-    return words.replace("$", r"\$")
+def _plain(text: str) -> str:
+    """Return text that matplotlib does not read as a formula."""
+    return text.replace("$", r"\$")

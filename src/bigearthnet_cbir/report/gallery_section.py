@@ -18,7 +18,7 @@ REASON_TITLES: Final = {
 
 
 class ImageView(NamedTuple):
-    """A picture: its key in the page's images, its sensor, and what it shows in words."""
+    """An image: its key in the page's images, its sensor, and its text alternative."""
 
     key: str
     sensor: str
@@ -26,7 +26,7 @@ class ImageView(NamedTuple):
 
 
 class LabelView(NamedTuple):
-    """A class: its name, a form that fits below a picture, and whether a result shares it with the query."""
+    """A class: its name, a form that fits below an image, and whether a result shares it with the query."""
 
     name: str
     short: str
@@ -54,7 +54,7 @@ class PatchView:
 
 @dataclass(frozen=True)
 class ExampleView:
-    """A query with its results: why it was chosen, its score, the patches."""
+    """A query with its results: why it was sampled, its score, the patches."""
 
     reason: str
     reason_title: str
@@ -77,7 +77,7 @@ class GalleryView:
 
     Attributes:
         missing: why there is no gallery; empty where there is one.
-        metric: what the queries were chosen by.
+        metric: by which the queries were sampled.
         panels: the directions that have examples.
     """
 
@@ -127,7 +127,7 @@ def _labels(item: Item, shared: frozenset[str]) -> tuple[LabelView, ...]:
 
 
 def image_data(gallery: Gallery | None) -> dict[str, str]:
-    """Return every image once, as a data URI; the page's script hands them to the pictures."""
+    """Return every image once, as a data URI; the page's script gives them to the img elements."""
     if gallery is None:
         return {}
     return {

@@ -37,21 +37,21 @@ def provenance_view(study: Study) -> ProvenanceView:
     for position, run in enumerate(study.runs):
         suffix = f" of {run.name}" if study.is_comparison else ""
         folder = {"folder": study.folders[position]} if position < len(study.folders) else {}
-        told = {**folder, **{name: value for name, value in run.data.attributes.items() if name != "class_names"}}
-        facts.append(_facts(f"Attributes of retrieval.h5{suffix}", told))
+        attributes = {name: value for name, value in run.data.attributes.items() if name != "class_names"}
+        facts.append(_facts(f"Attributes of retrieval.h5{suffix}", {**folder, **attributes}))
         if run.data.configuration:
-            facts.append(_facts(f"Configuration{suffix}", flat(run.data.configuration)))
+            facts.append(_facts(f"Configuration{suffix}", flatten(run.data.configuration)))
     return ProvenanceView(_differences(study) if study.is_comparison else None, tuple(facts))
 
 
 def _facts(title: str, values: dict[str, Any]) -> Facts:
-    return Facts(title, tuple((name, spelled(value)) for name, value in values.items()))
+    return Facts(title, tuple((name, as_yaml(value)) for name, value in values.items()))
 
 
 def _differences(study: Study) -> TableView | None:
-    flats = [flat(run.data.configuration) for run in study.runs]
-    keys = [key for key in dict.fromkeys(key for found in flats for key in found) if key != "source"]
-    rows = [[key, *(spelled(found.get(key)) for found in flats)] for key in keys]
+    configurations = [flatten(run.data.configuration) for run in study.runs]
+    keys = [key for key in dict.fromkeys(key for found in configurations for key in found) if key != "source"]
+    rows = [[key, *(as_yaml(found.get(key)) for found in configurations)] for key in keys]
     differing = [row for row in rows if len(set(row[1:])) > 1]
     if not differing:
         return None
@@ -59,15 +59,15 @@ def _differences(study: Study) -> TableView | None:
     return text_table("Keys of the configuration in which the runs differ", header, differing)
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values under dotted keys."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
 
 
-def spelled(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """Return a configured or stored value as a YAML file would show it."""
     if isinstance(value, str):
         return value

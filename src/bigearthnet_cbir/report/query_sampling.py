@@ -1,4 +1,4 @@
-"""Which queries a gallery shows: the best, those in the middle, the worst, and some at random."""
+"""Samples the queries of a gallery: the best, those around the median, the worst, and random ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLE_REASONS = ("best", "median", "worst", "random")
 def sample_queries(scores: DoubleArray, tie_breaker: DoubleArray, count: int, seed: int) -> list[tuple[str, int]]:
     """Return (reason, query) of at most `count` different queries, in the order of SAMPLE_REASONS.
 
-    A quarter each; what does not divide by four goes to the first reasons. Random ones do not depend on the scores.
+    Each reason gets a quarter; the remainder goes to the first reasons. Random queries do not depend on the scores.
 
     Args:
         scores: (Q,) of each query; NaN leaves it out.
@@ -22,7 +22,7 @@ def sample_queries(scores: DoubleArray, tie_breaker: DoubleArray, count: int, se
     """
     known = np.flatnonzero(~np.isnan(scores))
     ranked = known[np.lexsort((known, -tie_breaker[known], -scores[known]))]
-    taken: set[int] = set()
+    sampled: set[int] = set()
     chosen: list[tuple[str, int]] = []
     middle = np.argsort(np.abs(np.arange(len(ranked)) - (len(ranked) - 1) / 2), kind="stable")
     orders = {
@@ -33,7 +33,7 @@ def sample_queries(scores: DoubleArray, tie_breaker: DoubleArray, count: int, se
     }
     for position, reason in enumerate(SAMPLE_REASONS):
         share = count // 4 + (position < count % 4)
-        fresh = [int(query) for query in orders[reason] if int(query) not in taken][:share]
-        taken.update(fresh)
+        fresh = [int(query) for query in orders[reason] if int(query) not in sampled][:share]
+        sampled.update(fresh)
         chosen += [(reason, query) for query in fresh]
     return chosen

@@ -1,4 +1,4 @@
-"""Patches as pictures: Sentinel-2 in true colour, Sentinel-1 in false colour, JPEG-encoded."""
+"""Patches as RGB images: Sentinel-2 in true colour, Sentinel-1 in false colour, JPEG-encoded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 from bigearthnet_cbir.types import FloatArray
 
 RGB_BANDS: Final = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
-"""Bands that a picture of each sensor is made of."""
+"""Bands of each sensor that become an RGB image."""
 
 STRETCH: Final = (2.0, 98.0)
-"""Percentiles that become black and full brightness."""
+"""Percentiles that become 0 and 255."""
 
 _GAMMA: Final = 1 / 1.4
 QUALITIES: Final = (82, 70, 58)
@@ -27,7 +27,7 @@ Bands: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 def to_rgb(sensor: str, bands: Bands) -> FloatArray:
-    """Return the (H, W, 3) values a picture shows, before stretching.
+    """Return (H, W, 3) float32 values of the red, green and blue channel, before stretching.
 
     Sentinel-2: reflectance x 10 000 of red, green, blue. Sentinel-1: VV, VH and VV - VH, all in dB.
     """
@@ -37,16 +37,16 @@ def to_rgb(sensor: str, bands: Bands) -> FloatArray:
     return np.stack(found, axis=-1)
 
 
-def stretch_limits(pictures: list[FloatArray]) -> Limits:
-    """Return (3, 2) the values of each channel that become black and full brightness in all pictures.
+def stretch_limits(images: list[FloatArray]) -> Limits:
+    """Return (3, 2) the values of each channel that become 0 and 255 in all images.
 
-    One stretch for all: a colour then means the same in each of them, and a dark lake stays dark. It goes from the
-    lowest tenth of the pictures' 2nd percentiles to the upper quartile of their 98th: a few clouds among them, which
-    are ten times as bright as fields, do not make the rest black.
+    All images share one stretch, so that colours can be compared between them. It goes from the lowest tenth of their
+    2nd percentiles to the upper quartile of their 98th: clouds, which are ten times as bright as fields, then do not
+    darken the other images.
     """
     ends = []
-    for picture in pictures:
-        pixels = picture.reshape(-1, 3)
+    for image in images:
+        pixels = image.reshape(-1, 3)
         finite = pixels[np.isfinite(pixels).all(axis=1)]
         if len(finite):
             ends.append(np.percentile(finite, STRETCH, axis=0))
@@ -56,10 +56,10 @@ def stretch_limits(pictures: list[FloatArray]) -> Limits:
     return np.stack([np.percentile(low, 10, axis=0), np.percentile(high, 75, axis=0)], axis=1)
 
 
-def stretch(picture: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
-    """Return a picture as (H, W, 3) uint8; what is not finite is black."""
+def stretch(image: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
+    """Return an image as (H, W, 3) uint8; what is not finite is black."""
     low, span = bounds[:, 0], np.maximum(bounds[:, 1] - bounds[:, 0], 1e-6)
-    unit = np.clip((np.nan_to_num(picture, nan=-1e9) - low) / span, 0, 1) ** _GAMMA
+    unit = np.clip((np.nan_to_num(image, nan=-1e9) - low) / span, 0, 1) ** _GAMMA
     return np.asarray(np.rint(unit * 255), np.uint8)
 
 
@@ -76,8 +76,8 @@ def decode_jpeg(encoded: bytes) -> npt.NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"), np.uint8)
 
 
-def downsample(picture: FloatArray, factor: int) -> FloatArray:
-    """Return (H, W, 3) values averaged over blocks of factor x factor pixels; what does not fill a block is cut."""
-    height, width = picture.shape[0] // factor, picture.shape[1] // factor
-    blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+def downsample(image: FloatArray, factor: int) -> FloatArray:
+    """Return (H, W, 3) means of blocks of factor x factor pixels; incomplete blocks are cut off."""
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
     return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

@@ -107,14 +107,17 @@ def summary_view(study: Study) -> Summary:
 
 
 def _lead(study: Study) -> Lead:
-    told = study.runs[0].data.attributes
-    if not {"queries", "query_split", "archive_size", "archive_split"} <= told.keys():
+    attributes = study.runs[0].data.attributes
+    if not {"queries", "query_split", "archive_size", "archive_split"} <= attributes.keys():
         return Lead(study.is_comparison)
     return Lead(
         study.is_comparison,
-        f"{told['queries']:,}", str(told["query_split"]), f"{told['archive_size']:,}", str(told["archive_split"]),
-        _verdict(study),
-    )  # fmt: skip
+        queries=f"{attributes['queries']:,}",
+        query_split=str(attributes["query_split"]),
+        archive_size=f"{attributes['archive_size']:,}",
+        archive_split=str(attributes["archive_split"]),
+        verdict=_verdict(study),
+    )
 
 
 def _verdict(study: Study) -> Verdict | None:
@@ -126,15 +129,15 @@ def _verdict(study: Study) -> Verdict | None:
     return Verdict(direction_heading(direction), format_value(own), format_value(chance))
 
 
-def _protocol(told: dict[str, Any], *, original: bool) -> tuple[tuple[str, str], ...]:
+def _protocol(attributes: dict[str, Any], *, original: bool) -> tuple[tuple[str, str], ...]:
     known = {
-        "Protocol": told.get("protocol"),
-        "Queries": _size(told, "query_split", "queries"),
-        "Archive": _size(told, "archive_split", "archive_size"),
-        "Distance": told.get("distance"),
-        "Vectors": told.get("feature_kind"),
-        "Ranks kept": told.get("k"),
-        "Convention": "original scripts" if original else told.get("convention", "standard"),
+        "Protocol": attributes.get("protocol"),
+        "Queries": _size(attributes, "query_split", "queries"),
+        "Archive": _size(attributes, "archive_split", "archive_size"),
+        "Distance": attributes.get("distance"),
+        "Vectors": attributes.get("feature_kind"),
+        "Ranks kept": attributes.get("k"),
+        "Convention": "original scripts" if original else attributes.get("convention", "standard"),
     }
     return tuple(
         (name, f"{value:,}" if isinstance(value, int) else str(value))
@@ -143,8 +146,8 @@ def _protocol(told: dict[str, Any], *, original: bool) -> tuple[tuple[str, str],
     )
 
 
-def _size(told: dict[str, Any], split: str, size: str) -> str | None:
-    return f"{told[split]}, {told[size]:,}" if split in told and size in told else None
+def _size(attributes: dict[str, Any], split: str, size: str) -> str | None:
+    return f"{attributes[split]}, {attributes[size]:,}" if split in attributes and size in attributes else None
 
 
 def _differing(study: Study) -> tuple[str, ...]:

@@ -72,6 +72,6 @@ def _latex_cell(cell: Cell) -> str:
     return f"{cell.value:{sign}.3f}{interval}"
 
 
-def latex_escape(words: str) -> str:
+def latex_escape(text: str) -> str:
     """Return text with every character that LaTeX gives a meaning escaped."""
-    return words.translate(_LATEX)
+    return text.translate(_LATEX)

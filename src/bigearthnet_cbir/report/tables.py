@@ -1,4 +1,4 @@
-"""The tables of a report, before they become HTML, CSV or LaTeX."""
+"""Tables of a report, computed once for the page, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bigearthnet_cbir.results import DirectionResult, GroupMetrics
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in a table with its 95 % interval, where there is one; NaN is shown as a dash.
+    """A metric or a difference, with its 95 % interval where there is one; NaN is shown as a dash.
 
     Attributes:
-        value: the figure.
+        value: of the metric.
         lower, upper: ends of the interval, or NaN.
         signed: whether it is a difference, shown with its sign.
     """
@@ -51,7 +51,7 @@ class Table:
         caption: what it shows.
         header: one word per column.
         rows: as many cells each.
-        best: columns among which each row's highest figure is marked; empty where nothing is.
+        best: columns among which each row's highest value is marked; empty where none is.
     """
 
     name: str
@@ -62,16 +62,16 @@ class Table:
 
 
 def headline_table(study: Study, direction: str, title: str) -> Table:
-    """Return the headline figures of a direction: a row per figure, a column per source, then chance."""
+    """Return the headline metrics of a direction: a row per metric, a column per source, then chance."""
     found = measured_sources(study, direction)
     columns = [(source_name(source.name), _estimates(data)) for source, data in found]
     chance = next((data.chance for _, data in found if data.chance), None)
     if chance is not None:
         columns.append(("chance", {name: Estimate(value) for name, value in headline(chance).items()}))
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, *(figures.get(name, Estimate(math.nan)) for _, figures in columns))
+        (name, *(metrics.get(name, Estimate(math.nan)) for _, metrics in columns))
         for name in HEADLINE_NAMES
-        if any(name in figures for _, figures in columns)
+        if any(name in metrics for _, metrics in columns)
     )
     best = tuple(range(1, 1 + len(study.runs))) if study.is_comparison else ()
     return Table(f"headline_{direction}", title, ("", *(name for name, _ in columns)), rows, best)
@@ -84,8 +84,8 @@ def _estimates(data: DirectionResult) -> dict[str, Estimate]:
 
 
 def difference_table(study: Study, direction: str, title: str) -> Table | None:
-    """Return how the runs of a comparison differ from the first: a row per figure, a column per other run."""
-    found = {run: told[direction] for run, told in study.differences.items() if direction in told}
+    """Return how the runs of a comparison differ from the first: a row per metric, a column per other run."""
+    found = {run: known[direction] for run, known in study.differences.items() if direction in known}
     if not found:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
@@ -98,14 +98,14 @@ def difference_table(study: Study, direction: str, title: str) -> Table | None:
 
 
 def class_table(study: Study, direction: str, title: str) -> Table | None:
-    """Return the figures of each class's queries; in a comparison one column per run, else one per figure."""
+    """Return the metrics of each class's queries; in a comparison one column per run, else one per metric."""
     found = {source.name: data.per_class for source, data in measured_sources(study, direction) if source.is_run}
     kept = {name: part for name, part in found.items() if part is not None}
     return _breakdown_table(f"per_class_{direction}", title, "class", kept, study.class_names)
 
 
 def label_count_table(study: Study, direction: str, title: str) -> Table | None:
-    """Return the figures of queries with 1, 2, 3 ... labels."""
+    """Return the metrics of queries with 1, 2, 3 ... labels."""
     found = {source.name: data.per_label_count for source, data in measured_sources(study, direction) if source.is_run}
     kept = {name: part for name, part in found.items() if part is not None}
     return _breakdown_table(f"per_label_count_{direction}", title, "labels", kept, None)
@@ -117,27 +117,27 @@ def _breakdown_table(
     if not parts:
         return None
     first = next(iter(parts.values()))
-    # A comparison has room for one figure: the first headline that all runs carry.
-    figures = [key for key in HEADLINE_NAMES if all(key in part.values for part in parts.values())]
-    figures = figures[:1] if len(parts) > 1 else figures
-    header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in figures))
+    # A comparison has room for one metric: the first headline metric that all runs have.
+    metrics = [key for key in HEADLINE_NAMES if all(key in part.values for part in parts.values())]
+    metrics = metrics[:1] if len(parts) > 1 else metrics
+    header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in metrics))
     rows: list[tuple[Cell, ...]] = []
     for position, key in enumerate(first.keys):
-        word = class_names[key] if class_names is not None and key < len(class_names) else str(key)
-        cells = [_at(part, figure, int(key)) for part in parts.values() for figure in figures]
-        rows.append((word, int(first.queries[position]), *cells))
+        label = class_names[key] if class_names is not None and key < len(class_names) else str(key)
+        cells = [_estimate(part, metric, int(key)) for part in parts.values() for metric in metrics]
+        rows.append((label, int(first.queries[position]), *cells))
     return Table(name, title, header, tuple(rows))
 
 
-def _at(part: GroupMetrics, figure: str, key: int) -> Estimate:
+def _estimate(part: GroupMetrics, metric: str, key: int) -> Estimate:
     for position in (part.keys == key).nonzero()[0]:
-        value, lower, upper = part.values[figure][position]
+        value, lower, upper = part.values[metric][position]
         return Estimate(float(value), float(lower), float(upper))
     return Estimate(math.nan)
 
 
 def variant_table(study: Study, direction: str, title: str) -> Table | None:
-    """Return the headline figures as searched, tie-aware, and without each query's neighbourhood."""
+    """Return the headline metrics as searched, tie-aware, and without each query's spatial neighbours."""
     found = [data for source, data in measured_sources(study, direction) if source.is_run]
     if len(found) != 1:
         return None

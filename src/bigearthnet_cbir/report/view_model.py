@@ -1,4 +1,4 @@
-"""What a report is made of, before it is drawn."""
+"""What a report shows of its runs, baselines and gallery."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import DoubleArray
 
 LINE_STYLES = 8
-"""Colours and dashes that runs have before they repeat: as many as a sweep has runs."""
+"""Number of colours and dashes of runs; further runs repeat them."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One measured thing: the run, a baseline, or another run.
+    """A source of results: the run, a baseline, or another run.
 
     Attributes:
         name: as shown.
@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Example:
-    """A query with what it found: why it was chosen, its score, its results nearest first."""
+    """A query with its results: why it was sampled, its score, its results nearest first."""
 
     reason: str
     score: float
@@ -66,9 +66,9 @@ class Gallery:
     """Examples by direction, and each image once.
 
     Attributes:
-        examples: direction -> chosen queries.
+        examples: direction -> sampled queries.
         images: key -> JPEG bytes.
-        metric: what the queries were chosen by.
+        metric: by which the queries were sampled.
     """
 
     examples: dict[str, tuple[Example, ...]]
@@ -86,8 +86,8 @@ class Study:
         class_names: of the label columns.
         gallery: None where there is none.
         no_gallery: one sentence that says why there is none.
-        folders: where each run lies, for the provenance.
-        differences: in a comparison, run -> direction -> headline figure -> how it differs from the first run.
+        folders: path of each run, for the provenance.
+        differences: in a comparison, run -> direction -> headline metric -> difference to the first run.
         no_differences: one sentence that says why a comparison has none.
     """
 
@@ -118,7 +118,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: what it is, how it is drawn, its curve."""
+    """One line of a chart: its name, its class in the style sheet, its curve."""
 
     name: str
     style: str
@@ -126,7 +126,7 @@ class Line:
 
 
 def measured_sources(study: Study, direction: str) -> list[tuple[Source, DirectionResult]]:
-    """Return the sources that were measured in a direction, with what was found."""
+    """Return the sources that have results of a direction, with these results."""
     return [
         (source, source.data.directions[direction])
         for source in study.sources
