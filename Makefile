@@ -7,10 +7,10 @@ INSTALLED := .venv/.installed
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml requirements.txt
+$(INSTALLED): pyproject.toml requirements.txt constraints.txt
 	@echo "# setting up .venv (a few minutes the first time)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	# Real sample patches for the tests; only its data files are read, so its own dependencies are left out.
 	$(BIN)/python -m pip install --quiet --no-deps bigearthnet-common==2.8.0
 	touch $@
@@ -34,7 +34,7 @@ types: $(INSTALLED)
 check: lint types test
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/retrieval.py
