@@ -27,6 +27,7 @@ test-fast: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(INSTALLED)
 	$(BIN)/mypy
@@ -45,4 +46,4 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/encode.py
 
 clean:
-	rm -rf demo_data logs/demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo_data logs/demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
