@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bigearthnet_cbir.errors import CbirError, MissingConfigError
+from bigearthnet_cbir.provenance import is_checkout
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -81,13 +82,17 @@ def describe_os_error(error: OSError) -> str:
 
 
 def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
-    """Return the file or folder that --filepath (or another option) means: from the current folder, else from project/.
+    """Return the file or folder that --filepath (or another option) means.
+
+    A relative path is taken from the current folder, else from the checkout's project/ where `root` is a checkout.
 
     Raises:
         MissingConfigError: it is in neither place; the message names both.
     """
     path = Path(given).expanduser()
-    candidates = [path] if path.is_absolute() else [Path.cwd() / path, root / "project" / path]
+    candidates = [path] if path.is_absolute() else [Path.cwd() / path]
+    if not path.is_absolute() and is_checkout(root):
+        candidates.append(root / "project" / path)
     for candidate in candidates:
         if candidate.exists():
             return candidate

@@ -1,4 +1,4 @@
-"""The command project/encode_patches.py."""
+"""The command cbir-encode, also project/encode_patches.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="encode_patches.py",
         description="Encode BigEarthNet v1 or v2 patch folders into LMDB patch stores, values unchanged. "
         "Run again after an interruption: what is there is kept.",
     )

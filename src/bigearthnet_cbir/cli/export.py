@@ -1,4 +1,4 @@
-"""The command project/export_model.py."""
+"""The command cbir-export, also project/export_model.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="export_model.py", description="Export a trained encoder for other programs.")
+    parser = argparse.ArgumentParser(description="Export a trained encoder for other programs.")
     parser.add_argument("--filepath", required=True, help="the run's parameters.yaml")
     parser.add_argument("--output", type=Path, help="folder to write (default: export/ in the run folder)")
     parser.add_argument(

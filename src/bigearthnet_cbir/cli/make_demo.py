@@ -1,4 +1,4 @@
-"""The command project/make_demo.py."""
+"""The command cbir-make-demo, also project/make_demo.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from bigearthnet_cbir.pipelines.demo import DemoWorld, build_demo
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="make_demo.py",
         description="Write a synthetic archive in the layout of BigEarthNet v1: GeoTIFF patch folders and split lists.",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder: new, empty, or an unfinished demo")

@@ -1,4 +1,4 @@
-"""The command project/report.py."""
+"""The command cbir-report, also project/report.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_QUERIES = 100
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="report.py", description="Write a page that shows what a run found.")
+    parser = argparse.ArgumentParser(description="Write a page that shows what a run found.")
     parser.add_argument("--filepath", required=True, nargs="+", action="extend", metavar="RUN",
                         help="run folder, or its retrieval.h5 or parameters.yaml; several are compared")  # fmt: skip
     parser.add_argument("--queries", type=int, default=8, metavar="N", help="in the gallery of a direction (default 8)")

@@ -1,4 +1,4 @@
-"""The command project/retrieval.py."""
+"""The command cbir-retrieve, also project/retrieval.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEARNING_FREE = "band_statistics"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="retrieval.py", description="Search an archive and write the metrics.")
+    parser = argparse.ArgumentParser(description="Search an archive and write the metrics.")
     parser.add_argument("--filepath", required=True, help="the run's parameters.yaml, or another YAML file")
     parser.add_argument(
         "--baseline", choices=("untrained", LEARNING_FREE), help="measure this instead of the trained encoder"

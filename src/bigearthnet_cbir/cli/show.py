@@ -1,4 +1,4 @@
-"""The command utils/utils.py: print the metrics of a run."""
+"""The command cbir-show, also utils/utils.py: print the metrics of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="utils.py", description="Print the retrieval metrics of a run.")
+    parser = argparse.ArgumentParser(description="Print the retrieval metrics of a run.")
     parser.add_argument("--filepath", required=True, help="parameters.yaml, retrieval.h5 or the run folder")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="ranks to print (default 10)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The command project/multi_train_retrieval.py."""
+"""The command cbir-sweep, also project/multi_train_retrieval.py."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config.reading import read_mapping, repository_root
+from bigearthnet_cbir.provenance import is_checkout
 
 if TYPE_CHECKING:
     from bigearthnet_cbir.pipelines.sweep import SweepRun
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="multi_train_retrieval.py", description="Train and score both model types with all four fusions."
-    )
+def _parser(*, has_defaults: bool = True) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train and score both model types with all four fusions.")
     parser.add_argument("--folder_name", required=True, help="name of the group under save_dir")
     parser.add_argument("--loss_func", required=True, choices=("contrastive", "classification"))
-    parser.add_argument("--base", metavar="FILE", help="YAML file whose keys replace those of class Config()")
+    replaced = "replace those of class Config()" if has_defaults else "all runs share"
+    parser.add_argument("--base", metavar="FILE", required=not has_defaults, help=f"YAML file whose keys {replaced}")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="keys that replace both; type and fusion choose a part of the grid",
+        help="keys that replace these; type and fusion choose a part of the grid",
     )  # fmt: skip
     return parser
 
 
-def main(defaults: type, argv: list[str] | None = None) -> int:
+def main(defaults: type | None = None, argv: list[str] | None = None) -> int:
     """Train and retrieve the grid of both model types and four fusions; return the exit code.
 
     Args:
-        defaults: class whose public attributes are the configuration keys that all runs share.
+        defaults: class whose public attributes are the configuration keys that all runs share; without one they come
+            from --base.
         argv: command line without the program's name.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(has_defaults=defaults is not None).parse_args(argv)
 
     def command() -> int:
         root = repository_root()
-        values = {name: value for name, value in vars(defaults).items() if not name.startswith("_")}
+        shared = vars(defaults) if defaults is not None else {}
+        values = {name: value for name, value in shared.items() if not name.startswith("_")}
         if arguments.base:
-            values |= read_mapping(find_file(arguments.base, root, "--base"))
+            base = find_file(arguments.base, root, "--base")
+            values |= read_mapping(base)
+            root = repository_root(base)
         chosen = assignments(arguments.set, "--set")
         from bigearthnet_cbir.pipelines.sweep import plan_sweep
 
@@ -58,10 +62,11 @@ def _sweep(runs: list[SweepRun], root: Path) -> int:
     from bigearthnet_cbir.pipelines.training_checks import check_inputs
 
     check_inputs(runs[0].config)
-    yaml_folder = root / "project" / "config"
+    group = runs[0].config.run_folder.parent
+    yaml_folder = root / "project" / "config" if is_checkout(root) else group
     yaml_folder.mkdir(parents=True, exist_ok=True)
     table, failed = run_sweep(runs, yaml_folder, lambda config: train(config, resume=True), retrieve)
-    path = runs[0].config.run_folder.parent / table_name(runs)
+    path = group / table_name(runs)
     if not table.empty:
         write_table(table, path)
         shown = table[[name for name in table if name not in MEASURED and not str(name).startswith("chance")]]

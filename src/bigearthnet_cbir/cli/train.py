@@ -1,4 +1,4 @@
-"""The command project/train.py."""
+"""The command cbir-train, also project/train.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bigearthnet_cbir.config.reading import parse_config, read_mapping, reposito
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="train.py", description="Train a dual-branch encoder from LMDB archives.")
+    parser = argparse.ArgumentParser(description="Train a dual-branch encoder from LMDB archives.")
     parser.add_argument("--filepath", required=True, help="YAML file, from the current folder or from project/")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
