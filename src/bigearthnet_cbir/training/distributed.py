@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -153,4 +154,7 @@ def synchronised(step: nn.Module, device: torch.device) -> Any:
     if world_size() == 1 or not any(weight.requires_grad for weight in step.parameters()):
         return step
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(step, device_ids=devices, forward_sync_buffers=False)
+    wrap: Any = nn.parallel.DistributedDataParallel
+    # Statistics are shared by share_batch_norms. Earlier releases of PyTorch know the option by its earlier name.
+    named = "forward_sync_buffers" if "forward_sync_buffers" in signature(wrap).parameters else "broadcast_buffers"
+    return wrap(step, device_ids=devices, **{named: False})
