@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bigearthnet_cbir"
 TORCH_FREE = {
-    "errors", "types", "directions", "results", "files", "provenance", "compiled", "kernel_cache", "config", "cli",
+    "errors", "types", "directions", "results", "files", "callable_package", "provenance", "compiled", "kernel_cache",
+    "config", "cli",
     "report", "search", "evaluation", "storage",
     "data/bands", "data/labels", "data/pair_list", "data/splits", "data/geotiff", "data/records",
     "data/patch_store",
