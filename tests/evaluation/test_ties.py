@@ -101,5 +101,29 @@ def test_groups_are_measured_at_rank_ten_and_cut_ones_counted() -> None:
 
 def test_distances_of_another_shape_are_refused() -> None:
     archive = random_labels(6, 13)
-    with pytest.raises(ResultsError, match="must both be"):
+    with pytest.raises(ResultsError, match=r"distances have shape \(1, 1\); they must be \(1, 2\)"):
         TieAccumulator(archive, 2).update(archive[:1], np.array([[0, 1]]), np.array([[1.0]]))
+
+
+@pytest.mark.parametrize("distances", [[[2.0, 1.0]], [[np.nan, np.nan]], [[1.0, np.nan]], [[np.nan, 1.0]]])
+def test_distances_that_no_search_returns_are_refused(distances: list[list[float]]) -> None:
+    archive = random_labels(6, 13)
+    with pytest.raises(ResultsError, match="distances of query 0 of the block hold NaN or do not ascend"):
+        TieAccumulator(archive, 2).update(archive[:1], np.array([[0, 1]]), np.array(distances))
+
+
+def test_a_group_is_cut_only_where_it_is_seen_and_may_go_on() -> None:
+    """Lists of ten, a tie that ends before them, one that they end in, one that is all there is, and none at all."""
+    archive = np.ones((40, 1), np.uint8)
+    steps = np.arange(10.0)
+    lists = {"no tie": (steps, 0), "ended before": (np.maximum(steps, 3), 0), "last three": (np.minimum(steps, 7), 1)}
+    for name, (distances, expected) in lists.items():
+        scores = TieAccumulator(archive, 10)
+        scores.update(archive[:1], np.arange(10)[None], distances[None])
+        assert scores.cut == expected, name
+    whole = TieAccumulator(archive[:10], 10)
+    whole.update(archive[:1], np.arange(10)[None], np.zeros((1, 10)))
+    assert (whole.cut, whole.largest_group) == (0, 10)
+    without_itself = TieAccumulator(archive[:11], 10)
+    without_itself.update(archive[:1], np.arange(1, 11)[None], np.zeros((1, 10)), np.array([[0]]))
+    assert without_itself.cut == 0

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from bigearthnet_cbir.compiled import compiled_loosely
+from bigearthnet_cbir.compiled import compiled_loosely, kernel_array
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.figures import COLUMNS, figures
 from bigearthnet_cbir.types import DoubleArray
@@ -56,7 +56,7 @@ def resampled_means(values: DoubleArray, resamples: int = RESAMPLES, seed: int =
     if queries == 0 or not np.isfinite(values).all():
         raise ResultsError(f"{queries:,} queries, not all with finite values; leave those without labels out")
     generator = np.random.default_rng(seed)
-    columns = np.ascontiguousarray(values.T, np.float64)
+    columns = kernel_array(np.transpose(values), np.float64)
     means = np.empty((resamples, len(columns)))
     rows = max(1, _DRAWS // queries)
     under_way: deque[Future[None]] = deque()

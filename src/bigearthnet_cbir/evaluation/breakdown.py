@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.evaluation.bootstrap import interval, resampled_means
 from bigearthnet_cbir.evaluation.figures import figures
-from bigearthnet_cbir.evaluation.metrics import Positions
+from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.types import DoubleArray
 
@@ -75,11 +75,15 @@ def confusion(
         query_labels: (Q, L) of 0 and 1.
         archive_labels: (N, L) of 0 and 1.
         indices: (Q, K) archive positions, nearest first; the first 10 are looked at, or all K where there are fewer.
+
+    Raises:
+        ResultsError: there is not a row for each query, or a position is outside the archive.
     """
+    places = retrieved_positions(indices, len(query_labels), None, len(archive_labels))
     classes = query_labels.shape[1]
     met = np.zeros((classes, classes))
-    for start in range(0, len(indices), _BLOCK):
-        held = archive_labels[indices[start : start + _BLOCK, :HEADLINE_RANK]].mean(axis=1, dtype=np.float64)
+    for start in range(0, len(places), _BLOCK):
+        held = archive_labels[places[start : start + _BLOCK, :HEADLINE_RANK]].mean(axis=1, dtype=np.float64)
         met += query_labels[start : start + _BLOCK].astype(np.float64).T @ held
     queries = query_labels.sum(axis=0, dtype=np.float64)[:, None]
     shares: DoubleArray = np.divide(met, queries, out=np.full_like(met, np.nan), where=queries > 0)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.evaluation.kernels import Tables, ideal_dcg, tables_for
-from bigearthnet_cbir.evaluation.metrics import HARMONIC, STANDARD, Positions, check_top_k, harmonic
+from bigearthnet_cbir.evaluation.metrics import HARMONIC, STANDARD, check_top_k, harmonic
+from bigearthnet_cbir.evaluation.positions import Positions, excluded_positions
 from bigearthnet_cbir.evaluation.words import MOST_LABELS, ArchiveLabels, Counts, label_counts, label_words
 from bigearthnet_cbir.types import DoubleArray
 
@@ -31,11 +32,13 @@ def chance_curves(
         exclude: (Q, E) archive positions that a query may not retrieve, -1 as filling.
 
     Raises:
-        ResultsError: labels are malformed, or top_k is outside 1 ... N.
+        ResultsError: labels are malformed, top_k is outside 1 ... N, or an excluded position is.
     """
     archive, words = ArchiveLabels(archive_labels), label_words(query_labels)
     check_top_k(top_k, len(archive))
     labelled = words > 0
+    if exclude is not None:
+        exclude = excluded_positions(exclude, len(words), len(archive))
     if not labelled.any():
         return {name: np.zeros(top_k) for name in STANDARD}
     words = words[labelled]

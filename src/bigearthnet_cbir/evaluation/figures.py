@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.evaluation.metrics import HARMONIC, Positions, harmonic, per_query_values
+from bigearthnet_cbir.evaluation.metrics import HARMONIC, harmonic, per_query_values
+from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK, HEADLINES
 from bigearthnet_cbir.types import DoubleArray
 
@@ -31,7 +32,7 @@ def query_columns(
     Ranks beyond the last one are taken at the last one, as in summary.at_rank. Arguments and errors as in
     metrics.retrieval_curves; only the first 10 ranks are looked at.
     """
-    top = indices[:, :HEADLINE_RANK]
+    top = retrieved_positions(indices, len(query_labels), None, len(archive_labels))[:, :HEADLINE_RANK]
     ranks = sorted({min(rank, top.shape[1]) for _, rank in COLUMNS})
     values = per_query_values(query_labels, archive_labels, top, ranks, exclude)
     return np.stack([values[curve][:, ranks.index(min(rank, top.shape[1]))] for curve, rank in COLUMNS], axis=1)

@@ -28,10 +28,9 @@ from bigearthnet_cbir.evaluation.kernels import (
     standard_at,
     tables_for,
 )
+from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.words import ArchiveLabels, label_words
 from bigearthnet_cbir.types import DoubleArray
-
-Positions = npt.NDArray[np.integer[Any]]
 
 ROWS: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -94,10 +93,10 @@ class CurveAccumulator:
             ResultsError: shapes do not fit, or a position is outside the archive.
         """
         words = label_words(query_labels)
-        _check_indices(indices, len(words), self._standard.shape[1], len(self._archive))
+        places = retrieved_positions(indices, len(words), self._standard.shape[1], len(self._archive))
         tallies, _ = self._archive.met_by(words, exclude)
         counted = add_rows(
-            words, self._archive.words, indices, tallies, self._tables, self._standard, self._original
+            words, self._archive.words, places, tallies, self._tables, self._standard, self._original
         )
         self.queries += counted
         self.without_labels += len(words) - counted
@@ -154,13 +153,13 @@ def per_query_values(
     `retrieval_curves`.
     """
     words, archive = label_words(query_labels), ArchiveLabels(archive_labels)
-    _check_indices(indices, len(words), indices.shape[-1], len(archive))
+    places = retrieved_positions(indices, len(words), None, len(archive))
     chosen = np.asarray(ranks, np.int64)
-    if chosen.size == 0 or chosen.min() < 1 or chosen.max() > indices.shape[1]:
-        raise ResultsError(f"ranks are {list(ranks)}; choose some from 1 to the {indices.shape[1]:,} retrieved")
+    if chosen.size == 0 or chosen.min() < 1 or chosen.max() > places.shape[1]:
+        raise ResultsError(f"ranks are {list(ranks)}; choose some from 1 to the {places.shape[1]:,} retrieved")
     values = np.empty((CURVES, len(words), len(chosen)))
     tallies, _ = archive.met_by(words, exclude)
-    standard_at(words, archive.words, indices, tallies, tables_for(indices.shape[1]), chosen, values)
+    standard_at(words, archive.words, places, tallies, tables_for(places.shape[1]), chosen, values)
     return {name: values[row] for name, row in ROWS.items()}
 
 
@@ -173,17 +172,8 @@ def check_top_k(top_k: int, size: int) -> None:
 def _accumulated(
     query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions, exclude: Positions | None
 ) -> CurveAccumulator:
-    if indices.ndim != 2:
-        raise ResultsError(f"indices have shape {indices.shape}; metrics need (Q, K) archive positions")
-    accumulator = CurveAccumulator(archive_labels, indices.shape[1])
-    accumulator.update(query_labels, indices, exclude)
+    places = retrieved_positions(indices, len(query_labels), None, len(archive_labels))
+    accumulator = CurveAccumulator(archive_labels, places.shape[1])
+    accumulator.update(query_labels, places, exclude)
     return accumulator
 
-
-def _check_indices(indices: Positions, queries: int, top_k: int, archive: int) -> None:
-    if indices.shape != (queries, top_k):
-        raise ResultsError(f"indices have shape {indices.shape}; {queries:,} queries and top_k {top_k:,} need one each")
-    if indices.size and (indices.min() < 0 or indices.max() >= archive):
-        raise ResultsError(
-            f"indices go from {indices.min()} to {indices.max()}; an archive of {archive:,} has 0 to {archive - 1:,}"
-        )

@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.compiled import compiled, popcount
+from bigearthnet_cbir.compiled import compiled, kernel_array, popcount
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.kernels import ideal_dcg, tables_for
-from bigearthnet_cbir.evaluation.metrics import Positions, check_top_k
+from bigearthnet_cbir.evaluation.metrics import check_top_k
+from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.words import ArchiveLabels, label_words
 from bigearthnet_cbir.types import DoubleArray
@@ -112,7 +113,8 @@ def _add_expected(
 ) -> None:
     """Add every labelled query's expected curves to (2, K) `sums`, and write (Q,) `sizes`.
 
-    The size is that of the group at rank 10, negative where the list ends inside it; 0 for a query without labels.
+    The size is that of the group at rank 10, or at the last rank of a shorter list; negative where it is a group of
+    several and the list, which is not all that the query may retrieve, ends with it; 0 for a query without labels.
     """
     length = indices.shape[1]
     at = min(HEADLINE_RANK, length) - 1
@@ -129,8 +131,24 @@ def _add_expected(
         sums += rows
         same = distances[q] == distances[q, at]
         sizes[q] = same.sum()
-        if same[length - 1] and tallies[q].sum() > length:
+        if sizes[q] > 1 and same[length - 1] and tallies[q].sum() > length:
             sizes[q] = -sizes[q]
+
+
+def _ascending(distances: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.floating[Any]]:
+    """Return distances ready for kernels, in which equal ones stand together."""
+    given = np.asarray(distances)
+    if given.shape != shape:
+        raise ResultsError(f"distances have shape {given.shape}; they must be {shape}, one for each position")
+    kind = np.float32 if given.dtype == np.float32 else np.float64  # whoever rounds makes ties
+    ranked = kernel_array(given, kind)
+    wrong = ~(ranked[:, 1:] >= ranked[:, :-1]).all(axis=1) | np.isnan(ranked[:, 0])
+    if wrong.any():
+        raise ResultsError(
+            f"distances of query {wrong.argmax():,} of the block hold NaN or do not ascend; give them as the search "
+            "returns them"
+        )
+    return ranked
 
 
 class TieAccumulator:
@@ -138,12 +156,13 @@ class TieAccumulator:
 
     A retrieved list may end inside a group of equal distances. The rest of that group is not in the list, and the
     mean is over the orders of the part that is: at the ranks of this last group the curves still depend on which of
-    its members came first in the archive. `cut` counts the queries for which that reaches up to rank 10.
+    its members came first in the archive. `cut` counts the queries for which that reaches up to rank 10, as far as
+    their lists tell: what stands alone at the end of a list is not counted, though an item beyond it may be as far.
 
     Attributes:
         queries: queries that entered the means.
         largest_group: retrieved items at the distance of the tenth, at most.
-        cut: queries whose group at rank 10 goes on beyond their list.
+        cut: queries whose group at rank 10 has several members, the list's last among them, and may go on beyond it.
     """
 
     def __init__(self, archive_labels: npt.NDArray[Any], top_k: int) -> None:
@@ -167,17 +186,14 @@ class TieAccumulator:
         """Take in a block of queries; `distances` is (Q, top_k), the rest as in metrics.CurveAccumulator.update.
 
         Raises:
-            ResultsError: the shapes do not fit.
+            ResultsError: the shapes do not fit, a position is outside the archive, or distances are not ascending.
         """
         words = label_words(query_labels)
-        if not indices.shape == distances.shape == (len(words), self._sums.shape[1]):
-            raise ResultsError(
-                f"indices {indices.shape} and distances {distances.shape} must both be "
-                f"({len(words)}, {self._sums.shape[1]})"
-            )
+        places = retrieved_positions(indices, len(words), self._sums.shape[1], len(self._archive))
+        ranked = _ascending(distances, places.shape)
         tallies, _ = self._archive.met_by(words, exclude)
         sizes = np.zeros(len(words), np.int64)
-        _add_expected(words, self._archive.words, indices, distances, tallies, self._tables, self._sums, sizes)
+        _add_expected(words, self._archive.words, places, ranked, tallies, self._tables, self._sums, sizes)
         self.queries += int((sizes != 0).sum())
         self.cut += int((sizes < 0).sum())
         self._grouped += int(abs(sizes).sum())

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.compiled import compiled, popcount
+from bigearthnet_cbir.compiled import compiled, kernel_array, popcount
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.positions import excluded_positions
 from bigearthnet_cbir.types import DoubleArray
 
 Words = npt.NDArray[np.uint32]
@@ -22,13 +23,13 @@ def label_words(labels: npt.NDArray[Any]) -> Words:
     Raises:
         ResultsError: `labels` is not two-dimensional, has more than 32 classes, or values other than 0 and 1.
     """
+    labels = np.asarray(labels)
     if labels.ndim != 2 or labels.shape[1] > MOST_LABELS:
         raise ResultsError(f"labels have shape {labels.shape}; metrics need (N, L) with L <= {MOST_LABELS}")
     if not ((labels == 0) | (labels == 1)).all():
         raise ResultsError("labels hold values other than 0 and 1; metrics need multi-hot label vectors")
     bits = np.left_shift(np.uint32(1), np.arange(labels.shape[1], dtype=np.uint32))
-    words: Words = (labels.astype(np.uint32) * bits).sum(axis=1, dtype=np.uint32)
-    return words
+    return kernel_array((labels.astype(np.uint32) * bits).sum(axis=1, dtype=np.uint32))
 
 
 def label_counts(words: Words) -> Counts:
@@ -53,12 +54,12 @@ def _meet_all(queries: Any, items: Any, times: Any, tally: Any, sums: Any) -> No
 
 @compiled
 def _leave_out(queries: Any, words: Any, exclude: Any, tally: Any, sums: Any) -> None:
-    """Take excluded positions, sorted and -1 for none, out of what _meet_all filled."""
+    """Take excluded positions, from positions.excluded_positions, out of what _meet_all filled."""
     for q in range(queries.size):
         labels = np.int64(popcount(queries[q]))
         for e in range(exclude.shape[1]):
             place = exclude[q, e]
-            if place < 0 or place >= words.size or (e > 0 and exclude[q, e - 1] == place):
+            if place < 0 or (e > 0 and exclude[q, e - 1] == place):
                 continue
             shared = np.int64(popcount(queries[q] & words[place]))
             tally[q, shared] -= 1
@@ -95,13 +96,17 @@ class ArchiveLabels:
         Returns:
             The (Q, 33) number of items that share s labels, and the (Q, 2) sums over all items of the pair's
             precision and of its F1.
+
+        Raises:
+            ResultsError: see positions.excluded_positions.
         """
         distinct, back = np.unique(queries, return_inverse=True)
         self._learn(np.array([word for word in distinct if int(word) not in self._known], np.uint32))
         rows = np.array([self._known[int(word)] for word in distinct], np.int64)[back]
         tally, sums = self._tally[rows], self._sums[rows]
         if exclude is not None:
-            _leave_out(queries, self.words, np.sort(exclude, axis=1), tally, sums)
+            listed = excluded_positions(exclude, len(queries), len(self))
+            _leave_out(kernel_array(queries), self.words, listed, tally, sums)
         return tally, sums
 
     def _learn(self, new: Words) -> None:
