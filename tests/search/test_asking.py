@@ -27,7 +27,7 @@ def test_features_that_are_not_finite_are_refused(bad: float) -> None:
     broken[7, 2] = bad
     with pytest.raises(SearchError, match=r"archive: 1 feature vectors hold NaN or infinity, the first in row 7"):
         search(ARCHIVE[:1], broken, 3, "cosine")
-    with pytest.raises(SearchError, match=r"queries from 0: 1 feature vectors"):
+    with pytest.raises(SearchError, match=r"queries: 1 feature vectors"):
         search(broken[:9], ARCHIVE, 3, "euclidean")
 
 

@@ -21,7 +21,7 @@ from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.ties import TieAccumulator
 from bigearthnet_cbir.report.console_tables import metrics_table
 from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult, GroupMetrics
-from bigearthnet_cbir.search.plan import Sliceable
+from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.storage.features import read_names
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import ByteArray, IntArray, Neighbours

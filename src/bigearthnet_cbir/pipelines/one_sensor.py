@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bigearthnet_cbir.search.plan import Sliceable
+from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.types import FloatArray
 
 

@@ -30,7 +30,7 @@ from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
 from bigearthnet_cbir.search.gpu import iter_search_on_device
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
-from bigearthnet_cbir.search.plan import Sliceable
+from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.storage.features import (
     DATASETS,
     FEATURES,

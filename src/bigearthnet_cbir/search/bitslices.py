@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils as untyped_cgutils
@@ -37,7 +38,8 @@ CASES: Final = 10
 
 FEW_LEVELS: Final = 9
 MANY_LEVELS: Final = 14
-"""Bits of a distance: 9 for codes of up to 504 bits, 14 for all that are in use."""
+WIDE_LEVELS: Final = 20
+"""Bits of a distance: 9 for codes of up to 504 bits, 14 for all that are in use, 20 for any that make sense."""
 
 PLANE = ir.VectorType(ir.IntType(64), CHUNK_WORDS)
 
@@ -45,6 +47,18 @@ PLANE = ir.VectorType(ir.IntType(64), CHUNK_WORDS)
 def planes_of(bits: int) -> int:
     """Return how many planes hold codes of this many bits: whole segments, the last one filled with zeros."""
     return -(-bits // SEGMENT_BITS) * SEGMENT_BITS
+
+
+def levels_for(planes: int) -> int:
+    """Return how many bits a distance, and the limit above the greatest, needs; more than WIDE_LEVELS is too many."""
+    needed = (planes + 1).bit_length()
+    return next((levels for levels in (FEW_LEVELS, MANY_LEVELS, WIDE_LEVELS) if needed <= levels), needed)
+
+
+def case_rows(queries: int, planes: int) -> npt.NDArray[Any]:
+    """Return (Q, 2 * triples) integers for table rows; wider ones for wide codes, which have more rows."""
+    kind = np.uint32 if levels_for(planes) > MANY_LEVELS else np.uint16
+    return np.empty((queries, 2 * (planes // 3)), kind)
 
 
 class _Adder:
@@ -101,20 +115,21 @@ def _below(builder: Any, sums: list[Any], limit: Any) -> Any:
 def _nearer(levels: int) -> Callable[..., Any]:
     """Return an intrinsic that marks the codes of a chunk which are nearer to a query than its limit.
 
-    Its arguments: table (triples, CASES, CHUNK_WORDS) uint64; cases (2 * triples,) uint16, the query's two table
-    rows per triple; limit, int64; sums (1 + levels, CHUNK_WORDS) uint64, written: the marks, then the distances'
-    bits from the lowest up. It returns the marks' OR.
+    Its arguments: table (triples, CASES, CHUNK_WORDS) uint64; cases (2 * triples,), the query's two table rows per
+    triple, uint16, or uint32 for WIDE_LEVELS instead of `levels`; limit, int64; sums (1 + levels, CHUNK_WORDS) uint64,
+    written: the marks, then the distances' bits from the lowest up. It returns the marks' OR.
     """
 
     def nearer(_context: Any, table: Any, cases: Any, limit: Any, sums: Any) -> Any:
         require_contiguous(table, cases, sums)
+        wanted = WIDE_LEVELS if cases.dtype == types.uint32 else levels
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 3)]
             table_data = builder.bitcast(arrays[0].data, PLANE.as_pointer())
             case_data, target = arrays[1].data, builder.bitcast(arrays[2].data, PLANE.as_pointer())
             count = builder.extract_value(arrays[1].shape, 0)
-            adder = _Adder(builder, levels)
+            adder = _Adder(builder, wanted)
             zero, step = ir.Constant(count.type, 0), ir.Constant(count.type, 2 * SEGMENT)
             with cgutils.for_range_slice(builder, zero, count, step, count.type) as (first, _):
                 planes = []
@@ -189,7 +204,7 @@ def tabulate(planes: Any, table: Any) -> None:
 
 @compiled
 def choose_cases(words: Any, cases: Any) -> None:
-    """Write the table rows of one query's (W,) code: (2 * triples,) uint16, low bit and high bit of each triple."""
+    """Write the table rows of one query's (W,) code: (2 * triples,), low bit and high bit of each triple."""
     for triple in range(cases.size // 2):
         word, bit = (3 * triple) >> 6, (3 * triple) & 63
         three = words[word] >> np.uint64(bit) if word < words.size else np.uint64(0)

@@ -39,7 +39,9 @@ def check_distance(distance: str) -> None:
         raise SearchError(f"distance is {distance!r}; choose one of {', '.join(DISTANCES)}")
 
 
-def check_features(features: npt.NDArray[Any], lengths: npt.NDArray[np.float64], distance: str, whose: str) -> None:
+def check_features(
+    features: npt.NDArray[Any], lengths: npt.NDArray[np.float64], distance: str, whose: str, offset: int = 0
+) -> None:
     """Refuse float features that have no defined distance.
 
     Args:
@@ -47,6 +49,7 @@ def check_features(features: npt.NDArray[Any], lengths: npt.NDArray[np.float64],
         lengths: (N,) Euclidean lengths of the rows, NaN or infinite where an element is.
         distance: cosine, euclidean or chi2.
         whose: "queries" or "archive", for the message.
+        offset: row of the whole array that the first of these is, for the message.
 
     Raises:
         SearchError: an element is NaN or infinite, a vector is too long or too short for float32, or chi2 meets a
@@ -54,17 +57,21 @@ def check_features(features: npt.NDArray[Any], lengths: npt.NDArray[np.float64],
     """
     bad = np.flatnonzero(~np.isfinite(lengths))
     if len(bad):
-        raise SearchError(f"{whose}: {len(bad):,} feature vectors hold NaN or infinity, the first in row {bad[0]:,}")
+        raise SearchError(
+            f"{whose}: {len(bad):,} feature vectors hold NaN or infinity, the first in row {offset + bad[0]:,}; "
+            "extract them again"
+        )
     bad = np.flatnonzero((lengths > LONGEST) | ((lengths > 0) & (lengths < SHORTEST) & (distance == "cosine")))
     if len(bad):
         raise SearchError(
-            f"{whose}: row {bad[0]:,} has length {lengths[bad[0]]:.3g}; scale the features to between "
+            f"{whose}: row {offset + bad[0]:,} has length {lengths[bad[0]]:.3g}; scale the features to between "
             f"{SHORTEST:g} and {LONGEST:g}"
         )
     if distance == "chi2" and len(features) and float(features.min()) < 0:
+        row = int(features.min(axis=1).argmin())
         raise SearchError(
-            f"{whose}: the smallest feature is {float(features.min()):.3g}, and chi2 is defined for non-negative "
-            "features only; use cosine, euclidean or hamming for signed ones"
+            f"{whose}: the smallest feature is {float(features[row].min()):.3g} in row {offset + row:,}, and chi2 is "
+            "defined for non-negative features only; use cosine, euclidean or hamming for signed ones"
         )
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from bigearthnet_cbir.search.candidates import Candidates, finish
 from bigearthnet_cbir.search.knn import joined, search
-from bigearthnet_cbir.search.plan import Job, Sliceable, check_job, cut, exclude_block, query_block
+from bigearthnet_cbir.search.plan import Job, check_job, exclude_block, query_block
+from bigearthnet_cbir.search.rows import Sliceable, as_rows, cut
 from bigearthnet_cbir.search.screening import start_tile, unit_rows
 from bigearthnet_cbir.search.selection import DIGITS
-from bigearthnet_cbir.search.shards import FeatureShard, as_rows, make_shard
+from bigearthnet_cbir.search.shards import FeatureShard, read_shard
 from bigearthnet_cbir.types import IntArray, Neighbours
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def iter_search_on_device(
 ) -> Iterator[tuple[int, Neighbours]]:
     """Yield what knn.iter_search yields, computed by torch on `device`; the archive is kept in memory."""
     job = check_job(queries, archive, k, distance, exclude)
-    whole = archive[0 : archive.shape[0]]
-    codes = as_rows(whole, distance, "archive") if distance == "hamming" else None
-    shard = make_shard(whole, 0, distance) if codes is None else None
+    size = archive.shape[0]
+    codes = as_rows(archive[0:size], distance, "archive") if distance == "hamming" else None
+    shard = read_shard(archive, 0, size, distance) if codes is None else None
     for first, stop in cut(queries.shape[0], QUERY_BLOCK, start):
         rows, left_out = query_block(job, first, stop), exclude_block(job, first, stop)
         if isinstance(shard, FeatureShard):

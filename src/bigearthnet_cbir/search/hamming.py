@@ -7,33 +7,49 @@ are small integers, that limit is kept exact by counting, at every step, and the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, kernel_array, popcount, trailing_zeros
+from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.bitslices import (
     CASES,
     CHUNK,
     CHUNK_WORDS,
     FEW_LEVELS,
-    MANY_LEVELS,
+    SEGMENT_BITS,
+    WIDE_LEVELS,
+    case_rows,
     choose_cases,
+    levels_for,
     nearer_few,
     nearer_many,
     planes_of,
     slice_codes,
     tabulate,
 )
+from bigearthnet_cbir.search.rows import cut
 from bigearthnet_cbir.search.selection import is_listed
 from bigearthnet_cbir.types import Neighbours
 
 Words = npt.NDArray[np.uint64]
 WORD_BYTES = 8
 
+TALLIES = 1 << 24
+"""Numbers that the queries of one pass count by: only codes of more than 8 KB make passes of less than a tile."""
+
 MANY = np.uint64(5)
 """Marked codes among 64 above which all 64 distances are unpacked at once."""
+
+
+def check_code_bytes(width: int) -> None:
+    """Raise SearchError for codes of more bytes than distances can be counted for."""
+    if levels_for(planes_of(8 * width)) > WIDE_LEVELS:
+        most = ((1 << WIDE_LEVELS) - 2) // SEGMENT_BITS * SEGMENT_BITS // 8
+        raise SearchError(f"codes have {width:,} bytes; a Hamming search takes {most:,} at most; shorten the codes")
 
 
 def as_words(codes: npt.NDArray[np.uint8]) -> Words:
@@ -41,16 +57,22 @@ def as_words(codes: npt.NDArray[np.uint8]) -> Words:
     missing = -codes.shape[1] % WORD_BYTES
     if missing:
         codes = np.pad(codes, ((0, 0), (0, missing)))
-    codes = np.ascontiguousarray(codes)
-    if codes.ctypes.data % WORD_BYTES:
-        codes = codes.copy()
-    return kernel_array(codes.view(np.uint64))
+    return kernel_array(kernel_array(codes).view(np.uint64))
 
 
-def as_planes(codes: npt.NDArray[np.uint8]) -> Words:
-    """Return the (ceil(N / 256), P, 4) uint64 bit planes of (N, B) packed codes."""
-    planes = np.empty((-(-len(codes) // CHUNK), planes_of(8 * codes.shape[1]), CHUNK_WORDS), np.uint64)
-    slice_codes(as_words(codes), planes)
+def as_planes(pieces: Iterable[npt.NDArray[np.uint8]], size: int, width: int) -> Words:
+    """Return the (ceil(N / 256), P, 4) uint64 bit planes of packed codes that arrive piece by piece.
+
+    Args:
+        pieces: consecutive (n, B) codes; every n but the last a multiple of 256.
+        size: N, codes of all pieces together.
+        width: B.
+    """
+    planes = np.empty((-(-size // CHUNK), planes_of(8 * width), CHUNK_WORDS), np.uint64)
+    first = 0
+    for codes in pieces:
+        slice_codes(as_words(codes), planes[first // CHUNK : -(-(first + len(codes)) // CHUNK)])
+        first += len(codes)
     return kernel_array(planes)
 
 
@@ -186,19 +208,20 @@ def _finish(kept: Any, tally: Any, state: Any, slots: Any, ranked: Any, indices:
 
 
 @compiled
-def _search(queries: Any, planes: Any, size: int, offset: int, k: int, exclude: Any, found: Any) -> None:
+def _search(
+    queries: Any, planes: Any, size: int, offset: int, k: int, exclude: Any, cases: Any, sums: Any, found: Any
+) -> None:
+    """See nearest_codes; `cases` and `sums` are scratch of the kind and size that the codes' length asks for."""
     count, bits = len(queries), planes.shape[1]
     room = 2 * k + 2 * CHUNK
     kept = np.empty((count, room), np.int64)
     tallies = np.zeros((count, bits + 2), np.int32)
     states = np.zeros((count, 3), np.int64)
     states[:, 0] = bits + 1
-    cases = np.empty((count, 2 * (bits // 3)), np.uint16)
     for i in range(count):
         choose_cases(queries[i], cases[i])
     table = np.empty((bits // 3, CASES, CHUNK_WORDS), np.uint64)
-    few = bits < 1 << FEW_LEVELS
-    sums = np.empty((1 + (FEW_LEVELS if few else MANY_LEVELS), CHUNK_WORDS), np.uint64)
+    few = sums.shape[0] == 1 + FEW_LEVELS
     groups = np.empty(8, np.uint64)
     for chunk in range(planes.shape[0]):
         tabulate(planes[chunk], table)
@@ -232,5 +255,9 @@ def nearest_codes(
         exclude: (Q, E) int32 archive positions to leave out, each row ascending.
     """
     found = Neighbours(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32))
-    _search(kernel_array(queries), planes, size, offset, k, kernel_array(exclude), found)
+    words, listed, bits = kernel_array(queries), kernel_array(exclude), planes.shape[1]
+    sums = np.empty((1 + levels_for(bits), CHUNK_WORDS), np.uint64)
+    for a, b in cut(len(words), max(1, TALLIES // bits)):
+        part = Neighbours(found.indices[a:b], found.distances[a:b])
+        _search(words[a:b], planes, size, offset, k, listed[a:b], case_rows(b - a, bits), sums, part)
     return found

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.distances import check_distance, check_features
-from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, Shard, as_rows, cut_shard, lengths_of, make_shard
+from bigearthnet_cbir.search.hamming import check_code_bytes
+from bigearthnet_cbir.search.rows import Sliceable, as_rows, cut
+from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, Shard, cut_shard, lengths_of, read_shard
 from bigearthnet_cbir.types import IntArray
 
 QUERY_TILE = 256
 """Queries that share one pass over a block of the archive."""
-
-NO_ROWS = np.empty((0, 0), np.int32)
-
-
-class Sliceable(Protocol):
-    """Anything with a shape and row slices: arrays, np.memmap, h5py datasets."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows, columns."""
-
-    def __getitem__(self, rows: slice, /) -> Any:
-        """Return consecutive rows as an array."""
 
 
 class Job(NamedTuple):
@@ -63,6 +52,8 @@ def check_job(
         raise SearchError(f"queries {queries.shape} and archive {archive.shape}; a search needs (Q, D) and (N, D)")
     if queries.shape[1] != archive.shape[1]:
         raise SearchError(f"queries have {queries.shape[1]} columns, the archive {archive.shape[1]}; they must match")
+    if distance == "hamming":
+        check_code_bytes(archive.shape[1])
     if not 1 <= k <= archive.shape[0]:
         raise SearchError(f"k is {k:,}, but the archive holds {archive.shape[0]:,}; choose k from 1 to its size")
     if archive.shape[0] >= 2**31:
@@ -83,9 +74,9 @@ def query_block(job: Job, start: int, stop: int) -> npt.NDArray[Any]:
     Raises:
         SearchError: a query has no defined distance (see `distances.check_features`).
     """
-    rows = as_rows(job.queries[start:stop], job.distance, "queries")
+    rows = as_rows(job.queries[start:stop], job.distance, "queries", start)
     if job.distance != "hamming":
-        check_features(rows, lengths_of(rows), job.distance, f"queries from {start:,}")
+        check_features(rows, lengths_of(rows), job.distance, "queries", start)
     return rows
 
 
@@ -93,15 +84,14 @@ def exclude_block(job: Job, start: int, stop: int) -> IntArray:
     """Return the positions that queries start ... stop - 1 must not get, each row ascending.
 
     Raises:
-        SearchError: a query has fewer than k archive items left.
+        SearchError: a position is no integer or beyond the archive, or a query has fewer than k archive items left.
     """
     if job.exclude is None:
         return np.empty((stop - start, 0), np.int32)
-    rows = np.sort(np.asarray(job.exclude[start:stop], dtype=np.int32), axis=1)
-    inside = (rows >= 0) & (rows < job.archive.shape[0])
+    rows = _positions(np.asarray(job.exclude[start:stop]), job.archive.shape[0], start)
     fresh = np.ones(rows.shape, bool)
     fresh[:, 1:] = rows[:, 1:] != rows[:, :-1]
-    left = job.archive.shape[0] - (inside & fresh).sum(axis=1)
+    left = job.archive.shape[0] - ((rows >= 0) & fresh).sum(axis=1)
     if len(left) and left.min() < job.k:
         raise SearchError(
             f"k is {job.k:,}, but query {start + int(left.argmin()):,} has only {int(left.min()):,} of the archive's "
@@ -110,19 +100,26 @@ def exclude_block(job: Job, start: int, stop: int) -> IntArray:
     return rows
 
 
-def cut(total: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of consecutive pieces of at most `size`."""
-    for first in range(start, total, size):
-        yield first, min(first + size, total)
+def _positions(given: npt.NDArray[Any], size: int, start: int) -> IntArray:
+    """Return positions as int32, each row ascending, every negative one -1."""
+    if given.size and given.dtype.kind not in "iu":
+        raise SearchError(f"exclude holds {given.dtype}; it needs integer archive positions, -1 as filling")
+    if given.size and given.max() >= size:
+        row = int(given.max(axis=1).argmax())
+        raise SearchError(
+            f"exclude: query {start + row:,} leaves out position {given.max():,}, but the archive holds 0 to "
+            f"{size - 1:,}; give positions of this archive, -1 as filling"
+        )
+    return np.sort(np.maximum(given.astype(np.int64), -1).astype(np.int32), axis=1)
 
 
 def shards_of(job: Job, rows: int) -> Iterator[Shard]:
-    """Yield the archive as prepared shards of at most `rows` rows, a multiple of ALIGNED."""
+    """Yield the archive as shards of at most `rows` rows, a multiple of ALIGNED; their panels are still to be made."""
     for start, stop in cut(job.archive.shape[0], rows):
         if isinstance(job.archive, PreparedArchive):
             yield cut_shard(job.archive.shard, start, stop)
         else:
-            yield make_shard(job.archive[start:stop], start, job.distance)
+            yield read_shard(job.archive, start, stop, job.distance)
 
 
 def shard_rows(size: int, shards: int) -> int:

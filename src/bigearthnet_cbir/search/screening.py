@@ -18,11 +18,14 @@ import numpy as np
 from bigearthnet_cbir.compiled import compiled_loosely, kernel_array
 from bigearthnet_cbir.search.candidates import LEAST_ROOM, TILE, Candidates, collect, finish
 from bigearthnet_cbir.search.distances import KINDS
-from bigearthnet_cbir.search.pair_products import PANEL
+from bigearthnet_cbir.search.pair_products import PANEL, has_pair_products
 from bigearthnet_cbir.search.panels import RoundedQueries, round_queries, screen_panels
 from bigearthnet_cbir.search.selection import DIGITS
 from bigearthnet_cbir.search.shards import FeatureShard, lengths_of
 from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray, Neighbours
+
+CHI2_TINY = 1e-10
+"""What the definition of chi-square adds to each denominator."""
 
 UNIT = 2.0**-24
 """Unit roundoff of float32."""
@@ -61,6 +64,7 @@ def start_tile(
         absolute += UNIT * ((width + SLACK) * reach * shard.longest + SLACK * reach**2)
     else:
         relative = (width + SLACK) * UNIT
+        absolute /= CHI2_TINY  # a square may be flushed before it is divided by as little as this
     room = 2 * k + TILE + LEAST_ROOM
     return Candidates(
         KINDS[distance], queries.astype(np.float64), lengths, np.zeros(count), absolute, relative,
@@ -114,7 +118,7 @@ def nearest_features(queries: FloatArray, shard: FeatureShard, distance: str, k:
         exclude: (Q, E) int32 archive positions to leave out, each row ascending.
     """
     found = start_tile(queries, shard, distance, k, exclude)
-    if len(shard.panels.values):
+    if len(shard.panels.values) and has_pair_products():
         rounded = round_queries(found.queries, found.lengths, shard.panels)
         absolute = rounded.bounds + SLACK * UNIT + queries.shape[1] * 2.0**-120
         found = found._replace(centres=rounded.centres, absolute=absolute)

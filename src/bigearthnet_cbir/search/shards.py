@@ -11,9 +11,10 @@ from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.bitslices import CHUNK
 from bigearthnet_cbir.search.distances import check_distance, check_features, row_lengths
-from bigearthnet_cbir.search.hamming import as_planes
+from bigearthnet_cbir.search.hamming import as_planes, check_code_bytes
 from bigearthnet_cbir.search.pair_products import PANEL
 from bigearthnet_cbir.search.panels import NO_PANELS, Panels, make_panels
+from bigearthnet_cbir.search.rows import Sliceable, all_rows, row_pieces
 from bigearthnet_cbir.types import DoubleArray, FloatArray
 
 
@@ -59,24 +60,6 @@ ALIGNED = max(CHUNK, PANEL)
 """Rows that a shard may be cut at: whole groups of codes, whole panels of features."""
 
 
-def as_rows(array: Any, distance: str, whose: str) -> npt.NDArray[Any]:
-    """Return a slice of an array-like as what the distance works on: (N, D) float32, or (N, B) uint8 codes.
-
-    Raises:
-        SearchError: the slice is not two-dimensional, or holds floats where codes belong or the other way round.
-    """
-    rows = np.asarray(array)
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise SearchError(f"{whose}: shape {rows.shape}; a search needs (N, D) with D >= 1")
-    if distance == "hamming":
-        if rows.dtype != np.uint8:
-            raise SearchError(f"{whose}: hamming needs packed uint8 codes, got {rows.dtype}; use binarize, then pack")
-        return rows
-    if rows.dtype.kind != "f":
-        raise SearchError(f"{whose}: {distance} needs float features, got {rows.dtype}")
-    return rows.astype(np.float32, copy=False)
-
-
 def lengths_of(features: npt.NDArray[np.float32]) -> DoubleArray:
     """Return the (N,) float64 Euclidean lengths of (N, D) float32 features."""
     lengths = np.empty(len(features), np.float64)
@@ -84,17 +67,20 @@ def lengths_of(features: npt.NDArray[np.float32]) -> DoubleArray:
     return lengths
 
 
-def make_shard(array: Any, offset: int, distance: str) -> Shard:
-    """Prepare consecutive archive rows, the first of which stands at archive position `offset`.
+def read_shard(archive: Sliceable, first: int, stop: int, distance: str) -> Shard:
+    """Read and check rows first ... stop - 1 of an archive; a shard for the cosine is still without panels.
+
+    What is here is the same on every machine; panels depend on the processor that searches (see `with_panels`).
 
     Raises:
         SearchError: the rows have no defined distance (see `distances.check_features`).
     """
-    rows = as_rows(array, distance, "archive")
     if distance == "hamming":
-        return CodeShard(offset, len(rows), as_planes(rows))
+        pieces = row_pieces(archive, first, stop, distance, CHUNK)
+        return CodeShard(first, stop - first, as_planes(pieces, stop - first, archive.shape[1]))
+    rows = all_rows(archive, first, stop, distance)
     lengths = lengths_of(rows)
-    check_features(rows, lengths, distance, "archive")
+    check_features(rows, lengths, distance, "archive", first)
     scale, shift = np.ones(len(rows), np.float32), np.zeros(len(rows), np.float32)
     if distance == "cosine":
         np.divide(1.0, lengths, out=scale, where=lengths > 0, casting="unsafe")
@@ -104,10 +90,30 @@ def make_shard(array: Any, offset: int, distance: str) -> Shard:
     else:
         scale = -scale
     longest = float(lengths.max(initial=0.0))
-    panels = make_panels(rows, lengths) if distance == "cosine" else NO_PANELS
     return FeatureShard(
-        offset, kernel_array(rows), kernel_array(lengths), kernel_array(scale), kernel_array(shift), longest, panels
+        first, rows, kernel_array(lengths), kernel_array(scale), kernel_array(shift), longest, NO_PANELS
     )
+
+
+def with_panels(shard: Shard, distance: str) -> Shard:
+    """Return a shard with what its distance's screen needs on this processor."""
+    if isinstance(shard, CodeShard) or distance != "cosine":
+        return shard
+    return shard._replace(panels=make_panels(shard.rows, shard.lengths))
+
+
+def without_panels(shard: Shard) -> Shard:
+    """Return a shard as it is on every machine."""
+    return shard if isinstance(shard, CodeShard) else shard._replace(panels=NO_PANELS)
+
+
+def make_shard(archive: Sliceable, first: int, stop: int, distance: str) -> Shard:
+    """Return rows first ... stop - 1 of an archive, ready to be searched on this processor.
+
+    Raises:
+        SearchError: the rows have no defined distance (see `distances.check_features`).
+    """
+    return with_panels(read_shard(archive, first, stop, distance), distance)
 
 
 def cut_shard(shard: Shard, first: int, stop: int) -> Shard:
@@ -133,7 +139,7 @@ class PreparedArchive:
         shard: all of it.
     """
 
-    def __init__(self, archive: Any, distance: str) -> None:
+    def __init__(self, archive: Sliceable, distance: str) -> None:
         """Prepare an archive.
 
         Args:
@@ -144,10 +150,14 @@ class PreparedArchive:
             SearchError: see `make_shard`.
         """
         check_distance(distance)
+        if len(archive.shape) != 2:
+            raise SearchError(f"the archive has shape {tuple(archive.shape)}; a search needs (N, D)")
+        if distance == "hamming":
+            check_code_bytes(archive.shape[1])
         self._rows = archive
         self.shape: tuple[int, ...] = tuple(archive.shape)
         self.distance = distance
-        self.shard = make_shard(archive[0 : self.shape[0]], 0, distance)
+        self.shard = make_shard(archive, 0, self.shape[0], distance)
 
     def __getitem__(self, rows: slice) -> Any:
         """Return consecutive rows as they were given."""

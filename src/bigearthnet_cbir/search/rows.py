@@ -1,0 +1,101 @@
+"""Rows of arrays and files as the search takes them: checked, in plain memory, piece by piece where they are many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.compiled import kernel_array
+from bigearthnet_cbir.errors import SearchError
+
+PIECE_BYTES: Final = 16 << 20
+"""Rows read at a time where they are turned into something else."""
+
+
+class Sliceable(Protocol):
+    """Anything with a shape and row slices: arrays, np.memmap, h5py datasets."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, columns."""
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """Return consecutive rows as an array."""
+
+
+def cut(total: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of consecutive pieces of at most `size`."""
+    for first in range(start, total, size):
+        yield first, min(first + size, total)
+
+
+def as_rows(array: Any, distance: str, whose: str, offset: int = 0) -> npt.NDArray[Any]:
+    """Return a slice of an array-like as kernels take it: (N, D) float32, or (N, B) uint8 codes.
+
+    Args:
+        array: of any memory layout and byte order; float16, float32, float64 or longer floats, or uint8.
+        distance: one of distances.DISTANCES.
+        whose: "queries" or "archive", for the message.
+        offset: row of the whole array that the first of these is, for the message.
+
+    Raises:
+        SearchError: the slice is not two-dimensional, has masked values, holds floats where codes belong or the other
+            way round, or a vector that is zero only in float32.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise SearchError(f"{whose}: a masked array, whose gaps have no distance; fill them in first")
+    rows = np.asarray(array)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise SearchError(f"{whose}: shape {rows.shape}; a search needs (N, D) with D >= 1")
+    if distance == "hamming":
+        if rows.dtype != np.uint8:
+            raise SearchError(f"{whose}: hamming needs packed uint8 codes, got {rows.dtype}; use binarize, then pack")
+        return kernel_array(rows)
+    if rows.dtype.kind != "f":
+        raise SearchError(f"{whose}: {distance} needs float features, got {rows.dtype}")
+    with np.errstate(over="ignore"):  # infinity is refused, with its row, where lengths are checked
+        singles = kernel_array(rows, np.float32)
+    if rows.dtype.itemsize > singles.dtype.itemsize:
+        _check_not_lost(rows, singles, whose, offset)
+    return singles
+
+
+def _check_not_lost(rows: npt.NDArray[Any], singles: npt.NDArray[np.float32], whose: str, offset: int) -> None:
+    lost = np.flatnonzero(rows.any(axis=1) & ~singles.any(axis=1))
+    if len(lost):
+        raise SearchError(
+            f"{whose}: row {offset + lost[0]:,} is smaller than float32 can hold ({abs(rows[lost[0]]).max():.3g} at "
+            "most); scale the features"
+        )
+
+
+def row_pieces(
+    archive: Sliceable, first: int, stop: int, distance: str, multiple: int
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield rows first ... stop - 1 of an archive as pieces of some MiB, each a multiple of so many rows but the last.
+
+    Raises:
+        SearchError: see `as_rows`.
+    """
+    each = multiple * max(1, PIECE_BYTES // (archive.shape[1] * 4 * multiple))
+    for a, b in cut(stop, each, first):
+        yield as_rows(archive[a:b], distance, "archive", a)
+
+
+def all_rows(archive: Sliceable, first: int, stop: int, distance: str) -> npt.NDArray[Any]:
+    """Return rows first ... stop - 1 of an archive: an array's own memory where it can be used, else one copy.
+
+    Raises:
+        SearchError: see `as_rows`.
+    """
+    if isinstance(archive, np.ndarray):
+        return as_rows(archive[first:stop], distance, "archive", first)
+    rows = np.empty((stop - first, archive.shape[1]), np.float32)
+    done = 0
+    for piece in row_pieces(archive, first, stop, distance, 1):
+        rows[done : done + len(piece)] = piece
+        done += len(piece)
+    return kernel_array(rows)
