@@ -7,33 +7,70 @@ untrained threshold can do at best (Gong & Lazebnik 2011, https://doi.org/10.110
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
+from bigearthnet_cbir.search.rows import Sliceable, cut
 from bigearthnet_cbir.types import ByteArray, FloatArray
 
-COLUMNS_AT_ONCE = 64
-"""Features whose medians are taken together: bounds the copy that a median needs."""
+MEDIAN_BYTES: Final = 128 << 20
+"""Columns of features gathered at a time, for their medians; the archive is read once for each such part of it."""
+
+BLOCK_BYTES: Final = 16 << 20
+"""Features read at a time."""
 
 
-def median_thresholds(archive: npt.NDArray[np.float32]) -> FloatArray:
-    """Return the (D,) float32 median of every feature over an (N, D) archive.
+def _blocks(features: Sliceable) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+    """Yield (start, stop, rows) of a few MiB each, checked.
+
+    Raises:
+        SearchError: a value is not finite.
+    """
+    for start, stop in cut(features.shape[0], max(1, BLOCK_BYTES // (4 * features.shape[1]))):
+        rows = np.asarray(features[start:stop])
+        broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(broken):
+            raise SearchError(
+                f"the features hold NaN or infinity, first in row {start + broken[0]:,}; extract them again before "
+                "making codes"
+            )
+        yield start, stop, rows
+
+
+def median_thresholds(archive: Sliceable) -> FloatArray:
+    """Return the (D,) float32 median of every feature over an (N, D) archive, which is read piece by piece.
 
     Raises:
         SearchError: the archive is empty or holds a value that is not finite.
     """
-    if archive.ndim != 2 or 0 in archive.shape:
+    if len(archive.shape) != 2 or 0 in archive.shape:
         raise SearchError(f"the archive has shape {archive.shape}; thresholds need (N, D) features with N, D >= 1")
-    medians = np.empty(archive.shape[1], np.float32)
-    for start in range(0, archive.shape[1], COLUMNS_AT_ONCE):
-        columns = np.asarray(archive[:, start : start + COLUMNS_AT_ONCE])
-        if not np.isfinite(columns).all():
-            raise SearchError("the archive's features hold NaN or infinity; extract them again before making codes")
-        medians[start : start + COLUMNS_AT_ONCE] = np.median(columns, axis=0)
+    size, width = archive.shape
+    medians = np.empty(width, np.float32)
+    for first, last in cut(width, max(1, MEDIAN_BYTES // (4 * size))):
+        columns = np.empty((last - first, size), np.asarray(archive[0:1]).dtype)
+        for start, stop, rows in _blocks(archive):
+            columns[:, start:stop] = rows[:, first:last].T
+        medians[first:last] = np.median(columns, axis=1, overwrite_input=True)
     return medians
+
+
+def codes_of(features: Sliceable, thresholds: npt.NDArray[np.float32]) -> ByteArray:
+    """Return the (N, ceil(D / 8)) packed codes of (N, D) features, which are read piece by piece.
+
+    Raises:
+        SearchError: see `binarize`.
+    """
+    if len(features.shape) != 2 or thresholds.shape != tuple(features.shape[1:]):
+        raise SearchError(f"features {features.shape} need one threshold a column, got thresholds {thresholds.shape}")
+    codes = np.empty((features.shape[0], -(-features.shape[1] // 8)), np.uint8)
+    for start, stop, rows in _blocks(features):
+        codes[start:stop] = np.packbits(rows > thresholds, axis=1)
+    return codes
 
 
 def binarize(features: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float32]) -> ByteArray:
@@ -48,9 +85,10 @@ def binarize(features: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float
     """
     if features.ndim != 2 or thresholds.shape != features.shape[1:]:
         raise SearchError(f"features {features.shape} need one threshold a column, got thresholds {thresholds.shape}")
-    if not np.isfinite(features).all():
-        raise SearchError("features hold NaN or infinity; extract them again before making codes")
-    return (features > thresholds).astype(np.uint8)
+    bits = np.empty(features.shape, np.uint8)
+    for start, stop, rows in _blocks(features):
+        np.greater(rows, thresholds, out=bits[start:stop], casting="unsafe")
+    return bits
 
 
 def pack(bits: npt.NDArray[Any]) -> ByteArray:
@@ -63,4 +101,4 @@ def pack(bits: npt.NDArray[Any]) -> ByteArray:
         raise SearchError(f"bits have shape {bits.shape}; codes need (N, D) with D >= 1")
     if bits.dtype != np.bool_ and not ((bits == 0) | (bits == 1)).all():
         raise SearchError("bits hold values other than 0 and 1; pass features through binarize first")
-    return np.packbits(bits.astype(np.bool_), axis=1)
+    return np.packbits(bits.astype(np.bool_, copy=False), axis=1)

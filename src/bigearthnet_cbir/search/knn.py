@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,16 @@ from bigearthnet_cbir.search.merging import merge
 from bigearthnet_cbir.search.plan import (
     QUERY_TILE,
     Job,
-    Sliceable,
     check_job,
-    cut,
     exclude_block,
     query_block,
     row_bytes,
     shard_rows,
     shards_of,
 )
+from bigearthnet_cbir.search.rows import Sliceable, cut
 from bigearthnet_cbir.search.screening import nearest_features
-from bigearthnet_cbir.search.shards import CodeShard, PreparedArchive, Shard, cut_shard
+from bigearthnet_cbir.search.shards import CodeShard, PreparedArchive, Shard, cut_shard, with_panels
 from bigearthnet_cbir.types import IntArray, Neighbours
 
 ARCHIVE_BYTES = 2 << 30
@@ -41,6 +39,18 @@ ARCHIVE_BYTES = 2 << 30
 
 SHARD_BYTES = 256 << 20
 """Size of a shard of an archive that is not kept."""
+
+SHARDS_AT_ONCE = 4
+"""Shards of full size that may be in memory together where the archive is not kept."""
+
+LISTS_BYTES = 1 << 29
+"""Neighbour lists of a block where the archive is not kept."""
+
+LIST_BYTES = 8
+"""Bytes of one neighbour: position and distance."""
+
+TASKS_PER_THREAD = 2
+"""Tasks started and not yet handed out, per thread."""
 
 LEAST_SHARD = 8192
 """Rows below which a shard is not worth its own thread."""
@@ -73,12 +83,9 @@ def search(
             what is left of the archive.
     """
     job = check_job(queries, archive, k, distance, exclude)
-    shape = (queries.shape[0], k)
-    found = Neighbours(np.empty(shape, np.int32), np.empty(shape, np.float32))
-    for tiles in _blocks(job, 0, None, threads or available_cores()):
-        for first, tile in tiles:
-            found.indices[first : first + QUERY_TILE] = tile.indices
-            found.distances[first : first + QUERY_TILE] = tile.distances
+    found = room_for(queries.shape[0], k)
+    for first, stop, pieces, results in _blocks(job, 0, None, threads or available_cores()):
+        _fill(Neighbours(found.indices[first:stop], found.distances[first:stop]), pieces, results)
     return found
 
 
@@ -106,7 +113,7 @@ def iter_search(
         threads: see `search`.
     """
     job = check_job(queries, archive, k, distance, exclude)
-    return _joined_blocks(job, start, block, threads or available_cores())
+    return _filled_blocks(job, start, block, threads or available_cores())
 
 
 def search_tile(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int, exclude: IntArray) -> Neighbours:
@@ -125,33 +132,36 @@ def search_slice(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int,
     return joined(tiles, k)
 
 
-def _joined_blocks(job: Job, start: int, block: int | None, threads: int) -> Iterator[tuple[int, Neighbours]]:
-    for tiles in _blocks(job, start, block, threads):
-        found = list(tiles)
-        yield found[0][0], joined([tile for _, tile in found], job.k)
+def _filled_blocks(job: Job, start: int, block: int | None, threads: int) -> Iterator[tuple[int, Neighbours]]:
+    for first, stop, pieces, results in _blocks(job, start, block, threads):
+        found = room_for(stop - first, job.k)
+        _fill(found, pieces, results)
+        yield first, found
 
 
 def _blocks(
     job: Job, start: int, block: int | None, threads: int
-) -> Iterator[Iterator[tuple[int, Neighbours]]]:
-    """Yield each block of queries as an iterator over its tiles, (first query, result); take all of one, then go on."""
-    archive = _Archive(job, start, threads)
-    spans = list(cut(job.queries.shape[0], block or archive.queries_per_pass, start))
+) -> Iterator[tuple[int, int, int, Iterator[Neighbours]]]:
+    """Yield (start, stop, shards, results) of each block of queries; take all its results, then go on.
+
+    The results are those of all tiles of the block in the first shard, then in the next.
+    """
+    archive = _Archive(job, start, block, threads)
+    spans = list(cut(job.queries.shape[0], archive.queries_per_pass, start))
     # One BLAS thread per tile: several tiles run side by side, and a nested pool would only get in their way.
     with ThreadpoolController().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        results = in_order(pool, _tasks(job, spans, archive), 2 * threads)
+        results = in_order(pool, _tasks(job, spans, archive), TASKS_PER_THREAD * threads)
         for first, stop in spans:
-            yield _tiles(first, stop, archive.pieces, results)
+            yield first, stop, archive.pieces, results
 
 
-def _tiles(first: int, stop: int, pieces: int, results: Iterator[Neighbours]) -> Iterator[tuple[int, Neighbours]]:
-    """Yield the tiles of one block; with several shards they are complete only when the last shard is."""
-    starts = range(first, stop, QUERY_TILE)
-    if pieces == 1:
-        yield from zip(starts, results, strict=False)
-        return
-    parts = list(islice(results, len(starts) * pieces))
-    yield from ((start, merge(parts[tile :: len(starts)])) for tile, start in enumerate(starts))
+def _fill(found: Neighbours, pieces: int, results: Iterator[Neighbours]) -> None:
+    """Write the neighbours of a block, each shard's merged into those of the shards before as soon as it arrives."""
+    for piece in range(pieces):
+        for first, stop in cut(len(found.indices), QUERY_TILE):
+            tile = Neighbours(found.indices[first:stop], found.distances[first:stop])
+            part = merge([tile, next(results)]) if piece else next(results)
+            tile.indices[:], tile.distances[:] = part
 
 
 def _tasks(job: Job, spans: list[tuple[int, int]], archive: _Archive) -> Iterator[Callable[[], Neighbours]]:
@@ -180,10 +190,15 @@ def in_order(
             future.cancel()
 
 
+def room_for(queries: int, k: int) -> Neighbours:
+    """Return uninitialised arrays for the k nearest of so many queries."""
+    return Neighbours(np.empty((queries, k), np.int32), np.empty((queries, k), np.float32))
+
+
 def joined(parts: Sequence[Neighbours], k: int) -> Neighbours:
     """Return the results of consecutive queries as one."""
     if not parts:
-        return Neighbours(np.empty((0, k), np.int32), np.empty((0, k), np.float32))
+        return room_for(0, k)
     return Neighbours(np.concatenate([p.indices for p in parts]), np.concatenate([p.distances for p in parts]))
 
 
@@ -195,20 +210,42 @@ class _Archive:
         queries_per_pass: queries of a block.
     """
 
-    def __init__(self, job: Job, start: int, threads: int) -> None:
-        size, bytes_each = job.archive.shape[0], row_bytes(job)
+    def __init__(self, job: Job, start: int, block: int | None, threads: int) -> None:
+        size, queries = job.archive.shape[0], job.queries.shape[0] - start
         self._job = job
         whole = job.archive if isinstance(job.archive, PreparedArchive) else None
-        fits = whole is not None or isinstance(job.archive, np.ndarray) or size * bytes_each <= ARCHIVE_BYTES
-        few = job.queries.shape[0] - start < 2 * threads * QUERY_TILE
-        wanted = (threads if few else 1) if fits else -(-size * bytes_each // SHARD_BYTES)
+        kept = whole is not None or isinstance(job.archive, np.ndarray) or size * row_bytes(job) <= ARCHIVE_BYTES
+        self.queries_per_pass = block or _pass_size(job.k, threads, kept)
+        if kept:
+            wanted = threads if queries < 2 * threads * QUERY_TILE else 1
+        else:
+            wanted = -(-size * row_bytes(job) // _shard_bytes(min(queries, self.queries_per_pass), threads))
         self._rows = max(LEAST_SHARD, shard_rows(size, wanted))
         self.pieces = -(-size // self._rows)
-        self.queries_per_pass = QUERY_TILE * threads * (BLOCKS_PER_THREAD if fits else 16 * BLOCKS_PER_THREAD)
         self._kept = None
-        if fits:
+        if kept:
             whole = whole or PreparedArchive(job.archive, job.distance)
             self._kept = [cut_shard(whole.shard, first, stop) for first, stop in cut(size, self._rows)]
 
     def __iter__(self) -> Iterator[Shard]:
-        return iter(self._kept) if self._kept is not None else shards_of(self._job, self._rows)
+        if self._kept is not None:
+            return iter(self._kept)
+        return (with_panels(shard, self._job.distance) for shard in shards_of(self._job, self._rows))
+
+
+def _pass_size(k: int, threads: int, kept: bool) -> int:
+    """Return the queries of a block: more where the archive is read anew for each, as far as their lists allow."""
+    least = QUERY_TILE * threads
+    if kept:
+        return least * BLOCKS_PER_THREAD
+    return max(least, min(16 * BLOCKS_PER_THREAD * least, LISTS_BYTES // (k * LIST_BYTES * QUERY_TILE) * QUERY_TILE))
+
+
+def _shard_bytes(queries: int, threads: int) -> int:
+    """Return the size of a shard of an archive that is not kept.
+
+    With few queries the tasks under way reach over many shards, which are all in memory: then they are smaller.
+    """
+    tiles = max(1, -(-queries // QUERY_TILE))
+    under_way = -(-TASKS_PER_THREAD * threads // tiles) + 1
+    return min(SHARD_BYTES, max(1, SHARDS_AT_ONCE * SHARD_BYTES // under_way))
