@@ -82,7 +82,8 @@ def compiles_for(feature: str) -> bool:
     That is not what the processor has: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES can ask for less.
     """
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return f"+{feature}" in features.split(",")
+    told = [word for word in features.split(",") if word[1:] == feature]
+    return bool(told) and told[-1].startswith("+")
 
 
 def available_cores() -> int:

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tests.arrangements import arranged
 from tests.search.oracles import distance_matrix
 
+from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.knn import joined, search
 from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
+from bigearthnet_cbir.search.shards import PreparedArchive
 
 QUERIES, ARCHIVE, WIDTH, K = 700, 900, 24, 50
 
@@ -39,6 +42,29 @@ def test_ray_search_equals_serial_search(session: None, distance: str) -> None:
     assert not (found.indices == exclude).any()
     expected = np.sort(distance_matrix(queries[:1], archive, distance)[0][np.arange(ARCHIVE) != 0])[:K]
     assert found.distances[0] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["Fortran", "data frame", "unaligned", "other byte order"])
+@pytest.mark.parametrize("distance", ["cosine", "chi2"])
+def test_layouts_change_nothing(session: None, distance: str, layout: str) -> None:
+    queries, archive = arrays(distance)
+    serial = search(queries, archive, K, distance)
+    blocks = iter_search_on_ray(arranged(queries, layout), arranged(archive, layout), K, distance, 2)
+    found = joined([part for _, part in blocks], K)
+    assert np.array_equal(found.indices, serial.indices)
+    assert np.array_equal(found.distances, serial.distances)
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_broken_row_is_named_in_one_line(session: None, prepared: bool) -> None:
+    queries, archive = arrays("cosine")
+    broken = queries.copy()
+    broken[650, 3] = np.nan
+    whole = PreparedArchive(archive, "cosine") if prepared else archive
+    with pytest.raises(SearchError, match=r"^queries: 1 feature vectors hold NaN or infinity, the first in row 650;"):
+        list(iter_search_on_ray(broken, whole, K, "cosine", 2))
+    with pytest.raises(SearchError, match=r"^archive: 1 feature vectors hold NaN or infinity, the first in row 650;"):
+        list(iter_search_on_ray(queries, broken, K, "cosine", 2))
 
 
 def test_ray_search_goes_on_from_a_query(session: None) -> None:

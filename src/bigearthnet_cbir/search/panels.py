@@ -41,7 +41,7 @@ class Panels(NamedTuple):
     """Rounded archive rows, 16 of them side by side.
 
     Attributes:
-        values: (ceil(N / 16), ceil(D / 2), 16, 2) int16; none where this processor has no fast integer products.
+        values: (ceil(N / 16), ceil(D / 2), 16, 2) int16; none where kernels have no fast integer products.
         steps: (N,) float32 that a row's integers are multiples of.
         middle: (D,) float64 that was subtracted from the rows.
         reach: greatest length of a row less the middle.
@@ -107,8 +107,8 @@ def _round_rows(
     return reach, error
 
 
-def make_panels(rows: FloatArray, lengths: DoubleArray) -> Panels:
-    """Round (N, D) float32 archive rows of the given (N,) lengths for the cosine."""
+def make_panels(rows: FloatArray, lengths: DoubleArray, threads: int | None = None) -> Panels:
+    """Round (N, D) float32 archive rows of the given (N,) lengths for the cosine; NO_PANELS where that is of no use."""
     if not has_pair_products():
         return NO_PANELS
     size, width = rows.shape
@@ -124,7 +124,7 @@ def make_panels(rows: FloatArray, lengths: DoubleArray) -> Panels:
         )
         return reached
 
-    with ThreadPoolExecutor(available_cores()) as pool:
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
         reach, error = np.array(list(pool.map(round_from, range(0, size, ROWS_AT_ONCE)))).max(axis=0)
     return Panels(kernel_array(values), kernel_array(steps), middle, math.sqrt(reach) * SAFE, math.sqrt(error) * SAFE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,19 +16,20 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.search.knn import SHARD_BYTES, joined, search_slice
 from bigearthnet_cbir.search.merging import merge
+from bigearthnet_cbir.search.pair_products import has_pair_products
+from bigearthnet_cbir.search.panels import Panels, make_panels
 from bigearthnet_cbir.search.plan import (
     QUERY_TILE,
     Job,
-    Sliceable,
     check_job,
-    cut,
     exclude_block,
     query_block,
     row_bytes,
     shard_rows,
     shards_of,
 )
-from bigearthnet_cbir.search.shards import Shard
+from bigearthnet_cbir.search.rows import Sliceable, cut
+from bigearthnet_cbir.search.shards import FeatureShard, Shard, without_panels
 from bigearthnet_cbir.types import IntArray, Neighbours
 
 logger = logging.getLogger(__name__)
@@ -114,9 +116,38 @@ def _cut_for(job: Job, start: int, num_cpu: int) -> _Cut:
     return _Cut(QUERY_TILE * max(1, min(PAIRS_PER_TASK // (rows * QUERY_TILE), fair)), rows)
 
 
+def _prepare(shard: FeatureShard) -> Panels:
+    """Return the panels of a shard, made where they will be used, for the processor there."""
+    return make_panels(shard.rows, shard.lengths, threads=1)
+
+
+_own_panels: dict[tuple[str, int], Panels] = {}
+"""What this worker prepared itself, by search and first row: only of the latest search."""
+
+
+def _fitting(panels: Panels, shard: FeatureShard, search_id: str) -> Panels:
+    """Return panels for this worker's processor: those given, or its own where another kind of machine made them."""
+    if bool(len(panels.values)) == has_pair_products() or not has_pair_products():
+        return panels
+    for key in [key for key in _own_panels if key[0] != search_id]:
+        del _own_panels[key]
+    key = search_id, shard.offset
+    if key not in _own_panels:
+        _own_panels[key] = _prepare(shard)
+    return _own_panels[key]
+
+
 def _work(
-    shard: Shard, queries: npt.NDArray[Any], distance: str, k: int, exclude: IntArray
+    shard: Shard,
+    panels: Panels | None,
+    search_id: str,
+    queries: npt.NDArray[Any],
+    distance: str,
+    k: int,
+    exclude: IntArray,
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
+    if isinstance(shard, FeatureShard) and panels is not None:
+        shard = shard._replace(panels=_fitting(panels, shard, search_id))
     found = search_slice(queries, shard, distance, k, exclude)
     return found.indices, found.distances
 
@@ -133,9 +164,10 @@ def iter_search_on_ray(
 ) -> Iterator[tuple[int, Neighbours]]:
     """Yield what knn.iter_search yields, computed by Ray workers inside a ray_session.
 
-    A task is a slice of the queries against a shard of the archive. Every shard is put into the object store once;
-    few tasks are in flight at a time, so that memory does not grow with the number of queries. A task whose worker
-    or node dies is run again: it has no side effects, so the result is the same to the last bit.
+    A task is a slice of the queries against a shard of the archive. Every shard is put into the object store once,
+    and prepared once, by a worker; few tasks are in flight at a time, and a task's lists are merged as they arrive, so
+    that memory does not grow with the number of queries. A task whose worker or node dies is run again: it has no side
+    effects, so the result is the same to the last bit.
 
     Args:
         queries: see knn.search; read slice by slice.
@@ -152,13 +184,19 @@ def iter_search_on_ray(
 def _blocks(job: Job, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbours]]:
     import ray
 
-    sizes = _cut_for(job, start, num_cpu)
-    remote = ray.remote(num_cpus=1, max_retries=-1)(_work)
-    shards = [ray.put(shard) for shard in shards_of(job, sizes.rows)]
+    sizes, search_id = _cut_for(job, start, num_cpu), uuid.uuid4().hex
+    remote = ray.remote(num_cpus=1, max_retries=-1)
+    work, prepare = remote(_work), remote(_prepare)
+    # No machine but a worker's own knows what that worker's kernels are compiled for.
+    shards: list[Any] = [ray.put(without_panels(shard)) for shard in shards_of(job, sizes.rows)]
+    panels: list[Any] = [prepare.remote(shard) if job.distance == "cosine" else None for shard in shards]
     waiting: deque[tuple[int, list[Any]]] = deque()
     for first, stop in cut(job.queries.shape[0], sizes.queries, start):
         rows, exclude = ray.put(query_block(job, first, stop)), exclude_block(job, first, stop)
-        waiting.append((first, [remote.remote(shard, rows, job.distance, job.k, exclude) for shard in shards]))
+        waiting.append((first, [
+            work.remote(shard, own, search_id, rows, job.distance, job.k, exclude)
+            for shard, own in zip(shards, panels, strict=True)
+        ]))  # fmt: skip
         if len(waiting) * len(shards) >= TASKS_PER_WORKER * num_cpu:
             yield _collected(*waiting.popleft())
     while waiting:
@@ -166,11 +204,13 @@ def _blocks(job: Job, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbour
 
 
 def _collected(first: int, references: list[Any]) -> tuple[int, Neighbours]:
-    """Return a block's results, copied out of the object store so that its memory is free again."""
+    """Return a block's results, each shard's merged as it arrives and then dropped from the object store."""
     import ray
 
-    merged = merge([Neighbours(*part) for part in ray.get(references)])
-    return first, Neighbours(np.array(merged.indices), np.array(merged.distances))
+    found = Neighbours(*map(np.array, ray.get(references.pop(0))))
+    while references:
+        found = merge([found, Neighbours(*ray.get(references.pop(0)))])
+    return first, found
 
 
 def search_on_ray(
