@@ -1,4 +1,4 @@
-"""What people read."""
+"""Printed tables, comparisons of runs, and the report page."""
 
 from bigearthnet_cbir.callable_package import make_callable
 

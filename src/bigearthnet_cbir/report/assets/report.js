@@ -23,7 +23,7 @@
   system.addEventListener("change", nameTheme);
   nameTheme();
 
-  // Pictures: each is stored once; those of the shown direction get it.
+  // Images: each is stored once; the img elements of the shown direction get it as their source.
   const images = read("images");
   const fill = (panel) => all("img[data-image]", panel).forEach((img) => {
     if (!img.src && images[img.dataset.image]) img.src = images[img.dataset.image];
@@ -44,9 +44,9 @@
       cell.textContent = value == null ? "" : value.toFixed(3);
       cell.closest("li").hidden = !(cell.dataset.line in shown);
     });
-    all("#curves .cursor").forEach((line) => { line.style.left = `${100 * placeOf(position)}%`; });
+    all("#curves .cursor").forEach((line) => { line.style.left = `${100 * axisFraction(position)}%`; });
   };
-  const placeOf = (position) => Math.log(ranks[position]) / Math.log(Math.max(ranks[ranks.length - 1], 2));
+  const axisFraction = (position) => Math.log(ranks[position]) / Math.log(Math.max(ranks[ranks.length - 1], 2));
 
   const show = () => {
     const direction = chosen("direction");
@@ -66,10 +66,10 @@
     plot.append(cursor);
     plot.addEventListener("pointermove", (event) => {
       const box = plot.getBoundingClientRect();
-      const place = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+      const pointed = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
       let nearest = 0;
       ranks.forEach((_, position) => {
-        if (Math.abs(placeOf(position) - place) < Math.abs(placeOf(nearest) - place)) nearest = position;
+        if (Math.abs(axisFraction(position) - pointed) < Math.abs(axisFraction(nearest) - pointed)) nearest = position;
       });
       slider.value = nearest;
       readCurves();
