@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.pipelines.test_scoring import scored
+from tests.pipelines.test_evaluate import scored
 
 from bigearthnet_cbir.cli.show import main
 from bigearthnet_cbir.directions import DIRECTIONS
