@@ -184,6 +184,15 @@ def test_weights_of_another_model_are_refused_in_one_line(tmp_path: Path) -> Non
     assert "\n" not in str(caught.value)
 
 
+ODD_WEIGHTS = [{"weight": 3}, {"weight": None}, {"weight": torch.zeros(()), 5: 5}, {5: torch.zeros(2)}]
+
+
+@pytest.mark.parametrize("odd", ODD_WEIGHTS)
+def test_weights_that_are_no_tensors_are_refused_in_one_line(odd: dict[object, object], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        load_weights(nn.Linear(2, 2, bias=False), odd, tmp_path / "x")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_takes_a_step(name: str) -> None:
     weight = torch.nn.Parameter(torch.ones(2))

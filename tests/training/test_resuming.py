@@ -13,6 +13,7 @@ from bigearthnet_cbir.training.checkpoints import load_checkpoint
 from bigearthnet_cbir.training.engine import Trainer, fit
 from bigearthnet_cbir.training.objectives import ContrastiveObjective
 from bigearthnet_cbir.training.optimizers import build_optimizer, one_cycle
+from bigearthnet_cbir.training.resuming import changes_of
 
 STEPS = 2
 BASE = {"learning_rate": 1e-3, "temperature": 0.1, "precision": "fp32", "clip_norm": 0.0, "epochs": EPOCHS}
@@ -111,6 +112,12 @@ def test_a_checkpoint_from_before_a_setting_was_recorded_can_be_resumed(
     content = load_checkpoint(folder / "last")
     del content["changes"], content["identity"]["precision"]
     assert new_trainer(optimizer).restore(content, folder / "last") == []
+
+
+def test_a_record_of_changes_that_is_damaged_is_left_out() -> None:
+    whole = {"epoch": 1, "key": "epochs", "from": 1, "to": 2}
+    assert changes_of({"changes": [whole, 3, {}, {**whole, "epoch": "x"}]}) == [whole]
+    assert changes_of({"changes": None}) == changes_of({}) == []
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ _FIRST: Final = {
 
 def is_original(weights: Mapping[str, Any]) -> bool:
     """Return whether a state_dict has the original scripts' keys."""
-    names = {name.removeprefix("module.") for name in weights}
+    names = {str(name).removeprefix("module.") for name in weights}
     return all(mark in names for mark in _MARKS)
 
 
@@ -45,9 +45,12 @@ def from_original(weights: Mapping[str, Tensor], type: str) -> tuple[dict[str, A
         type: "joint" or "separate": which of its encoders was trained.
 
     Raises:
-        CheckpointError: the two names of a first convolution disagree.
+        CheckpointError: the two names of a first convolution disagree, or the layers are none of the original's.
     """
-    named = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    tensors = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    if [named[mark].ndim if mark in named else 0 for mark in _MARKS] != [2, 4]:
+        raise CheckpointError(f"the original checkpoint's {' and '.join(_MARKS)} have other shapes; use another")
     prefixes = {**(_JOINT if type == "joint" else _SEPARATE), **_HEADS}
     mapped = dict(_renamed(named, prefixes))
     for old, new in _FIRST.items():

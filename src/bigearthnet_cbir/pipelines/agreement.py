@@ -10,6 +10,7 @@ from typing import Any, Final
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError, DataError
 from bigearthnet_cbir.pipelines.assembly import pairs_digest, read_configured_pairs
+from bigearthnet_cbir.training.resuming import changes_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,9 @@ def settings_that_differ(
     identity = content.get("identity")
     if not isinstance(identity, Mapping):
         return {}
-    later = {
-        change["key"]: change["to"]
-        for change in content.get("changes", [])
-        if change["epoch"] >= content.get("epoch", 0)
-    }
+    epoch = content.get("epoch")
+    since = epoch if isinstance(epoch, int) else 0
+    later = {change["key"]: change["to"] for change in changes_of(content) if change["epoch"] >= since}
     differing = {}
     for key, was in identity.items():
         now = getattr(config, key, None)

@@ -25,6 +25,7 @@ from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED, S1, S2
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
+from bigearthnet_cbir.training.resuming import changes_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def build_from_checkpoint(
         logger.info("%s: a checkpoint of the original scripts, mapped to %s", checkpoint, options)
     model = build_encoder(config, **options)
     load_weights(model, weights, checkpoint)
-    told = {"different_settings": differing, "training_changes": content.get("changes")}
+    told = {"different_settings": differing, "training_changes": changes_of(content)}
     return model, options, {name: json.dumps(value) for name, value in told.items() if value}
 
 

@@ -63,11 +63,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
     """
     own = module.state_dict()
     missing = [name for name in own if name not in weights]
-    unknown = [name for name in weights if name not in own]
+    unknown = [str(name) for name in weights if name not in own]
     shapes = [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        f"{name} is {_shape(weights[name])}, not {_shape(own[name])}"
         for name in own
-        if name in weights and getattr(weights[name], "shape", None) != own[name].shape
+        if name in weights and _shape(weights[name]) != _shape(own[name])
     ]
     problems = [
         f"{len(names)} {what} ({shown(names, 3)})"
@@ -80,3 +80,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
             "projection_head, out_channels and sensor_norm"
         )
     module.load_state_dict(weights)
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else "no tensor"

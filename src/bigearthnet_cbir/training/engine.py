@@ -26,7 +26,7 @@ from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
 from bigearthnet_cbir.training.distributed import broadcast_number, mean_over_processes, rank, synchronised, world_size
 from bigearthnet_cbir.training.objectives import Objective, TrainingStep
 from bigearthnet_cbir.training.optimizers import read_rates, take_rates
-from bigearthnet_cbir.training.resuming import check_content, find_changes, finite_advice
+from bigearthnet_cbir.training.resuming import changes_of, check_content, find_changes, finite_advice
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ class Trainer:
             if change["key"] == "temperature":
                 self.objective.change_temperature(change["to"])
         self.state = TrainingState(content["epoch"], content["best_loss"])
-        self.changes = [*content.get("changes", []), *changes]
+        self.changes = [*changes_of(content), *changes]
         return changes
 
     def _restore_optimizer(self, content: dict[str, Any], changed: set[str]) -> None:

@@ -30,6 +30,14 @@ def check_content(content: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path}: cannot be resumed from, it lacks {', '.join(lacking)}; train anew")
 
 
+def changes_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the settings that took a new value while a checkpoint was trained: epoch, key, from, to."""
+    told = content.get("changes")
+    known = [change for change in told if isinstance(change, dict)] if isinstance(told, list) else []
+    whole = [change for change in known if change.keys() >= {"epoch", "key", "from", "to"}]
+    return [change for change in whole if isinstance(change["epoch"], int) and isinstance(change["key"], str)]
+
+
 def find_changes(
     content: Mapping[str, Any], identity: Mapping[str, Any], asked: Collection[str], path: Path
 ) -> list[dict[str, Any]]:
