@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bigearthnet_cbir import cli
-from bigearthnet_cbir.cli import encode, report, show, sweep, train
+from bigearthnet_cbir.cli import encode, find_file, make_demo, report, show, sweep, train
 from bigearthnet_cbir.cli.assignments import assignments
+from bigearthnet_cbir.config import reading
 from bigearthnet_cbir.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,3 +71,39 @@ def test_a_key_given_twice_is_refused_and_values_are_read_as_yaml() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             assignments(words, "--set")
+
+
+ODD_PATHS = ["~nobody-of-that-name/a.yaml", "n" * 300, "d/" * 3000, "a\0b", "two\nlines", "\udcff"]
+
+
+@pytest.mark.parametrize("given", ODD_PATHS)
+def test_a_path_that_cannot_be_is_one_line(given: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_file(given, ROOT)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 1500
+
+
+def test_relative_paths_start_where_they_do_for_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Away from a checkout, as an installed package is: the checkout that holds the YAML file."""
+    checkout = tmp_path / "checkout"
+    (checkout / "project").mkdir(parents=True)
+    (checkout / "project" / "train.py").touch()
+    (checkout / "src" / "bigearthnet_cbir").mkdir(parents=True)
+    keys = ("train_csv", "val_csv", "test_csv", "bigEarthPthLMDB_S2", "bigEarthPthLMDB_S1")
+    text = "".join(f"{key}: data/x\n" for key in keys) + "name: g\nlogging_params: {name: r}\n"
+    (checkout / "args.yaml").write_text(text)
+    monkeypatch.setattr(reading, "own_checkout", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--filepath", "checkout/args.yaml"]) == 2
+    assert f"{checkout}/data/x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--train", "9" * 30], ["--seed", "9" * 30]])
+def test_a_demo_beyond_all_bounds_is_one_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_demo.main(["--output", str(tmp_path / "demo"), *words]) == 2
+    assert f"{words[0]} is {words[1]}; give" in capsys.readouterr().err

@@ -7,8 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from bigearthnet_cbir.config.reading import brief_path
+from bigearthnet_cbir.config.rules import plain
 from bigearthnet_cbir.errors import CbirError, MissingConfigError
 from bigearthnet_cbir.provenance import is_checkout
 
@@ -89,12 +92,16 @@ def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
     Raises:
         MissingConfigError: it is in neither place; the message names both.
     """
-    path = Path(given).expanduser()
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError as error:
+        raise MissingConfigError(f"{option} {plain(given)}: no such home folder; write the path in full") from error
     candidates = [path] if path.is_absolute() else [Path.cwd() / path]
     if not path.is_absolute() and is_checkout(root):
         candidates.append(root / "project" / path)
     for candidate in candidates:
-        if candidate.exists():
-            return candidate
-    tried = " nor at ".join(str(candidate) for candidate in dict.fromkeys(candidates))
-    raise MissingConfigError(f"{option} {given}: nothing at {tried}; give a path that exists")
+        with suppress(OSError, ValueError):  # no file system takes the name: too long, or with a NUL byte
+            if candidate.exists():
+                return candidate
+    tried = " nor at ".join(brief_path(candidate) for candidate in dict.fromkeys(candidates))
+    raise MissingConfigError(f"{option} {plain(given)}: nothing at {tried}; give a path that exists")

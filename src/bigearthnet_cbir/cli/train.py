@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         path = find_file(arguments.filepath, repository_root())
         changed = assignments(arguments.change, "--change")
         source = f"{path.name} with --change" if changed else path.name
-        config = parse_config({**read_mapping(path), **changed}, source=source)
+        config = parse_config({**read_mapping(path), **changed}, source=source, root=repository_root(path))
         from bigearthnet_cbir.pipelines.train import train  # torch: only once the YAML is known to be right
 
         folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite, change=changed)

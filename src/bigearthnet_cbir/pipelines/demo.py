@@ -24,6 +24,9 @@ from bigearthnet_cbir.pipelines.worker_pool import worker_pool
 
 S2_FOLDER: Final = "BigEarthNet-v1.0"
 S1_FOLDER: Final = "BigEarthNet-S1-v1.0"
+MOST: Final = 1_000_000
+"""Pairs of a split."""
+
 _STAMP: Final = "demo.json"
 _UNFINISHED: Final = ".unfinished"
 
@@ -35,7 +38,7 @@ class DemoWorld:
     """Everything that decides the files: the pairs of each split, and the seed.
 
     Raises:
-        ConfigError: a split would be empty, or the seed is negative.
+        ConfigError: a split would be empty or larger than BigEarthNet itself, or the seed is out of its range.
     """
 
     train: int = 600
@@ -44,9 +47,11 @@ class DemoWorld:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("train", 1), ("val", 1), ("test", 1), ("seed", 0)):
+        for name, least, most in (("train", 1, MOST), ("val", 1, MOST), ("test", 1, MOST), ("seed", 0, 2**63 - 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; give {least} or more")
+            if getattr(self, name) > most:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; give {most} or less")
 
     def splits(self) -> dict[str, range]:
         """Return the patch numbers of each split; test stands first, so that a longer train list leaves it alone."""
