@@ -95,7 +95,8 @@ def _read_text(path: Path) -> str:
     except ConfigError:
         raise
     except FileNotFoundError as error:
-        raise MissingConfigError(f"{brief_path(path)}: there is no such file; give a YAML file") from error
+        where = brief_path(path)
+        raise MissingConfigError(f"{where}: cannot be read (there is no such file); give a YAML file") from error
     except OSError as error:
         raise ConfigError(f"{brief_path(path)}: cannot be read ({error.strerror}); give a YAML file") from error
     except UnicodeDecodeError as error:
