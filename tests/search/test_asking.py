@@ -13,7 +13,7 @@ import pytest
 from tests.search.oracles import assert_same
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search import knn
+from bigearthnet_cbir.search import archive_shards
 from bigearthnet_cbir.search.knn import iter_search, search
 from bigearthnet_cbir.types import Neighbours
 
@@ -89,9 +89,9 @@ def test_a_large_archive_is_read_in_shards(distance: str, monkeypatch: pytest.Mo
     rows = generator.integers(0, 256, (20_000, 8), dtype=np.uint8)
     rows = rows if distance == "hamming" else rows.astype(np.float32)
     expected = search(rows[:700], rows, 30, distance)
-    monkeypatch.setattr(knn, "ARCHIVE_BYTES", 0)
-    monkeypatch.setattr(knn, "SHARD_BYTES", 80_000)
-    monkeypatch.setattr(knn, "LEAST_SHARD", 1000)
+    monkeypatch.setattr(archive_shards, "ARCHIVE_BYTES", 0)
+    monkeypatch.setattr(archive_shards, "SHARD_BYTES", 80_000)
+    monkeypatch.setattr(archive_shards, "LEAST_SHARD", 1000)
     queries, archive = Recorder(rows[:700]), Recorder(rows)
     blocks = [found for _, found in iter_search(queries, archive, 30, distance, block=300, threads=2)]
     assert_same(Neighbours(*(np.concatenate(part) for part in zip(*blocks, strict=True))), expected)

@@ -10,7 +10,7 @@ from oracles import assert_same, slow_search
 from tests.arrangements import LAYOUTS, arranged, layouts
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search import gpu, knn
+from bigearthnet_cbir.search import archive_shards, gpu
 from bigearthnet_cbir.search.knn import iter_search, joined, search
 from bigearthnet_cbir.search.shards import PreparedArchive
 
@@ -28,7 +28,7 @@ def values(rows: int, width: int, distance: str, seed: int) -> np.ndarray:
     return (generator.integers(signs, 64, (rows, width)) / 8).astype(np.float32)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(data=st.data(), distance=st.sampled_from(DISTANCES))
 def test_layouts_and_types_change_nothing(data: st.DataObject, distance: str) -> None:
     width = data.draw(st.sampled_from([1, 2, 3, 7, 8, 16, 24, 33, 64]), "columns")
@@ -64,9 +64,9 @@ def test_layouts_change_nothing_in_shards_of_a_file(
 ) -> None:
     queries, archive = values(300, 24, distance, 1), values(2000, 24, distance, 2)
     expected = search(queries, archive, 30, distance)
-    monkeypatch.setattr(knn, "ARCHIVE_BYTES", 0)
-    monkeypatch.setattr(knn, "SHARD_BYTES", 24 * 600)
-    monkeypatch.setattr(knn, "LEAST_SHARD", 256)
+    monkeypatch.setattr(archive_shards, "ARCHIVE_BYTES", 0)
+    monkeypatch.setattr(archive_shards, "SHARD_BYTES", 24 * 600)
+    monkeypatch.setattr(archive_shards, "LEAST_SHARD", 256)
     asked, found_in = NotAnArray(arranged(queries, layout)), NotAnArray(arranged(archive, layout))
     blocks = [found for _, found in iter_search(asked, found_in, 30, distance, block=100, threads=2)]
     assert_same(joined(blocks, 30), expected)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from oracles import assert_same
 
-from bigearthnet_cbir.search import codes, knn, parallel, rows
+from bigearthnet_cbir.search import archive_shards, codes, parallel, rows
 from bigearthnet_cbir.search.codes import binarize, codes_of, median_thresholds, pack
 from bigearthnet_cbir.search.knn import iter_search, search
 from bigearthnet_cbir.search.shards import PreparedArchive
@@ -50,9 +50,9 @@ def test_lists_are_merged_shard_by_shard(distance: str, monkeypatch: pytest.Monk
     archive = archive if distance == "hamming" else archive.astype(np.float32)
     queries, k = archive[:1024], 500
     expected = search(queries, archive, k, distance)
-    monkeypatch.setattr(knn, "ARCHIVE_BYTES", 0)
-    monkeypatch.setattr(knn, "LEAST_SHARD", 512)
-    monkeypatch.setattr(knn, "SHARD_BYTES", 512 * archive.itemsize * 8)
+    monkeypatch.setattr(archive_shards, "ARCHIVE_BYTES", 0)
+    monkeypatch.setattr(archive_shards, "LEAST_SHARD", 512)
+    monkeypatch.setattr(archive_shards, "SHARD_BYTES", 512 * archive.itemsize * 8)
     found: list[Neighbours] = []
 
     def run() -> None:

@@ -154,39 +154,6 @@ nearer_many = _nearer(MANY_LEVELS)
 
 
 @compiled
-def _transpose(square: Any) -> None:
-    """Transpose 64 words of 64 bits in place, bit j of word i with bit i of word j (Warren 2013, section 7-3)."""
-    width = 32
-    mask = np.uint64(0x00000000FFFFFFFF)
-    while width:
-        shift = np.uint64(width)
-        for pair in range(32):
-            upper = np.uint64(2 * pair - (pair & (width - 1)))
-            lower = upper + shift
-            swap = ((square[upper] >> shift) ^ square[lower]) & mask
-            square[upper] ^= swap << shift
-            square[lower] ^= swap
-        width //= 2
-        mask ^= mask << np.uint64(width)
-
-
-@compiled
-def slice_codes(words: Any, planes: Any) -> None:
-    """Turn (N, W) uint64 codes into (ceil(N / 256), P, 4) uint64 planes; codes and bits that are missing are 0."""
-    square = np.empty(64, np.uint64)
-    for chunk in range(planes.shape[0]):
-        planes[chunk] = np.uint64(0)
-        for part in range(CHUNK_WORDS):
-            first = chunk * CHUNK + part * 64
-            for word in range(words.shape[1]):
-                for i in range(64):
-                    square[i] = words[first + i, word] if first + i < words.shape[0] else np.uint64(0)
-                _transpose(square)
-                for bit in range(min(64, planes.shape[1] - word * 64)):
-                    planes[chunk, word * 64 + bit, part] = square[bit]
-
-
-@compiled
 def tabulate(planes: Any, table: Any) -> None:
     """Fill the table (triples, CASES, 4) of a chunk from its (P, 4) planes."""
     for triple in range(table.shape[0]):

@@ -7,73 +7,34 @@ are small integers, that limit is kept exact by counting, at every step, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, kernel_array, popcount, trailing_zeros
-from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.bitslices import (
     CASES,
     CHUNK,
     CHUNK_WORDS,
     FEW_LEVELS,
-    SEGMENT_BITS,
-    WIDE_LEVELS,
     case_rows,
     choose_cases,
     levels_for,
     nearer_few,
     nearer_many,
-    planes_of,
-    slice_codes,
     tabulate,
 )
+from bigearthnet_cbir.search.planes import Words
 from bigearthnet_cbir.search.rows import cut
 from bigearthnet_cbir.search.selection import is_listed
 from bigearthnet_cbir.types import Neighbours
-
-Words = npt.NDArray[np.uint64]
-WORD_BYTES = 8
 
 TALLIES = 1 << 24
 """Numbers that the queries of one pass count by: only codes of more than 8 KB make passes of less than a tile."""
 
 MANY = np.uint64(5)
 """Marked codes among 64 above which all 64 distances are unpacked at once."""
-
-
-def check_code_bytes(width: int) -> None:
-    """Raise SearchError for codes of more bytes than distances can be counted for."""
-    if levels_for(planes_of(8 * width)) > WIDE_LEVELS:
-        most = ((1 << WIDE_LEVELS) - 2) // SEGMENT_BITS * SEGMENT_BITS // 8
-        raise SearchError(f"codes have {width:,} bytes; a Hamming search takes {most:,} at most; shorten the codes")
-
-
-def as_words(codes: npt.NDArray[np.uint8]) -> Words:
-    """Return (N, ceil(B / 8)) uint64 words of (N, B) packed codes, read-only, the missing bytes 0."""
-    missing = -codes.shape[1] % WORD_BYTES
-    if missing:
-        codes = np.pad(codes, ((0, 0), (0, missing)))
-    return kernel_array(kernel_array(codes).view(np.uint64))
-
-
-def as_planes(pieces: Iterable[npt.NDArray[np.uint8]], size: int, width: int) -> Words:
-    """Return the (ceil(N / 256), P, 4) uint64 bit planes of packed codes that arrive piece by piece.
-
-    Args:
-        pieces: consecutive (n, B) codes; every n but the last a multiple of 256.
-        size: N, codes of all pieces together.
-        width: B.
-    """
-    planes = np.empty((-(-size // CHUNK), planes_of(8 * width), CHUNK_WORDS), np.uint64)
-    first = 0
-    for codes in pieces:
-        slice_codes(as_words(codes), planes[first // CHUNK : -(-(first + len(codes)) // CHUNK)])
-        first += len(codes)
-    return kernel_array(planes)
 
 
 @compiled

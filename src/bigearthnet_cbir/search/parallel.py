@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.search.knn import SHARD_BYTES, joined, search_slice
+from bigearthnet_cbir.search.archive_shards import SHARD_BYTES
+from bigearthnet_cbir.search.knn import joined, search_slice
 from bigearthnet_cbir.search.merging import merge
 from bigearthnet_cbir.search.pair_products import has_pair_products
 from bigearthnet_cbir.search.panels import Panels, make_panels

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.distances import check_distance, check_features
-from bigearthnet_cbir.search.hamming import check_code_bytes
+from bigearthnet_cbir.search.planes import check_code_bytes
 from bigearthnet_cbir.search.rows import Sliceable, as_rows, cut
 from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, Shard, cut_shard, lengths_of, read_shard
 from bigearthnet_cbir.types import IntArray
