@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,6 +15,7 @@ from bigearthnet_cbir.search.knn import joined, search_slice
 from bigearthnet_cbir.search.merging import merge
 from bigearthnet_cbir.search.pair_products import has_pair_products
 from bigearthnet_cbir.search.panels import Panels, make_panels
+from bigearthnet_cbir.search.parallel_session import fetched, ray_session, require_head
 from bigearthnet_cbir.search.plan import (
     QUERY_TILE,
     Job,
@@ -33,70 +30,13 @@ from bigearthnet_cbir.search.rows import Sliceable, cut
 from bigearthnet_cbir.search.shards import FeatureShard, Shard, without_panels
 from bigearthnet_cbir.types import IntArray, Neighbours
 
-logger = logging.getLogger(__name__)
+__all__ = ["iter_search_on_ray", "ray_session", "search_on_ray"]
 
 PAIRS_PER_TASK: Final = 1 << 27
 """Distances of one task: about a second of work, so that a task's start does not count and a lost one costs little."""
 
 TASKS_PER_WORKER: Final = 2
 """Tasks in flight per worker: one runs while the next one's queries travel."""
-
-LEAST_STORE: Final = 128 << 20
-"""Bytes of the object store beside the archive: queries and results in flight. Ray refuses less than 75 MiB."""
-
-PACKAGE: Final = Path(__file__).resolve().parents[1]
-
-
-@contextmanager
-def ray_session(num_cpu: int, archive_bytes: int, ray_address: str | None = None) -> Iterator[None]:
-    """Start Ray, or join a running cluster, and leave it cleanly whatever happens inside.
-
-    Inside a process that uses Ray already, that session is taken and left running.
-
-    Args:
-        num_cpu: workers of one core each, where Ray is started here.
-        archive_bytes: size of the largest archive that will be searched; the object store is made for it.
-        ray_address: "auto" or host:port of a running cluster; None starts Ray on this machine.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-        if ray_address is None:
-            _start_here(num_cpu, archive_bytes, quiet)
-        else:
-            # The other machines need no installation: the package travels with the job.
-            ray.init(address=ray_address, runtime_env={"py_modules": [str(PACKAGE)]}, **quiet)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None:
-    """Start Ray on this machine, its workers reading the very files that run here, compiled kernels included."""
-    import ray
-
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])
-    try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpu,
-            include_dashboard=False,
-            # What does not fit is spilled to disk by Ray.
-            object_store_memory=LEAST_STORE + min(archive_bytes * 7 // 4, memory // 2),
-            **quiet,
-        )
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 class _Cut(NamedTuple):
@@ -186,6 +126,7 @@ def _blocks(job: Job, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbour
     import ray
 
     sizes, search_id = _cut_for(job, start, num_cpu), uuid.uuid4().hex
+    require_head()
     remote = ray.remote(num_cpus=1, max_retries=-1)
     work, prepare = remote(_work), remote(_prepare)
     # No machine but a worker's own knows what that worker's kernels are compiled for.
@@ -206,11 +147,9 @@ def _blocks(job: Job, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbour
 
 def _collected(first: int, references: list[Any]) -> tuple[int, Neighbours]:
     """Return a block's results, each shard's merged as it arrives and then dropped from the object store."""
-    import ray
-
-    found = Neighbours(*map(np.array, ray.get(references.pop(0))))
+    found = Neighbours(*map(np.array, fetched(references.pop(0))))
     while references:
-        found = merge([found, Neighbours(*ray.get(references.pop(0)))])
+        found = merge([found, Neighbours(*fetched(references.pop(0)))])
     return first, found
 
 

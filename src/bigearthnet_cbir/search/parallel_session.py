@@ -1,0 +1,179 @@
+"""Ray for one search: started or joined, left cleanly, and its faults told in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from bigearthnet_cbir.errors import CbirError, SearchError
+
+LEAST_STORE: Final = 128 << 20
+"""Bytes of the object store beside the archive: queries and results in flight. Ray refuses less than 75 MiB."""
+
+PATIENCE: Final = 10.0
+"""Seconds without a result after which the head is looked for; Ray ends the whole process after 60 without it."""
+
+_TRIES: Final = 3
+
+_AGAIN: Final = "run the same command again: it goes on where it stopped"
+
+_DIED: Final = f"this search was killed, or ended by Ray because the cluster's head or this node died; {_AGAIN}"
+
+PACKAGE: Final = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def ray_session(num_cpu: int, archive_bytes: int, ray_address: str | None = None) -> Iterator[None]:
+    """Start Ray, or join a running cluster, and leave it cleanly whatever happens inside.
+
+    Inside a process that uses Ray already, that session is taken and left running.
+
+    Args:
+        num_cpu: workers of one core each, where Ray is started here.
+        archive_bytes: size of the largest archive that will be searched; the object store is made for it.
+        ray_address: "auto" or host:port of a running cluster; None starts Ray on this machine.
+
+    Raises:
+        SearchError: there is no cluster at the address, a part of Ray died without which the search cannot go on, or
+            its object store is full.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        with _one_line():
+            yield
+        return
+    with _last_words():
+        yield from _session(num_cpu, archive_bytes, ray_address)
+
+
+def _session(num_cpu: int, archive_bytes: int, ray_address: str | None) -> Iterator[None]:
+    import ray
+
+    try:
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+        if ray_address is None:
+            _start_here(num_cpu, archive_bytes, quiet)
+        else:
+            _join(ray_address, quiet)
+        with _one_line():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Have a shell say that this process died inside the block.
+
+    Ray ends the process without a word where the node that it is connected to dies in the middle of a transfer.
+    """
+    shell = shutil.which("sh")
+    if shell is None:
+        yield
+        return
+    command = [shell, "-c", 'read -r word || echo "$0" >&2', f"error: {_DIED}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as listener:
+        assert listener.stdin is not None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # somebody ended the shell
+                listener.stdin.write(b"alive\n")
+                listener.stdin.close()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn what Ray raises into this package's error; what a worker raised of this package stays as it is."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, CbirError):
+            raise cause from error
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise SearchError(
+            f"Ray failed ({type(error).__name__}: {reason}); {_AGAIN}, with num_cpu: 0 if it happens again"
+        ) from error
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    """Join a running cluster; the other machines need no installation, the package travels with the job."""
+    import ray
+
+    if ":" in address and "//" not in address:
+        # Ray itself would go on trying for many minutes.
+        _reach(address, "no Ray cluster answers at this ray_address", "start one with `ray start --head`")
+    try:
+        ray.init(address=address, runtime_env={"py_modules": [str(PACKAGE)]}, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise SearchError(f"ray_address is {address!r}: {reason}; start one with `ray start --head`") from error
+
+
+def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None:
+    """Start Ray on this machine, its workers reading the very files that run here, compiled kernels included."""
+    import ray
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpu,
+            include_dashboard=False,
+            # What does not fit is spilled to disk by Ray.
+            object_store_memory=LEAST_STORE + min(archive_bytes * 7 // 4, memory // 2),
+            **quiet,
+        )
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def fetched(reference: Any) -> Any:
+    """Return a task's result, looking for the head of the cluster while it takes long."""
+    import ray
+
+    while True:
+        try:
+            return ray.get(reference, timeout=PATIENCE)
+        except ray.exceptions.GetTimeoutError:
+            require_head()
+
+
+def require_head() -> None:
+    """Raise SearchError where the head of the cluster does not answer for some seconds.
+
+    Without its head Ray waits for a minute in calls that nothing can interrupt, and then ends the process.
+    """
+    import ray
+
+    _reach(ray.get_runtime_context().gcs_address, "the head of the Ray cluster is gone", _AGAIN)
+
+
+def _reach(address: str, problem: str, cure: str) -> None:
+    host, _, port = address.rpartition(":")
+    for attempt in range(_TRIES):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE / _TRIES).close()
+            return
+        except (OSError, ValueError) as error:
+            if attempt == _TRIES - 1:
+                raise SearchError(f"{address}: {problem} ({error}); {cure}") from error
+        time.sleep(1)
