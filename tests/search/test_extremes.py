@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import assert_same, slow_search
+from tests.search.oracles import assert_same, slow_search
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search import gpu

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import assert_same
+from tests.search.oracles import assert_same
 
 from bigearthnet_cbir.search import archive_shards, codes, parallel, rows
 from bigearthnet_cbir.search.codes import binarize, codes_of, median_thresholds, pack

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles import assert_same
+from tests.search.oracles import assert_same
 
 from bigearthnet_cbir.search import panels as panels_module
 from bigearthnet_cbir.search import parallel, shards
@@ -23,7 +23,7 @@ needs_instruction = pytest.mark.skipif(not has_pair_products(), reason="kernels 
 
 ALL_DISTANCES = """
 import numpy as np
-from oracles import assert_same, slow_search
+from tests.search.oracles import assert_same, slow_search
 from bigearthnet_cbir.search.knn import search
 from bigearthnet_cbir.search.pair_products import has_pair_products
 assert not has_pair_products()
