@@ -72,9 +72,19 @@ def test_a_defect_in_a_worker_keeps_its_traceback(archives: dict[str, Archive], 
 def test_a_killed_worker_is_one_line_with_the_cure(archives: dict[str, Archive], real_pairs: RealPairs) -> None:
     dataset = dataset_of(archives["original"], real_pairs, lambda: os.kill(os.getpid(), signal.SIGKILL))
     for loader in both_loaders(dataset):
-        with pytest.raises(CbirError, match=r"worker \(pid.*lower num_workers \(it is 2\).*--shm-size") as caught:
+        with pytest.raises(CbirError, match=r"worker.*lower num_workers \(it is 2\).*--shm-size") as caught:
             list(loader)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_pipe_that_breaks_before_the_worker_counts_as_dead_is_that_line_too(
+    archives: dict[str, Archive], real_pairs: RealPairs, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    loader = ordered_loader(dataset_of(archives["original"], real_pairs, None), 1, 1)
+    monkeypatch.setattr(PairLoader, "_batches", lambda _: map(raises, [error]))
+    with pytest.raises(CbirError, match=r"a worker is gone \(.*lower num_workers"):
+        list(loader)
 
 
 def test_a_worker_that_dies_is_noticed_at_the_next_batch_only(
@@ -102,6 +112,7 @@ def test_loaders_are_iterated_again_and_again(archives: dict[str, Archive], real
     assert workers.batch_size == 4
 
 
+@pytest.mark.slow
 def test_train_and_retrieve_end_in_one_line_where_a_worker_meets_a_damaged_record(
     archives: dict[str, Archive], real_pairs: RealPairs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +132,7 @@ def test_train_and_retrieve_end_in_one_line_where_a_worker_meets_a_damaged_recor
     name = real_pairs.pairs[3].s2
     with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
         transaction.put(name.encode(), transaction.get(name.encode())[:-1000])
-    for command, more in ((train.main, ["--overwrite"]), (retrieve.main, [])):
+    for command, more in ((retrieve.main, []), (train.main, ["--overwrite"])):
         capsys.readouterr()
         assert command([*options, *more]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()

@@ -69,12 +69,10 @@ def test_a_metadata_parquet_beside_the_list_or_the_archive_names_them(
 
 
 @pytest.mark.slow
-def test_the_official_lists_name_them(archives, real_pairs, one_column, tmp_path):
-    """They are asked where a table knows some of the names only."""
+def test_the_official_lists_name_them_where_no_table_does(archives, real_pairs, one_column, tmp_path):
     store = alone(archives["original"].s1, tmp_path)
-    assert read_pairs(one_column, alone(archives["original"].s2, tmp_path / "s2"), store) == real_pairs.pairs
     write_parquet(one_column.parent / TABLES[0], rows([PatchPair("S2A_x", "S1A_x")]))
-    assert read_pairs(one_column, store, store) == real_pairs.pairs
+    assert read_pairs(one_column, alone(archives["original"].s2, tmp_path / "s2"), store) == real_pairs.pairs
 
 
 def test_where_nobody_names_them_one_line_says_what_is_missing(archives, one_column, tmp_path, no_official_lists):
@@ -120,6 +118,7 @@ def test_two_columns_are_read_as_ever(archives, real_pairs, tmp_path, no_officia
 
 
 def test_encoding_takes_lists_of_one_column(real_pairs, one_column, tmp_path):
+    write_parquet(one_column.parent / TABLES[0], rows(real_pairs.pairs))
     roots = ["--s1-root", str(real_pairs.s1_root), "--s2-root", str(real_pairs.s2_root)]
     more = ["--split-from", str(one_column.parent), "--splits", str(tmp_path / "new"), "--lists-only"]
     assert main([*roots, *more]) == 0

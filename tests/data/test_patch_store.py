@@ -173,6 +173,33 @@ def test_store_cut_short_is_refused_instead_of_killing_the_process(store, tmp_pa
         len(PatchStore(copy))
 
 
+def test_damage_in_the_pages_of_lmdb_itself_is_one_line(store, tmp_path, real_pairs):
+    content = bytearray((store.path / "data.mdb").read_bytes())
+    leaves = [start for start in range(8192, len(content), 4096) if content[start + 10 : start + 12] == b"\2\0"]
+    assert leaves
+    for start in leaves:
+        content[start + 10] = 0  # no kind of page
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "data.mdb").write_bytes(content)
+    with PatchStore(tmp_path / "damaged") as damaged:
+        name = real_pairs.pairs[0].s1
+        for read in (
+            lambda: damaged.kind,
+            lambda: list(damaged.names()),
+            lambda: damaged.read(name),
+            lambda: name in damaged,
+        ):
+            with pytest.raises(DataError, match=r"/damaged: LMDB cannot read it \(.*\), for it is damaged") as caught:
+                read()
+            assert "\n" not in str(caught.value)
+
+
+def test_names_that_cannot_be_keys_are_missing(store):
+    assert store.missing(["é" * 300, "x" * 512]) == ["é" * 300, "x" * 512]
+    with pytest.raises(DataError, match="is not in this archive"):
+        store.read("é" * 300)
+
+
 def test_malformed_record_is_named_with_its_archive(store, real_pairs):
     name = real_pairs.pairs[0].s2
     record = records.encode(store.read(name).bands, None)

@@ -60,19 +60,29 @@ class PairLoader(DataLoader[PairBatch]):
             CbirError: a worker met it, or died.
             OSError, MemoryError: a worker met it.
         """
-        try:
-            for batch in self._batches():
-                if isinstance(batch, Exception):
-                    raise batch
-                yield batch
-        except RuntimeError as error:
-            if not str(error).startswith(_DIED):
-                raise
-            reason = " ".join(str(error).partition(". ")[0].split())
-            raise CbirError(
-                f"{reason}: most often memory ran out, or shared memory or open files; lower num_workers (it is "
-                f"{self.num_workers}), in a container give more shared memory (docker run --shm-size=8g)"
-            ) from error
+        if not self.num_workers:
+            yield from super().__iter__()
+            return
+        batches = self._batches()
+        while True:
+            try:
+                batch = next(batches, None)
+            except (RuntimeError, EOFError, OSError) as error:  # the latter two where its pipe broke first
+                if isinstance(error, RuntimeError) and not str(error).startswith(_DIED):
+                    raise
+                raise self._explained(error) from error
+            if batch is None:
+                return
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+
+    def _explained(self, error: Exception) -> CbirError:
+        what = str(error).partition(". ")[0] if isinstance(error, RuntimeError) else f"a worker is gone ({error})"
+        return CbirError(
+            f"{' '.join(what.split())}: most often memory ran out, or shared memory or open files; lower num_workers (it "
+            f"is {self.num_workers}), in a container give more shared memory (docker run --shm-size=8g)"
+        )
 
     def _batches(self) -> Iterator[PairBatch | _Told]:
         """Begin an epoch; a worker that dies is noticed when its batch is due.

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+import lmdb
 import numpy as np
 import numpy.typing as npt
 
@@ -79,7 +80,8 @@ class PatchStore:
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return those of the names that the store does not hold, in their order."""
         with self._begin() as transaction, transaction.cursor() as cursor:
-            return [name for name in names if not (0 < len(name) <= _MAX_KEY and cursor.set_key(name.encode()))]
+            keyed = ((name, name.encode()) for name in names)
+            return [name for name, key in keyed if not (0 < len(key) <= _MAX_KEY and cursor.set_key(key))]
 
     def s1_name(self, pair: PatchPair) -> str:
         """Return the key under which this store holds a pair's Sentinel-1 bands.
@@ -139,11 +141,19 @@ class PatchStore:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _begin(self) -> Any:
-        return open_for_reading(self.path, self._key).begin(buffers=True)
+    @contextmanager
+    def _begin(self) -> Iterator[Any]:
+        try:
+            with open_for_reading(self.path, self._key).begin(buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise DataError(
+                f"{self.path}: LMDB cannot read it ({error}), for it is damaged; copy or download it again"
+            ) from error
 
     def _record(self, transaction: Any, name: str) -> Any:
-        value = transaction.get(name.encode()) if 0 < len(name) <= _MAX_KEY else None
+        key = name.encode()
+        value = transaction.get(key) if 0 < len(key) <= _MAX_KEY else None
         if value is None:
             raise DataError(f"{self.path}: patch {name} is not in this archive; check the list of pairs")
         return value
