@@ -80,8 +80,8 @@ class PairLoader(DataLoader[PairBatch]):
     def _explained(self, error: Exception) -> CbirError:
         what = str(error).partition(". ")[0] if isinstance(error, RuntimeError) else f"a worker is gone ({error})"
         return CbirError(
-            f"{' '.join(what.split())}: most often memory ran out, or shared memory or open files; lower num_workers (it "
-            f"is {self.num_workers}), in a container give more shared memory (docker run --shm-size=8g)"
+            f"{' '.join(what.split())}: most often memory ran out, or shared memory or open files; lower num_workers "
+            f"(it is {self.num_workers}), in a container give more shared memory (docker run --shm-size=8g)"
         )
 
     def _batches(self) -> Iterator[PairBatch | _Told]:
