@@ -11,6 +11,7 @@ from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, save_checkpoint
+from bigearthnet_cbir.training.distributed import rank
 from bigearthnet_cbir.training.engine import Trainer
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def restore(config: Config, trainer: Trainer, folder: RunFolder, change: Collect
     if isinstance(epoch, int):
         _check_epoch(config, path, epoch)
     changes = trainer.restore(content, path, change)
+    if path == folder.best and rank() == 0:
+        save_checkpoint(folder.last, content)  # where the final epoch is done, nothing later would bring it up to date
     if epoch == config.epochs:
         logger.info("%s is at epoch %d already: nothing to train", path, epoch)
     else:
