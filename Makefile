@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-fast lint types check bench install clean
+.PHONY: demo test test-fast test-lowest lint types check bench install clean
 
 install: $(INSTALLED)
 
@@ -24,6 +24,17 @@ test: $(INSTALLED)
 # Without the tests marked slow, which take three quarters of the time.
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "not slow"
+
+# The same tests on the lowest versions that requirements.txt allows. PyPI has old releases of PyTorch with gigabytes of
+# CUDA libraries only, so its release is that of constraints.txt; `make test-lowest LOWEST_TORCH=1` takes the lowest.
+LOWEST := .venv-lowest
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	if [ -n "$(LOWEST_TORCH)" ]; then cat constraints-lowest.txt; else grep -v ^torch constraints-lowest.txt; \
+	  grep ^torch constraints.txt; fi > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[test]"
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps bigearthnet-common==2.8.0
+	$(LOWEST)/bin/python -m pytest -q -m "not slow" --ignore tests/test_architecture.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
