@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-import lmdb
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.data import records
-from bigearthnet_cbir.data.patch_store_opening import NOT_PATCHES, close_for_process, open_for_reading
+from bigearthnet_cbir.data.patch_store_opening import NOT_PATCHES, Snapshot, close_for_process, reading
 from bigearthnet_cbir.data.patch_store_writing import PatchWriter
 from bigearthnet_cbir.data.records import RecordKind
 from bigearthnet_cbir.errors import DataError
@@ -25,7 +24,9 @@ __all__ = ["PatchStore", "PatchWriter"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_KEY: Final = 511
+_KEYS_PER_PAGE: Final = 32
+"""Names of patches on a page of LMDB, at least about so many: whoever asks for more than one of them checks it all."""
+
 _told: set[tuple[str, RecordKind]] = set()
 """Real paths of stores whose kind is in the log."""
 
@@ -54,34 +55,34 @@ class PatchStore:
     def kind(self) -> RecordKind:
         """Kind of the first record. Raises DataError where the store is empty or its first record malformed."""
         if self._kind is None:
-            with self._begin() as transaction, transaction.cursor() as cursor:
-                for key, value in cursor:
-                    if bytes(key) not in NOT_PATCHES:
-                        return self._learn(self._decode(bytes(key).decode(errors="replace"), bytes(value))[1])
+            with self._reading() as snapshot:
+                for key in snapshot.names():
+                    return self._learn(self._decode(key.decode(errors="replace"), snapshot.get(key) or b"")[1])
             raise DataError(f"{self.path}: this archive holds no patch; encode it again")
         return self._kind
 
     def __len__(self) -> int:
         """Return the number of patches."""
-        with self._begin() as transaction:
-            extra = sum(transaction.get(key) is not None for key in NOT_PATCHES)
-            return int(transaction.stat()["entries"]) - extra
+        with self._reading() as snapshot:
+            extra = sum(snapshot.get(key) is not None for key in NOT_PATCHES)
+            return snapshot.checker.head.records.entries - extra
 
     def __contains__(self, name: str) -> bool:
         return not self.missing([name])
 
     def names(self) -> Iterator[str]:
         """Yield the names of all patches in key order."""
-        with self._begin() as transaction, transaction.cursor() as cursor:
-            for key in cursor.iternext(keys=True, values=False):
-                if bytes(key) not in NOT_PATCHES:
-                    yield bytes(key).decode(errors="replace")
+        with self._reading() as snapshot:
+            for key in snapshot.names():
+                yield key.decode(errors="replace")
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return those of the names that the store does not hold, in their order."""
-        with self._begin() as transaction, transaction.cursor() as cursor:
-            keyed = ((name, name.encode()) for name in names)
-            return [name for name, key in keyed if not (0 < len(key) <= _MAX_KEY and cursor.set_key(key))]
+        asked = list(names)
+        with self._reading() as snapshot:
+            if len(asked) * _KEYS_PER_PAGE > snapshot.checker.head.records.entries:
+                snapshot.checker.check_all()
+            return [name for name in asked if snapshot.get(name.encode(errors="replace")) is None]
 
     def s1_name(self, pair: PatchPair) -> str:
         """Return the key under which this store holds a pair's Sentinel-1 bands.
@@ -96,15 +97,15 @@ class PatchStore:
         Raises:
             DataError: the store cannot be opened, lacks the patch, or holds a malformed record for it.
         """
-        with self._begin() as transaction:
-            record = bytes(self._record(transaction, name))  # the memory map is not ours after the transaction
+        with self._reading() as snapshot:
+            record = bytes(self._record(snapshot, name))  # the memory map is not ours after the transaction
         return self._patch(name, record)
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[str], Patch]]:
         """Give a `read` without a copy: its patches are views of the memory map, which end with the block."""
-        with self._begin() as transaction:
-            yield lambda name: self._patch(name, self._record(transaction, name))
+        with self._reading() as snapshot:
+            yield lambda name: self._patch(name, self._record(snapshot, name))
 
     def read_bands(self, name: str, bands: Iterable[str]) -> list[npt.NDArray[np.generic]]:
         """Return only these bands of a patch, in this order; raises as read does, or where a band is not there."""
@@ -122,13 +123,14 @@ class PatchStore:
 
         It costs no pass over the records, so it tells a rewritten archive from the earlier one in milliseconds.
         """
-        environment = open_for_reading(self.path, self._key)
+        with self._reading() as snapshot:
+            head = snapshot.checker.head
         file = (self.path / "data.mdb").stat()
         return {
             "bytes": file.st_size,
             "modified_ns": file.st_mtime_ns,
-            "last_transaction": int(environment.info()["last_txnid"]),
-            "entries": int(environment.stat()["entries"]),
+            "last_transaction": head.transaction,
+            "entries": head.records.entries,
         }
 
     def close(self) -> None:
@@ -141,19 +143,11 @@ class PatchStore:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    @contextmanager
-    def _begin(self) -> Iterator[Any]:
-        try:
-            with open_for_reading(self.path, self._key).begin(buffers=True) as transaction:
-                yield transaction
-        except lmdb.Error as error:
-            raise DataError(
-                f"{self.path}: LMDB cannot read it ({error}), for it is damaged; copy or download it again"
-            ) from error
+    def _reading(self) -> AbstractContextManager[Snapshot]:
+        return reading(self.path, self._key)
 
-    def _record(self, transaction: Any, name: str) -> Any:
-        key = name.encode()
-        value = transaction.get(key) if 0 < len(key) <= _MAX_KEY else None
+    def _record(self, snapshot: Snapshot, name: str) -> memoryview:
+        value = snapshot.get(name.encode(errors="replace"))
         if value is None:
             raise DataError(f"{self.path}: patch {name} is not in this archive; check the list of pairs")
         return value

@@ -1,58 +1,108 @@
-"""Opening the LMDB folder of a patch store: once per process, without a lock file, refused where it is cut short."""
+"""Opening the LMDB folder of a patch store: once per process, without a lock file, and with its pages checked."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import lmdb
 
+from bigearthnet_cbir.data.lmdb_check import PageChecker
+from bigearthnet_cbir.data.lmdb_pages import CURE
 from bigearthnet_cbir.errors import DataError, MissingDataError
 
 NOT_PATCHES: Final = frozenset({b"__keys__", b"__len__"})
 """Keys that the original scripts add."""
 
-_open: dict[str, tuple[int, lmdb.Environment]] = {}
-"""Real path of a store -> process that opened it, and its environment."""
+_MAX_KEY: Final = 511
 
 
-def open_for_reading(path: Path, key: str) -> lmdb.Environment:
-    """Return this process's environment of a store, opening it where needed.
+class _Opened(NamedTuple):
+    process: int
+    environment: lmdb.Environment
+    checker: PageChecker
+
+    def close(self) -> None:
+        self.environment.close()
+        self.checker.close()
+
+
+_open: dict[str, _Opened] = {}
+"""Real path of a store -> how a process has it open."""
+
+
+class Snapshot(NamedTuple):
+    """A state of an archive in which every look-up has its pages checked first."""
+
+    transaction: Any
+    checker: PageChecker
+
+    def get(self, key: bytes) -> memoryview | None:
+        """Return a record as a view of the memory map, or None where the key is not there.
+
+        Raises:
+            DataError: a page on the way to it is damaged.
+        """
+        if not 0 < len(key) <= _MAX_KEY:
+            return None
+        self.checker.check_key(key)
+        found: memoryview | None = self.transaction.get(key)
+        return found
+
+    def names(self) -> Iterator[bytes]:
+        """Yield the keys of all patches in their order; raises DataError where a page is damaged."""
+        return (key for key in self.checker.every_key() if key not in NOT_PATCHES)
+
+
+@contextmanager
+def reading(path: Path, key: str) -> Iterator[Snapshot]:
+    """Give the state of a store as it is now; its views of records end with the block.
 
     Args:
         path: the folder as it was given, for messages.
         key: its real path.
 
     Raises:
-        DataError: it is missing, no LMDB, or cut short.
+        DataError: it is missing, no LMDB, cut short or damaged.
     """
+    opened = _opened(path, key)
+    try:
+        with opened.environment.begin(buffers=True) as transaction:
+            opened.checker.refresh(transaction.id())
+            yield Snapshot(transaction, opened.checker)
+    except lmdb.Error as error:
+        raise DataError(f"{path}: LMDB cannot read it ({error}); {CURE}") from error
+
+
+def _opened(path: Path, key: str) -> _Opened:
+    """Return how this process has opened a store, opening it where needed."""
     entry = _open.get(key)
-    if entry is not None and entry[0] == os.getpid():
-        return entry[1]
+    if entry is not None and entry.process == os.getpid():
+        return entry
     if entry is not None:
         # Inherited by a fork: LMDB forbids its use here, and py-lmdb refuses a second one until this is closed,
         # which touches only this process's copy of the map.
-        entry[1].close()
+        entry.close()
+        del _open[key]
     if not path.exists():
         raise MissingDataError(f"{path}: there is no such LMDB; check the path in the configuration")
     if not (path / "data.mdb").is_file():
         raise DataError(f"{path}: this is not an LMDB folder (it has no data.mdb); give the folder that holds it")
+    checker = PageChecker(path / "data.mdb")
     try:
         environment = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=8)
     except lmdb.Error as error:
+        checker.close()
         raise DataError(f"{path}: LMDB cannot open it ({error}); is the file whole and really an LMDB?") from error
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    size = (path / "data.mdb").stat().st_size
-    if size < needed:  # touching a page beyond the end would kill the process
-        environment.close()
-        raise DataError(f"{path}/data.mdb: cut short ({size:,} of {needed:,} bytes); copy or download it again")
-    _open[key] = (os.getpid(), environment)
-    return environment
+    _open[key] = _Opened(os.getpid(), environment, checker)
+    return _open[key]
 
 
 def close_for_process(key: str) -> None:
     """Close the environment of a real path where this process has it open; LMDB allows one per process and folder."""
     entry = _open.pop(key, None)
     if entry is not None:
-        entry[1].close()
+        entry.close()

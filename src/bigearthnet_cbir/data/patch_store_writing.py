@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -13,7 +13,8 @@ from typing import Any, Final
 import lmdb
 
 from bigearthnet_cbir.data import records
-from bigearthnet_cbir.data.patch_store_opening import NOT_PATCHES, close_for_process, open_for_reading
+from bigearthnet_cbir.data.lmdb_check import PageChecker
+from bigearthnet_cbir.data.patch_store_opening import NOT_PATCHES, close_for_process, reading
 from bigearthnet_cbir.errors import DataError, shown
 from bigearthnet_cbir.files import LOCK_NAME, folder_lock
 from bigearthnet_cbir.types import Patch
@@ -96,7 +97,16 @@ class PatchWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Put everything written so far on the disk."""
+        """Put everything written so far on the disk.
+
+        Raises:
+            DataError: the disk refuses it, or a record that is there is damaged so that it cannot be replaced.
+        """
+        replaced = [name.encode() for name in self._pending if self.record(name) is not None]
+        if replaced:
+            with closing(PageChecker(self.path / "data.mdb")) as checker:
+                for key in replaced:
+                    checker.check_value(key)
         while self._pending:
             try:
                 with self._environment.begin(write=True) as transaction:
@@ -162,10 +172,10 @@ def _refuse_other_tools(path: Path) -> None:
         return
     key = os.path.realpath(path)
     try:
-        with open_for_reading(path, key).begin() as transaction, transaction.cursor() as cursor:
-            ends = list(_ends(cursor))
-    except lmdb.Error as error:
-        raise DataError(f"{path}: LMDB cannot read it ({error}); choose another --output") from error
+        with reading(path, key) as snapshot:
+            snapshot.checker.check_for_writing()
+            with snapshot.transaction.cursor() as cursor:
+                ends = list(_ends(cursor))
     finally:
         close_for_process(key)
     origins = [records.origin(record) for _, record in ends]
@@ -177,10 +187,10 @@ def _refuse_other_tools(path: Path) -> None:
 def _ends(cursor: Any) -> Iterator[tuple[bytes, bytes]]:
     for start, step in ((cursor.first, cursor.next), (cursor.last, cursor.prev)):
         more = start()
-        while more and cursor.key() in NOT_PATCHES:
+        while more and bytes(cursor.key()) in NOT_PATCHES:
             more = step()
         if more:
-            yield cursor.key(), cursor.value()
+            yield bytes(cursor.key()), bytes(cursor.value())
 
 
 def _refusal(path: Path, name: str, record: bytes) -> DataError:

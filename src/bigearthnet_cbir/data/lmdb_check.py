@@ -1,0 +1,163 @@
+"""Checks the pages of an LMDB archive before LMDB itself follows them.
+
+LMDB has no checksums and trusts what it reads. An offset beyond a page or a page number beyond the file kills the
+process, and keys out of order hide records. Here each page of the tree is checked once, when the first key on it is
+asked for, so that an archive of any size opens at once; its pages are the ones that LMDB is about to read.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.lmdb_pages import CURE, Branch, Leaf, Pages, Tree, read_head
+from bigearthnet_cbir.errors import DataError
+
+
+class PageChecker:
+    """Checks the pages of one data.mdb, each once.
+
+    Args:
+        path: of the data.mdb.
+
+    Raises:
+        DataError: its heads are damaged or of another layout, or it is cut short.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._start()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _start(self) -> None:
+        self.head = read_head(self._file, self._path)
+        self._pages = Pages(self._file, self._path, self.head, self.head.records)
+        self._branches: dict[int, Branch] = {}
+        self._leaves: set[int] = set()
+        self._is_whole = False
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def refresh(self, transaction: int) -> None:
+        """Begin anew where the file has had another transaction since."""
+        if transaction != self.head.transaction:
+            self._start()
+
+    def check_key(self, key: bytes) -> None:
+        """Check the pages on the way to a key, which need not be there; raises DataError where one is damaged."""
+        if not self._is_whole:
+            self._leaf_of(key)
+
+    def check_value(self, key: bytes) -> None:
+        """Check the first page of a key's value too, which says how many pages LMDB frees with it.
+
+        Raises:
+            DataError: it, or a page on the way to it, is damaged, or some of those pages are in use elsewhere.
+        """
+        leaf = self._leaf_of(key, again=True)
+        if leaf is None or key not in leaf.keys:
+            return
+        entry = leaf.keys.index(key)
+        held, needed = self._pages.held(leaf, entry), int(self._pages.counts(leaf)[entry])
+        if len(held) > needed and np.isin(held[needed:], self._used_pages()).any():
+            self._pages.refuse(held[0], "it claims pages that have another use")
+
+    def check_all(self) -> None:
+        """Check every page of the tree of records; raises DataError as `every_key` does."""
+        if not self._is_whole:
+            for _ in self.every_key():
+                pass
+
+    def check_for_writing(self) -> None:
+        """Check both trees, and that no page has two uses: LMDB would write a new record over one that is there.
+
+        Raises:
+            DataError: a page is damaged, or it has two uses.
+        """
+        numbers = self._used_pages()
+        if len(np.unique(numbers)) < len(numbers) or int(numbers.max()) > self.head.last_page:
+            raise DataError(f"{self._path}: one of its pages has two uses; {CURE}")
+
+    def _used_pages(self) -> npt.NDArray[np.int64]:
+        """Return the numbers of all pages that are in a tree, hold a value or are listed as free; one for each use."""
+        used: list[npt.NDArray[np.int64]] = [np.array([0, 1])]
+        for tree in (self.head.records, self.head.free):
+            pages = Pages(self._file, self._path, self.head, tree)
+            visited: set[int] = set()
+            for leaf in self._walk(tree, pages, visited):
+                counts = pages.counts(leaf)
+                starts = np.repeat(leaf.pages - np.cumsum(counts) + counts, counts)
+                used.append(starts + np.arange(len(starts)))
+                if tree is self.head.free:
+                    used += [self._free_pages(pages.value(leaf, entry)) for entry in range(len(leaf.keys))]
+            used.append(np.fromiter(visited, np.int64))
+        return np.concatenate(used)
+
+    def every_key(self) -> Iterator[bytes]:
+        """Yield every key in its order, having checked the page on which it is.
+
+        Raises:
+            DataError: a page is damaged, or the keys are not as many as the head says.
+        """
+        number = 0
+        for leaf in self._walk(self.head.records, self._pages, set()):
+            number += len(leaf.keys)
+            yield from leaf.keys
+        if number != self.head.records.entries:
+            wanted = self.head.records.entries
+            raise DataError(f"{self._path}: {number:,} records where its head says {wanted:,}; {CURE}")
+        self._is_whole = True
+
+    def _walk(self, tree: Tree, pages: Pages, visited: set[int]) -> Iterator[Leaf]:
+        """Yield the entries of every leaf of a tree, in order."""
+        left = [] if tree.root is None else [(tree.root, b"", b"", tree.depth)]
+        while left:
+            page, low, high, level = left.pop()
+            if page in visited:
+                pages.refuse(page, "two places of the tree lead to it")
+            visited.add(page)
+            if level == 1:
+                yield pages.leaf(page, low, high)
+                continue
+            branch = pages.branch(page, low, high)
+            starts, ends = [low, *branch.keys[1:]], [*branch.keys[1:], high]
+            left += [(*part, level - 1) for part in zip(branch.pages, starts, ends, strict=True)][::-1]
+
+    def _leaf_of(self, key: bytes, *, again: bool = False) -> Leaf | None:
+        """Check the pages on the way to a key; return the last of them where it is read (again)."""
+        page, low, high = self.head.records.root, b"", b""
+        if page is None:
+            return None
+        for _ in range(self.head.records.depth - 1):
+            branch = self._branches.get(page)
+            if branch is None:
+                branch = self._branches[page] = self._pages.branch(page, low, high)
+            child = bisect_right(branch.keys, key) - 1
+            low = branch.keys[child] or low
+            high = branch.keys[child + 1] if child + 1 < len(branch.keys) else high
+            page = branch.pages[child]
+        if page in self._leaves and not again:
+            return None
+        leaf = self._pages.leaf(page, low, high)
+        self._leaves.add(page)
+        return leaf
+
+    def _free_pages(self, content: bytes) -> npt.NDArray[np.int64]:
+        """Return the numbers of the free pages that an entry lists: how many there are, then the pages, falling."""
+        numbers = np.frombuffer(content[: len(content) // 8 * 8], np.int64)
+        count = int(numbers[0]) if len(numbers) else -1
+        listed = numbers[1 : max(count, 0) + 1]
+        if count != len(listed) or (listed[1:] >= listed[:-1]).any() or (listed < 2).any():
+            raise DataError(f"{self._path}: its list of free pages is damaged; {CURE}")
+        return listed

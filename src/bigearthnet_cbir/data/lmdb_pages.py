@@ -1,0 +1,238 @@
+"""The pages of an LMDB data file, each checked when it is read.
+
+The layout is that of LMDB 0.9 on 64-bit machines (its mdb.c): two heads, then pages of a tree of records and of a tree
+that lists free pages. A page has a number, a kind, the offsets of its nodes in the order of their keys, and the nodes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.errors import DataError
+
+CURE: Final = "copy or download the archive again, or encode it anew"
+_PAGE: Final = struct.Struct("<QHHHH")  # number, padding, flags, ends of the offsets and of the free space
+_OVERFLOW_PAGE: Final = struct.Struct("<QHHI")  # number, padding, flags, pages
+_TREE: Final = struct.Struct("<IHHQQQQQ")  # padding, flags, depth, pages of three kinds, entries, root
+_HEAD: Final = struct.Struct("<II16x48s48sQQ")  # magic, version, two trees, last page, transaction
+_NODE_SIZE: Final = 8  # 2-byte words; leaf: size in two, flags; branch: page in three; both: length of the key
+_MAGIC: Final = 0xBEEFC0DE
+_BRANCH, _LEAF, _OVERFLOW, _META, _DIRTY = 1, 2, 4, 8, 16
+_ELSEWHERE: Final = 1
+"""Flag of a node whose value lies on pages of its own."""
+
+_INTEGER_KEYS: Final = 8
+_NO_PAGE: Final = (1 << 64) - 1
+_MAX_KEY: Final = 511
+_MAX_DEPTH: Final = 16
+
+
+class Tree(NamedTuple):
+    """One of the two trees; root is None where it is empty. Keys of 8 bytes are numbers in the tree of free pages."""
+
+    depth: int
+    entries: int
+    root: int | None
+    integer_keys: bool
+
+
+class Head(NamedTuple):
+    """The newer of the two heads: what LMDB takes as the state of the file."""
+
+    page_size: int
+    last_page: int
+    transaction: int
+    free: Tree
+    records: Tree
+
+
+class Branch(NamedTuple):
+    """Pages below a page; those of `pages[i]` have keys from `keys[i]` on, the first from any."""
+
+    keys: list[bytes]
+    pages: list[int]
+
+
+class Leaf(NamedTuple):
+    """Entries of a page.
+
+    Attributes:
+        keys: in order; a number's bytes are reversed.
+        sizes: (n,) of the values in bytes.
+        pages: (n,) first of the pages that a value has to itself, 0 where it lies on this one.
+        values: those that lie on this page, by the number of the entry.
+    """
+
+    keys: list[bytes]
+    sizes: npt.NDArray[np.int64]
+    pages: npt.NDArray[np.int64]
+    values: dict[int, bytes]
+
+
+def read_head(file: int, path: Path) -> Head:
+    """Return the newer head, having checked what LMDB uses of either when it opens the file.
+
+    Raises:
+        DataError: one is damaged or of another layout, or the file is shorter than they say.
+    """
+    first = os.pread(file, _PAGE.size + _HEAD.size, 0)
+    try:
+        page_size = int.from_bytes(first[40:44], "little")
+        if page_size not in {1 << power for power in range(9, 17)}:
+            raise ValueError("it has no head of an LMDB")
+        second = os.pread(file, _PAGE.size + _HEAD.size, page_size)
+        heads = [_parse_head(content, number) for number, content in enumerate((first, second))]
+        if heads[1].page_size != page_size:
+            raise ValueError("its two heads disagree")
+    except (struct.error, ValueError) as error:
+        raise DataError(
+            f"{path.parent}: LMDB cannot open it ({error}); is the file whole and really an LMDB?"
+        ) from error
+    head = heads[heads[0].transaction < heads[1].transaction]
+    size, needed = os.fstat(file).st_size, (head.last_page + 1) * page_size
+    if size < needed:  # touching a page beyond the end would kill the process
+        raise DataError(f"{path}: cut short ({size:,} of {needed:,} bytes); {CURE}")
+    return head
+
+
+def _parse_head(content: bytes, number: int) -> Head:
+    page, _, flags, _, _ = _PAGE.unpack_from(content)
+    magic, version, free, records, last_page, transaction = _HEAD.unpack_from(content, _PAGE.size)
+    if page != number or not flags & _META or (magic, version) != (_MAGIC, 1):
+        raise ValueError("it has no head of an LMDB of version 1")
+    trees = [_parse_tree(free, _INTEGER_KEYS, last_page), _parse_tree(records, 0, last_page)]
+    if last_page < 1 or last_page >> 47:
+        raise ValueError("its head is damaged")
+    return Head(_TREE.unpack(free)[0], last_page, transaction, trees[0], trees[1])
+
+
+def _parse_tree(packed: bytes, wanted_flags: int, last_page: int) -> Tree:
+    _, flags, depth, _, _, _, entries, root = _TREE.unpack(packed)
+    is_empty = root == _NO_PAGE and depth == entries == 0
+    if flags != wanted_flags:
+        raise ValueError("it is no plain archive of names and records")
+    if not (is_empty or (2 <= root <= last_page and 1 <= depth <= _MAX_DEPTH and entries)):
+        raise ValueError("its head is damaged")
+    return Tree(depth, entries, None if is_empty else root, bool(flags))
+
+
+class Pages:
+    """Reads and checks single pages of a tree.
+
+    Args:
+        file: descriptor of the data.mdb.
+        path: of it, for messages.
+        head: of it.
+        tree: of the head.
+    """
+
+    def __init__(self, file: int, path: Path, head: Head, tree: Tree) -> None:
+        self._file = file
+        self._path = path
+        self._head = head
+        self._tree = tree
+
+    def branch(self, page: int, low: bytes, high: bytes) -> Branch:
+        """Return a page that leads to others.
+
+        Args:
+            page: its number.
+            low: from which on its keys must lie.
+            high: below which they must lie; empty is no bound.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        content, offsets, words = self._read(page, _BRANCH)
+        pages = words[0] | words[1] << 16 | words[2] << 32
+        if pages.min() < 2 or pages.max() > self._head.last_page:
+            self.refuse(page, "it leads beyond the end of the file")
+        # What stands for the first key is not read: everything below the second key is on the first page.
+        keys = self._keys(page, content, offsets[1:], words[3, 1:], low, high)
+        return Branch([b"", *keys], pages.tolist())
+
+    def leaf(self, page: int, low: bytes, high: bytes) -> Leaf:
+        """Return the entries of a page; arguments and errors as of `branch`."""
+        content, offsets, words = self._read(page, _LEAF)
+        keys = self._keys(page, content, offsets, words[3], low, high)
+        sizes, is_here = words[0] | words[1] << 16, words[2] == 0
+        starts = offsets + _NODE_SIZE + words[3]
+        if (words[2] & ~_ELSEWHERE).any() or (starts + np.where(is_here, sizes, 8)).max() > len(content):
+            self.refuse(page, "an entry of it is no record, or goes beyond its end")
+        values = {int(i): content[starts[i] : starts[i] + sizes[i]] for i in np.flatnonzero(is_here)}
+        first = np.frombuffer(content, np.uint8)[np.minimum(starts[:, None] + np.arange(8), len(content) - 1)]
+        pages = np.where(is_here, 0, first.view("<i8")[:, 0])
+        leaf = Leaf(keys, sizes, pages, values)
+        if ((pages < 2) | (pages > self._head.last_page + 1 - self.counts(leaf)))[~is_here].any():
+            self.refuse(page, "a record of it would lie beyond the end of the file")
+        return leaf
+
+    def value(self, leaf: Leaf, entry: int) -> bytes:
+        """Return the value of an entry, having checked the first page of those that it has to itself."""
+        if not leaf.pages[entry]:
+            return leaf.values[entry]
+        self.held(leaf, entry)
+        start = int(leaf.pages[entry]) * self._head.page_size + _OVERFLOW_PAGE.size
+        return os.pread(self._file, int(leaf.sizes[entry]), start)
+
+    def held(self, leaf: Leaf, entry: int) -> range:
+        """Return the pages that the value of an entry holds: more than it needs where it was longer once."""
+        first = int(leaf.pages[entry])
+        if not first:
+            return range(0)
+        content = os.pread(self._file, _OVERFLOW_PAGE.size, first * self._head.page_size)
+        number, _, flags, count = _OVERFLOW_PAGE.unpack(content)
+        last = first + count - 1
+        if number != first or flags & ~_DIRTY != _OVERFLOW or count < self.counts(leaf)[entry]:
+            self.refuse(first, "it is not the start of a record")
+        if last > self._head.last_page:
+            self.refuse(first, "its record would lie beyond the end of the file")
+        return range(first, last + 1)
+
+    def counts(self, leaf: Leaf) -> npt.NDArray[np.int64]:
+        """Return how many pages each value has to itself."""
+        return np.where(leaf.pages == 0, 0, -(-(leaf.sizes + _OVERFLOW_PAGE.size) // self._head.page_size))
+
+    def refuse(self, page: int, why: str) -> NoReturn:
+        """Raise DataError for a page."""
+        raise DataError(f"{self._path}: page {page:,} is damaged ({why}); {CURE}")
+
+    def _keys(
+        self, page: int, content: bytes, offsets: npt.NDArray[Any], lengths: npt.NDArray[Any], low: bytes, high: bytes
+    ) -> list[bytes]:
+        """Return the keys at these offsets, which must rise and lie in [low, high)."""
+        starts = offsets + _NODE_SIZE
+        ends = starts + lengths
+        if lengths.min() < 1 or lengths.max() > _MAX_KEY or ends.max() > len(content):
+            self.refuse(page, "the length of a key of it is wrong")
+        step = -1 if self._tree.integer_keys else 1
+        keys = [content[start:end][::step] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        ordered = all(one < other for one, other in pairwise(keys))
+        if not ordered or keys[0] < low or (high and keys[-1] >= high):
+            self.refuse(page, "its keys are not in order")
+        return keys
+
+    def _read(self, page: int, kind: int) -> tuple[bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return a page, the (n,) offsets of its nodes, and (4, n) the 2-byte words that a node begins with."""
+        size = self._head.page_size
+        content = os.pread(self._file, size, page * size)
+        if len(content) < size:
+            self.refuse(page, "it is not there")
+        number, _, flags, lower, upper = _PAGE.unpack_from(content)
+        if number != page or flags & ~_DIRTY != kind:
+            self.refuse(page, "it holds something else")
+        count = (lower - _PAGE.size) // 2
+        if lower % 2 or not lower <= upper <= size or count < (2 if kind == _BRANCH else 1):
+            self.refuse(page, "its number of entries is wrong")
+        offsets = np.frombuffer(content, "<u2", count, _PAGE.size).astype(np.int64)
+        if offsets.min() < upper or offsets.max() > size - _NODE_SIZE or (offsets % 2).any():
+            self.refuse(page, "an entry of it begins outside")
+        words = np.frombuffer(content, "<u2")[offsets // 2 + np.arange(4)[:, None]].astype(np.int64)
+        return content, offsets, words
