@@ -58,3 +58,9 @@ def shown(names: list[str], most: int = 5) -> str:
     """Return the first few of many names as readable text, with a count of the rest."""
     text = ", ".join(names[:most])
     return text if len(names) <= most else f"{text} and {len(names) - most:,} more"
+
+
+def short(value: object, most: int = 80) -> str:
+    """Return the first characters of a value that a file holds, as one printable line."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -7,15 +7,20 @@ import os
 import pickle
 import pickletools
 import struct
+from contextlib import closing
 
+import lmdb
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from tests.conftest import encoder_record
 
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.bands import S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
 from bigearthnet_cbir.data.labels import CLASSES, multi_hot
+from bigearthnet_cbir.data.unpickling import unpickle
 from bigearthnet_cbir.errors import DataError
 
 
@@ -235,15 +240,21 @@ def _with_header(record: bytes, change) -> bytes:
     [
         (lambda header: header.pop("B05"), "band B05 is missing"),
         (lambda header: header.update(B10=header.pop("B05")), "'B10' is not a band"),
-        (lambda header: header["B05"].update(shape=[30, 120]), r"band B05 is \[30, 120\] of U16"),
-        (lambda header: header["B05"].update(dtype="I64"), "band B05 is .* of I64"),
-        (lambda header: header["B05"].update(data_offsets=[-7200, 0]), "band B05 claims the bytes -7200 to 0"),
-        (lambda header: header["B05"].update(data_offsets=[10**9, 10**9 + 7200]), "its header says"),
+        (lambda header: header["B05"].update(shape=[30, 120]), r"band B05 is \[30, 120\] of 'U16'"),
+        (lambda header: header["B05"].update(dtype="I64"), "band B05 is .* of 'I64'"),
+        (lambda header: header["B05"].update(data_offsets=[-7200, 0]), r"band B05 claims the bytes \[-7200, 0\]"),
+        (lambda header: header["B05"].update(data_offsets=[10**9, 10**9 + 7200]), "claims the bytes from"),
+        (lambda header: header["B05"].update(data_offsets=header["B06"]["data_offsets"]), "claims the bytes from"),
+        (lambda header: header["B05"].update(dtype=["I64"] * 99), "header is malformed"),
+        (lambda header: header.update(__metadata__={"labels": '{"Pastures": 1}'}), "header is malformed"),
+        (lambda header: header.update(__metadata__={"labels": "[" * 5000}), "header is malformed"),
+        (lambda header: header.update(__metadata__={"labels": "[[1]]"}), r"a label is \[1\]"),
         (lambda header: header.update(B05=3), "header is malformed"),
         (lambda header: header.update(__metadata__={"labels": '["Moon"]'}), "label 'Moon' is in neither"),
         (lambda header: header.clear(), "is missing from the record"),
     ],
-    ids=["missing", "unknown", "shape", "dtype", "negative", "beyond", "no field", "label", "empty"],
+    ids=["missing", "unknown", "shape", "dtype", "negative", "beyond", "overlap", "list", "labels by name", "deep",
+         "label list", "no field", "label", "empty"],
 )
 def test_malformed_safetensors_are_refused(s2, change, message):
     with pytest.raises(DataError, match=message):
@@ -267,3 +278,102 @@ def test_the_19_classes_of_a_patch_object_win_over_its_43(real_pairs, true_patch
     patch, kind = records.decode_with_kind(encoder_record(true_patches[pair.s1], told, real_pairs, pair))
     assert kind is records.RecordKind.ENCODER
     assert patch.labels == CLASSES[14:16] != true_patches[pair.s2].labels
+
+
+def _program(*parts: bytes) -> bytes:
+    return b"\x80\x04" + b"".join(parts) + b"."
+
+
+def _doubled(kind: bytes, times: int = 40) -> bytes:
+    """A container that holds itself twice, again and again: some 40 bytes each, 2**40 when it is written out."""
+    steps = [b"h" + bytes([i]) + b"h" + bytes([i]) for i in range(times)]
+    if kind == b"tuple":
+        made = [b")", *(step + b"\x86" for step in steps)]
+    else:
+        made = [b"]", *(b"](" + step + b"e" for step in steps)]
+    return b"".join(step + b"q" + bytes([i]) + b"0" for i, step in enumerate(made)) + b"h" + bytes([times])
+
+
+_DTYPE = _short_text("numpy") + _short_text("dtype") + b"\x93"
+_ARRAY = _short_text("numpy._core.numeric") + _short_text("_frombuffer") + b"\x93"
+BOMBS = {
+    "4 GB for a place in the memo": _program(b"Nr\xff\xff\xff\x0f"),
+    "64 GB for a bytearray": _program(b"\x96" + struct.pack("<Q", 1 << 36), b"x"),
+    "64 GB of text": _program(b"\x8d" + struct.pack("<Q", 1 << 36), b"x"),
+    "a number of 2 GB": _program(b"\x8b\xff\xff\xff\x7f", b"x"),
+    "2**40 steps to hash a key": _program(_doubled(b"tuple"), b"q\x290}h\x29K\x01s"),
+    "2**40 steps to hash a data type": _program(_DTYPE, _doubled(b"tuple"), b"\x85R"),
+    "2**40 characters in a message": _program(_DTYPE, _doubled(b"list"), b"\x85R"),
+    "2**40 characters of a shape": _program(
+        _ARRAY, b"C\x04abcd", _DTYPE, _short_text("f4"), b"\x85R", _doubled(b"tuple"), b"\x8c\x01C(tR"
+    ),
+    "a million operations": _program(b"N0" * 500_000, b"N"),
+    "copies of one array": _program(
+        b"B" + struct.pack("<I", 1 << 20), bytes(1 << 20), b"\x940", _DTYPE, _short_text("f8"), b"\x85R\x940",
+        b"".join([_ARRAY, b"(h\x00h\x01J\x00\x00\x02\x00\x85\x8c\x01CtR0"] * 300), b"N",
+    ),
+    "a state for what has none": _program(_DTYPE, b"}b"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_program_that_would_take_all_memory_or_time_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="its pickle is refused: "):
+        records.decode(BOMBS[name])
+
+
+def test_labels_that_hold_themselves_are_refused(archives):
+    """Written out as text they would be 2**40 characters; everything else in the record is sound."""
+    environment = lmdb.open(str(archives["encoder"].s2), readonly=True, lock=False)
+    with closing(environment), environment.begin() as transaction:
+        record = bytes(next(iter(transaction.cursor()))[1])
+    state = b"}" + _short_text("new_labels") + b"](" + _doubled(b"list") + b"esb."
+    with pytest.raises(DataError, match="its labels are not text"):
+        records.decode(record[:-1] + state)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("<f4", ">f4", "<f8", "u1", "<u2", ">u2", "<i8")),
+            st.lists(st.integers(1, 5), min_size=1, max_size=3),
+            st.booleans(),
+        ),
+        min_size=1, max_size=5,
+    ),
+    st.integers(2, 5),
+)  # fmt: skip
+def test_every_array_is_read_as_pickle_reads_it(specifications, protocol):
+    arrays = tuple(
+        np.asarray(np.arange(int(np.prod(shape))).reshape(shape).astype(dtype), order="F" if is_fortran else "C")
+        for dtype, shape, is_fortran in specifications
+    )
+    found = unpickle(pickle.dumps(arrays, protocol))
+    for stored, array in zip(found, arrays, strict=True):
+        np.testing.assert_array_equal(stored.array, array)
+        assert stored.array.dtype == array.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_records_of_one_program_keep_their_own_pixels_and_labels(s1, protocol):
+    """What was found out for one record holds for the next only where they agree outside of their arrays."""
+
+    def record(offset, labels):
+        hot = multi_hot(labels).astype("f8")
+        return pickle.dumps((s1.bands["VV"][None] + np.float32(offset), s1.bands["VH"][None], hot), protocol)
+
+    for offset, labels in ((0, s1.labels), (1, ("Pastures",)), (2, ()), (3, s1.labels)):
+        patch = records.decode(record(offset, labels))
+        np.testing.assert_array_equal(patch.bands["VV"], s1.bands["VV"] + np.float32(offset))
+        assert patch.labels == labels
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(DataError, match="band VV holds NaN or infinite"):
+            records.decode(record(wrong, s1.labels))
+    changed = bytearray(record(0, s1.labels))
+    changed[2] ^= 1  # the same length, another program
+    try:
+        patch = records.decode(bytes(changed))
+        np.testing.assert_array_equal(patch.bands["VV"], s1.bands["VV"])
+    except DataError:
+        pass

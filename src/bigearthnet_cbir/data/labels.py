@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.errors import DataError, short
 from bigearthnet_cbir.types import ByteArray
 
 CLASSES: Final = (
@@ -92,11 +92,13 @@ def to_19_classes(names: Iterable[str]) -> tuple[str, ...]:
     """
     found: set[str] = set()
     for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"a label is {short(name)}, where there must be the name of a class")
         if name in DROPPED_CLASSES:
             continue
         renamed = _RENAMED.get(name, name)
         if renamed not in CLASS_INDEX:
-            raise DataError(f"label {name!r} is in neither the 43-class nor the 19-class nomenclature of BigEarthNet")
+            raise DataError(f"label {short(name)} is in neither nomenclature of BigEarthNet, of 43 or of 19 classes")
         found.add(renamed)
     return tuple(sorted(found, key=CLASS_INDEX.__getitem__))
 
@@ -119,6 +121,6 @@ def multi_hot(names: Iterable[str]) -> ByteArray:
     vector = np.zeros(N_CLASSES, dtype=np.uint8)
     for name in names:
         if name not in CLASS_INDEX:
-            raise DataError(f"label {name!r} is not one of the 19 BigEarthNet classes")
+            raise DataError(f"label {short(name)} is not one of the 19 BigEarthNet classes")
         vector[CLASS_INDEX[name]] = 1
     return vector

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.data import records
+from bigearthnet_cbir.data.patch_rules import RecordKind
 from bigearthnet_cbir.data.patch_store_opening import NOT_PATCHES, Snapshot, close_for_process, reading
 from bigearthnet_cbir.data.patch_store_writing import PatchWriter
-from bigearthnet_cbir.data.records import RecordKind
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch, PatchPair
 

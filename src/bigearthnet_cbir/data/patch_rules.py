@@ -1,0 +1,72 @@
+"""What a patch must hold, whichever tool stored it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.bands import BAND_SIZES, MODEL_S2_BANDS, S1_BANDS
+from bigearthnet_cbir.errors import DataError, short
+
+Bands = dict[str, npt.NDArray[np.generic]]
+DTYPES: Final[dict[str, np.dtype[Any]]] = {"U16": np.dtype("<u2"), "F32": np.dtype("<f4")}
+
+
+class RecordKind(Enum):
+    """Who writes such records; the value is what the log shows."""
+
+    SAFETENSORS = "safetensors (this project, rico-hdl)"
+    ORIGINAL_S1 = "pickled Sentinel-1 arrays (original scripts)"
+    ORIGINAL_S2 = "pickled Sentinel-2 arrays (original scripts)"
+    ENCODER = "pickled patch objects (bigearthnet_encoder)"
+
+
+def side_of(band: str) -> int:
+    """Return the side of a band in pixels; raises DataError where there is no such band."""
+    if band not in BAND_SIZES:
+        raise DataError(f"{short(band)} is not a band of BigEarthNet; they are {', '.join(BAND_SIZES)}")
+    return BAND_SIZES[band]
+
+
+def check_bands(bands: Bands) -> None:
+    """Raise DataError where a band is missing, unknown, of a wrong size or data type, or not finite."""
+    check_complete(set(bands))
+    for band, pixels in bands.items():
+        side = side_of(band)
+        if pixels.shape != (side, side) or pixels.dtype.newbyteorder("<") not in DTYPES.values():
+            raise DataError(f"band {band} is {pixels.shape} of {pixels.dtype}, but must be {side}x{side} of u2 or f4")
+    check_dtypes({band: pixels.dtype for band, pixels in bands.items()})
+    check_finite(bands)
+
+
+def check_dtypes(dtypes: dict[str, np.dtype[Any]]) -> None:
+    """Refuse Sentinel-1 that is no decibels, and a sensor of two data types: one would wrap in the other's batch."""
+    for band in S1_BANDS:
+        if band in dtypes and dtypes[band].kind != "f":
+            raise DataError(f"band {band} is {dtypes[band]}, but Sentinel-1 is float32 decibels; encode it again")
+    s2 = {dtypes[band].kind: band for band in sorted(dtypes, reverse=True) if band not in S1_BANDS}
+    if len(s2) > 1:
+        raise DataError(
+            f"band {s2['u']} is uint16 and band {s2['f']} float32, but all bands of a Sentinel-2 patch have one "
+            "data type; encode it again"
+        )
+
+
+def check_complete(bands: set[str]) -> None:
+    """Refuse half a sensor; B01 and B09, which no encoder sees, may be left out."""
+    for band in bands:
+        side_of(band)
+    wanted = {band for sensor in (S1_BANDS, MODEL_S2_BANDS) if not bands.isdisjoint(sensor) for band in sensor}
+    lacking = sorted(wanted - bands)
+    if lacking or not wanted:
+        raise DataError(f"band {', '.join(lacking or ['VV, VH, B02'])} is missing from the record; encode it again")
+
+
+def check_finite(bands: Bands) -> None:
+    """Raise DataError where a band holds NaN or infinite values."""
+    for band, pixels in bands.items():
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError(f"band {band} holds NaN or infinite values; leave this patch out")
