@@ -227,6 +227,20 @@ def test_sentinel_1_that_is_no_decibels_is_refused_by_band(s1, band):
             attempt()
 
 
+@pytest.mark.parametrize(("band", "value"), [("VV", 501), ("VV", -3e38), ("B02", -1), ("B02", 65536), ("B11", 1e30)])
+def test_values_that_are_no_decibels_and_no_reflectance_are_refused(s1, s2, band, value):
+    """A bit that flips in the exponent of a float makes such a value: finite, and no measurement."""
+    source = {**s1.bands, **{name: pixels.astype("f4") for name, pixels in s2.bands.items()}}
+    sensor = s1.bands if band in s1.bands else s2.bands
+    bands = {name: source[name] for name in sensor}
+    bands[band] = bands[band].copy()
+    bands[band][5, 6] = value
+    with pytest.raises(DataError, match=rf"band {band} holds .*, which is no (decibels|reflectance x 10 000)"):
+        records.encode(bands, None)
+    with pytest.raises(DataError, match=rf"band {band} holds"):
+        records.decode(save(bands))
+
+
 def _with_header(record: bytes, change) -> bytes:
     end = 8 + struct.unpack("<Q", record[:8])[0]
     header = json.loads(record[8:end])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import Any, Final
 
@@ -13,6 +14,11 @@ from bigearthnet_cbir.errors import DataError, short
 
 Bands = dict[str, npt.NDArray[np.generic]]
 DTYPES: Final[dict[str, np.dtype[Any]]] = {"U16": np.dtype("<u2"), "F32": np.dtype("<f4")}
+_DECIBELS: Final = (-500.0, 500.0)
+"""All that any float32 power can be is -449 to 385 dB."""
+
+_REFLECTANCE: Final = (0.0, 65535.0)
+"""What float32 archives hold was uint16."""
 
 
 class RecordKind(Enum):
@@ -32,14 +38,14 @@ def side_of(band: str) -> int:
 
 
 def check_bands(bands: Bands) -> None:
-    """Raise DataError where a band is missing, unknown, of a wrong size or data type, or not finite."""
+    """Raise DataError where a band is missing, unknown, of a wrong size, data type or value."""
     check_complete(set(bands))
     for band, pixels in bands.items():
         side = side_of(band)
         if pixels.shape != (side, side) or pixels.dtype.newbyteorder("<") not in DTYPES.values():
             raise DataError(f"band {band} is {pixels.shape} of {pixels.dtype}, but must be {side}x{side} of u2 or f4")
     check_dtypes({band: pixels.dtype for band, pixels in bands.items()})
-    check_finite(bands)
+    check_values(bands)
 
 
 def check_dtypes(dtypes: dict[str, np.dtype[Any]]) -> None:
@@ -65,8 +71,15 @@ def check_complete(bands: set[str]) -> None:
         raise DataError(f"band {', '.join(lacking or ['VV, VH, B02'])} is missing from the record; encode it again")
 
 
-def check_finite(bands: Bands) -> None:
-    """Raise DataError where a band holds NaN or infinite values."""
+def check_values(bands: Bands) -> None:
+    """Raise DataError where a band of floats holds what its unit cannot be: NaN, infinite, or out of all bounds."""
     for band, pixels in bands.items():
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        if pixels.dtype.kind != "f":
+            continue
+        low, high = float(pixels.min()), float(pixels.max())  # either is NaN where a pixel is
+        least, most = _DECIBELS if band in S1_BANDS else _REFLECTANCE
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise DataError(f"band {band} holds NaN or infinite values; leave this patch out")
+        if low < least or high > most:
+            value, unit = low if low < least else high, "decibels" if band in S1_BANDS else "reflectance x 10 000"
+            raise DataError(f"band {band} holds {value:g}, which is no {unit}; encode it again, or leave it out")

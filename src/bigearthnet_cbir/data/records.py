@@ -17,7 +17,7 @@ from bigearthnet_cbir.data.patch_rules import (
     check_bands,
     check_complete,
     check_dtypes,
-    check_finite,
+    check_values,
     side_of,
 )
 from bigearthnet_cbir.data.pickled_records import decode_pickle
@@ -107,7 +107,7 @@ def _from_safetensors(record: bytes | memoryview) -> Patch:
         field.band: np.frombuffer(record, field.dtype, field.size, end + field.begin).reshape(field.side, field.side)
         for field in layout.fields
     }
-    check_finite(bands)
+    check_values(bands)
     return Patch(bands, layout.labels)
 
 
