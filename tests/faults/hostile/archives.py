@@ -5,22 +5,27 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import pickletools
 import struct
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import lmdb
 import numpy as np
 from safetensors.numpy import save
 from tests.faults.hostile.damage import Spans
+from tests.faults.hostile.edits import edited_json
 from tests.faults.hostile.subject import Subject, require
 
+from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.labels import CLASS_INDEX, CLASSES
 from bigearthnet_cbir.data.patch_store import PatchStore, PatchWriter
+from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch
 
 SIDES = {
@@ -188,10 +193,17 @@ def check_archive(found: dict[str, Any]) -> None:
 
 
 def add_to_archive(folder: Path) -> dict[str, Any]:
-    """Write one more pair, then read everything."""
+    """Go on with an encoding: write again what does not decode, and one more pair; then read everything."""
     with PatchWriter(folder, map_size=1 << 25) as writer:
-        for name, bands in zip(names(_PAIRS), bands_of(_PAIRS), strict=True):
-            writer.write(name, Patch(dict(bands), tuple(labels_of(_PAIRS))))
+        for pair in range(_PAIRS + 1):
+            for name, bands in zip(names(pair), bands_of(pair), strict=True):
+                record = writer.record(name)
+                try:
+                    whole = record is not None and records.decode(record).labels is not None
+                except DataError:
+                    whole = False
+                if not whole:
+                    writer.write(name, Patch(dict(bands), tuple(labels_of(pair))))
     with PatchStore(folder) as store:
         added = {name: store.read(name) for name in names(_PAIRS)}
     return {**read_archive(folder, "ours"), **added}
@@ -216,6 +228,55 @@ def tree_pages(_: str, content: bytes) -> Spans:
     return found
 
 
+def _record_spans(name: str, content: bytes) -> Spans:
+    """Return where a record is no pixels: its first bytes, and between the arrays of a pickle."""
+    if name.endswith("safetensors"):
+        return [(0, 8 + int.from_bytes(content[:8], "little"))]
+    large = [(start, len(argument)) for _, argument, start in pickletools.genops(content) if _is_pixels(argument)]
+    starts, stops = [0, *(start + 5 + length for start, length in large)], [start + 5 for start, _ in large]
+    return list(zip(starts, [*stops, len(content)], strict=True))
+
+
+def _is_pixels(argument: Any) -> bool:
+    return isinstance(argument, bytes) and len(argument) > 100
+
+
+def _edit_record(folder: Path, random: Random) -> str:
+    """Change one thing in the header of a safetensors record."""
+    path = folder / "record.safetensors"
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    if random.random() < 0.3:
+        header["__metadata__"]["labels"], told = edited_json(header["__metadata__"]["labels"].encode(), random)
+        header["__metadata__"]["labels"] = header["__metadata__"]["labels"].decode(errors="replace")
+        changed = json.dumps(header).encode()
+    else:
+        changed, told = edited_json(content[8:end], random)
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[end:])
+    return f"header: {told}"
+
+
+def _record_subject(kind: str, record: Callable[[], bytes]) -> Subject:
+    name = "record.safetensors" if kind == "ours" else "record.pickle"
+    return Subject(
+        f"record, {kind}",
+        build=lambda folder: (folder / name).write_bytes(record()) and None,
+        read=lambda folder: records.decode((folder / name).read_bytes()),
+        check=check_patch,
+        spans=_record_spans,
+        edit=_edit_record if kind == "ours" else None,
+    )
+
+
+_RECORDS = {
+    "original S1": lambda: original_s1_record(bands_of(0)[1], labels_of(0)),
+    "original S2": lambda: original_s2_record(bands_of(0)[0], labels_of(0), 5),
+    "encoder": lambda: encoder_record(*bands_of(0), labels_of(0)),
+    "ours": lambda: safetensors_record(bands_of(0)[0], labels_of(0)),
+}
+
+
 def _archive_subject(kind: str) -> Subject:
     return Subject(
         f"LMDB, {kind}",
@@ -237,4 +298,5 @@ ARCHIVES = (
         targets="data.mdb",
         spans=tree_pages,
     ),
+    *(_record_subject(kind, record) for kind, record in _RECORDS.items()),
 )
