@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.windows import Window
 
 from bigearthnet_cbir.data import geotiff
 from bigearthnet_cbir.data.tiff_strips import read_strips
@@ -140,3 +142,76 @@ def test_strips_out_of_order_are_left_to_rasterio(real_pairs, tmp_path):
     struct.pack_into(f"<{count}I", content, at, *offsets)
     (tmp_path / "swapped.tif").write_bytes(content)
     np.testing.assert_array_equal(geotiff.read_band(tmp_path / "swapped.tif"), geotiff.read_band(source))
+
+
+def _entry(content: bytes, tag: int) -> int:
+    """Return where the value of a directory's entry stands."""
+    return next(at + 8 for at in range(10, 10 + 12 * 17, 12) if struct.unpack_from("<H", content, at) == (tag,))
+
+
+def _damaged(real_pairs, tmp_path: Path, tag: int, value: int) -> Path:
+    """Return a published B01, one strip, with the value of one entry changed."""
+    pair = real_pairs.pairs[0]
+    content = bytearray((real_pairs.s2_root / pair.s2 / f"{pair.s2}_B01.tif").read_bytes())
+    struct.pack_into("<I", content, _entry(content, tag), value)
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "message"),
+    [
+        (273, 10, "its pixels would lie in its directory"),
+        (273, 0, "its pixels would lie in its directory"),
+        (256, 60_000, "60000x20 pixels; a patch has at most 120x120"),
+        (257, 4_000_000_000, r"pixels; a patch has at most 120x120|not a readable"),
+    ],
+    ids=["in the directory", "nowhere", "wide", "gigabytes high"],
+)
+def test_directory_that_tells_of_other_pixels_is_refused(real_pairs, tmp_path, recwarn, tag, value, message):
+    """GDAL reads a directory as pixels and makes room for any size."""
+    with pytest.raises(DataError, match=message):
+        geotiff.read_band(_damaged(real_pairs, tmp_path, tag, value))
+    assert not recwarn.list, "one line is what the user gets"
+
+
+def test_rows_of_a_strip_that_do_not_fit_its_bytes_are_refused(real_pairs, tmp_path):
+    pair = real_pairs.pairs[0]
+    content = bytearray((real_pairs.s2_root / pair.s2 / f"{pair.s2}_B02.tif").read_bytes())
+    struct.pack_into("<I", content, _entry(content, 278), 17)
+    (tmp_path / "rows.tif").write_bytes(content)
+    with pytest.raises(DataError):
+        geotiff.read_band(tmp_path / "rows.tif")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_pixels_that_are_not_in_the_file_are_no_zeros(tmp_path):
+    path = tmp_path / "band.tif"
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16, "SPARSE_OK": True}
+    with rasterio.open(path, "w", "GTiff", 60, 60, 1, dtype="uint16", **layout) as file:
+        file.write(PIXELS[:16, :16], 1, window=Window(0, 0, 16, 16))
+    with rasterio.open(path) as file:
+        assert (file.read(1)[16:] == 0).all(), "GDAL must give zeros, or the test shows nothing"
+    with pytest.raises(DataError, match="a part of its pixels is missing"):
+        geotiff.read_band(path)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_deflated_pixels_are_compared_with_their_checksum(tmp_path):
+    """GDAL takes some of the changes that the checksum tells."""
+    pixels = np.random.default_rng(0).integers(0, 9000, (120, 120), dtype=np.uint16)
+    path = tmp_path / "band.tif"
+    with rasterio.open(path, "w", "GTiff", 120, 120, 1, dtype="uint16", compress="deflate", predictor=2) as file:
+        file.write(pixels, 1)
+    np.testing.assert_array_equal(geotiff.read_band(path), pixels)
+    with rasterio.open(path) as file:
+        first = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    sound, taken = path.read_bytes(), 0
+    for place in range(first, first + 7000, 97):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        with pytest.raises(DataError, match="not a readable GeoTIFF"):
+            geotiff.read_band(path)
+        with suppress(rasterio.errors.RasterioIOError), rasterio.open(path) as file:
+            taken += bool((file.read(1) != pixels).any())
+    assert taken, "GDAL must take one of them, or the test shows nothing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.data.bands import BAND_SIZES, PATCH_SIZE, S1_BANDS, S2_BANDS
+from bigearthnet_cbir.data.patch_rules import check_values
 from bigearthnet_cbir.data.tiff_strips import read_strips
 from bigearthnet_cbir.data.tiff_writing import write_tiff
 from bigearthnet_cbir.errors import DataError
 
 _PIXEL_METRES: Final = 10
 _PATCH_METRES: Final = PATCH_SIZE * _PIXEL_METRES
+_MOST_BYTES: Final = 1 << 20
+"""Bytes of a block of pixels, unpacked; a patch of 120x120 has less in all."""
 
 
 def read_s2_folder(folder: Path) -> dict[str, npt.NDArray[np.generic]]:
@@ -50,8 +54,10 @@ def _read_bands(folder: Path, bands: Sequence[str], dtype: np.dtype[np.generic])
                 f"{stem}{band}.tif: {size} pixels of {pixels.dtype}, but band {band} is {side}x{side} of {dtype}; "
                 "download this patch again"
             )
-        if dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise DataError(f"{stem}{band}.tif: band {band} holds NaN or infinite values; leave this patch out")
+        try:
+            check_values({band: pixels})
+        except DataError as error:
+            raise DataError(f"{stem}{band}.tif: {error}") from error
         found[band] = pixels
     return found
 
@@ -75,14 +81,15 @@ def read_band(path: Path | str) -> npt.NDArray[np.generic]:
 
 def _read_by_rasterio(path: Path | str) -> npt.NDArray[np.generic]:
     import rasterio  # loaded only where a file needs it: the published ones do not
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+    environment = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
     try:
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as source:
-            if source.count != 1:
-                raise DataError(f"{path}: {source.count} bands in one file; a BigEarthNet band file has one")
-            return np.asarray(source.read(1))
-    except RasterioError as error:
+        with warnings.catch_warnings(), environment:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # pixels are wanted, not their place
+            with rasterio.open(path, driver="GTiff") as source:
+                return _only_band(source, path)
+    except (RasterioError, zlib.error) as error:
         raise DataError(f"{path}: not a readable GeoTIFF, or cut short; download this patch again") from error
 
 
@@ -103,6 +110,33 @@ def read_corner(path: Path) -> tuple[str, float, float] | None:
                 return source.crs.to_string(), float(source.transform.c), float(source.transform.f)
     except RasterioError:
         return None
+
+
+def _only_band(source: Any, path: Path | str) -> npt.NDArray[np.generic]:
+    """Return the pixels of a file that rasterio has opened; a damaged one may claim many bands or gigabytes."""
+    if source.count != 1:
+        raise DataError(f"{path}: {source.count} bands in one file; a BigEarthNet band file has one")
+    if max(source.shape) > PATCH_SIZE:
+        raise DataError(f"{path}: {source.width}x{source.height} pixels; a patch has at most {PATCH_SIZE}x{PATCH_SIZE}")
+    for (row, column), _ in source.block_windows(1):
+        _check_block(source, path, f"{column}_{row}")
+    return np.asarray(source.read(1))
+
+
+def _check_block(source: Any, path: Path | str, name: str) -> None:
+    """Refuse a block that is not there, which GDAL gives as zeros, or whose checksum, which it may skip, is wrong."""
+    offset, size = (source.get_tag_item(f"BLOCK_{what}_{name}", "TIFF", bidx=1) for what in ("OFFSET", "SIZE"))
+    if not offset or not size or int(size) == 0:
+        raise DataError(f"{path}: a part of its pixels is missing; download this patch again")
+    if source.compression is None or source.compression.name != "deflate":
+        return
+    with open(path, "rb") as stream:
+        stream.seek(int(offset))
+        packed = stream.read(int(size))
+    unpacking = zlib.decompressobj()
+    unpacking.decompress(packed, _MOST_BYTES)
+    if not unpacking.eof:
+        raise DataError(f"{path}: a part of its pixels is cut short; download this patch again")
 
 
 def write_s2_folder(

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import struct
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from bigearthnet_cbir.errors import DataError
 
 _HEADER: Final = b"II*\0\x08\0\0\0"
 _IFD_AT: Final = 8
@@ -22,18 +25,30 @@ _INTEGERS: Final = {3: "H", 4: "I"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _FORMAT = 273, 277, 278, 279, 284, 339
 _READ: Final = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _SAMPLES, _COUNTS, _PLANAR, _FORMAT}
-# Rows per strip, resolution, software, georeferencing and the metadata and nodata texts do not change a pixel's value.
+# Resolution, software, georeferencing and the metadata and nodata texts do not change a pixel's value.
 _HARMLESS: Final = {_PHOTOMETRIC, _ROWS, 282, 283, 296, 305, 33550, 33922, 34735, 34736, 34737, 42112, 42113}
+_MOST_PIXELS: Final = 1 << 20
 _DTYPES: Final[dict[tuple[int, int], str]] = {(16, 1): "<u2", (32, 3): "<f4"}
 
 
 class _Layout(NamedTuple):
-    """Where the pixels lie, as the directory says it; offsets and counts: (struct format, place) of the tables."""
+    """Where the pixels lie, as the directory says it.
+
+    Attributes:
+        shape: (H, W).
+        dtype: of a pixel.
+        offsets: (struct format, place) of the table of the strips' offsets.
+        counts: likewise of their bytes.
+        sizes: bytes that the strips must have.
+        end: of the directory.
+    """
 
     shape: tuple[int, int]
-    dtype: npt.DTypeLike
+    dtype: np.dtype[Any]
     offsets: tuple[str, int]
     counts: tuple[str, int]
+    sizes: tuple[int, ...]
+    end: int
 
 
 def read_strips(path: Path | str) -> npt.NDArray[np.generic] | None:
@@ -43,6 +58,7 @@ def read_strips(path: Path | str) -> npt.NDArray[np.generic] | None:
 
     Raises:
         OSError: the file cannot be opened.
+        DataError: its pixels would lie where its directory or a table of it lies.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -55,7 +71,7 @@ def read_strips(path: Path | str) -> npt.NDArray[np.generic] | None:
     if end > len(content):
         return None
     layout = _parse_directory(content[_IFD_AT + 2 : end])
-    return None if layout is None else _pixels(content, layout)
+    return None if layout is None else _pixels(content, layout, path)
 
 
 @lru_cache(maxsize=64)
@@ -72,7 +88,13 @@ def _parse_directory(directory: bytes) -> _Layout | None:
     offsets, counts = (_table(entries, tag) for tag in (_OFFSETS, _COUNTS))
     if offsets is None or counts is None or entries[_OFFSETS][1] != entries[_COUNTS][1]:
         return None
-    return _Layout((short[_HEIGHT], short[_WIDTH]), np.dtype(dtype), offsets, counts)
+    height, width = short[_HEIGHT], short[_WIDTH]
+    if not 0 < height * width <= _MOST_PIXELS:
+        return None
+    rows, row = max(short.get(_ROWS, height), 1), width * np.dtype(dtype).itemsize
+    sizes = tuple(min(rows, height - first) * row for first in range(0, height, rows))
+    end = _IFD_AT + 2 + len(directory)
+    return _Layout((height, width), np.dtype(dtype), offsets, counts, sizes, end)
 
 
 def _table(entries: dict[int, tuple[int, int, bytes]], tag: int) -> tuple[str, int] | None:
@@ -86,20 +108,18 @@ def _table(entries: dict[int, tuple[int, int, bytes]], tag: int) -> tuple[str, i
     return layout, _IFD_AT + 2 + 12 * list(entries).index(tag) + 8
 
 
-def _pixels(content: bytes, layout: _Layout) -> npt.NDArray[np.generic] | None:
+def _pixels(content: bytes, layout: _Layout, path: Path | str) -> npt.NDArray[np.generic] | None:
     """Return a view of strips that follow one another without a gap, as every published file has them."""
-    height, width = layout.shape
     try:
         offsets = struct.unpack_from(layout.offsets[0], content, layout.offsets[1])
         counts = struct.unpack_from(layout.counts[0], content, layout.counts[1])
     except struct.error:
         return None
-    position = offsets[0]
-    for offset, count in zip(offsets, counts, strict=True):
-        if offset != position:
-            return None
-        position += count
-    dtype = np.dtype(layout.dtype)
-    if position - offsets[0] != height * width * dtype.itemsize or position > len(content):
+    starts = accumulate(layout.sizes[:-1], initial=offsets[0])
+    end = offsets[0] + sum(layout.sizes)
+    if counts != layout.sizes or offsets != tuple(starts) or end > len(content):
         return None
-    return np.frombuffer(content, dtype, height * width, offsets[0]).reshape(layout.shape)
+    if offsets[0] < layout.end or any(offsets[0] <= table < end for _, table in (layout.offsets, layout.counts)):
+        raise DataError(f"{path}: its pixels would lie in its directory; download this patch again")
+    height, width = layout.shape
+    return np.frombuffer(content, layout.dtype, height * width, offsets[0]).reshape(layout.shape)
