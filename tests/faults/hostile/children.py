@@ -123,6 +123,8 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     warnings.simplefilter("always")
+    for category in (DeprecationWarning, PendingDeprecationWarning):  # users do not see them
+        warnings.simplefilter("ignore", category)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)  # the parent's pool of threads did not come along

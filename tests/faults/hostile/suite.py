@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,9 +15,10 @@ from random import Random
 from tests.faults.hostile.archives import ARCHIVES
 from tests.faults.hostile.children import FAILED, OTHER, REFUSED, SAME, Ending, run_cases
 from tests.faults.hostile.damage import damaged
+from tests.faults.hostile.patches import PATCHES
 from tests.faults.hostile.subject import Subject, digest
 
-SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in ARCHIVES}
+SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in (*ARCHIVES, *PATCHES)}
 _FOREIGN = (b"", bytes(8192), b"\x89HDF\r\n\x1a\n" + bytes(512), b"PK\x03\x04" + bytes(60), b"PAR1" * 8, b"a,b", b"{}")
 
 
@@ -91,7 +93,9 @@ class _Cases:
     def build(self, _: int) -> str:
         """Write the sound files; they must be read, and be valid."""
         self._sound.mkdir()
-        self._subject.build(self._sound)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._subject.build(self._sound)
         self._expected()
         return SAME
 
