@@ -13,5 +13,5 @@ def test_json_that_is_none_is_refused(tmp_path, content):
     folder = tmp_path / "S2A_x"
     folder.mkdir()
     (folder / "S2A_x_labels_metadata.json").write_bytes(content)
-    with pytest.raises(DataError, match="S2A_x_labels_metadata.json: "):
+    with pytest.raises(DataError, match=r"S2A_x_labels_metadata\.json: "):
         read_notes(folder)

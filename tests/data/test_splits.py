@@ -162,7 +162,7 @@ def test_parquet_without_a_column_is_refused_by_its_name(archives, tmp_path, col
     ("column", "value", "message"),
     [
         ("split", "dev", "row 1: split is 'dev'"),
-        ("patch_id", None, "row 1: patch_id, s1_name or labels is empty"),
+        ("patch_id", None, "row 1: patch_id is empty"),
         ("labels", ["Moon"], "row 1: label 'Moon' is in neither"),
     ],
 )

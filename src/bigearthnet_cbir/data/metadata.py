@@ -12,12 +12,18 @@ import pyarrow.parquet as pq
 
 from bigearthnet_cbir.data.labels import CLASS_INDEX, to_19_classes
 from bigearthnet_cbir.data.pair_list import LabelTable, PairList
-from bigearthnet_cbir.errors import DataError, MissingDataError
+from bigearthnet_cbir.data.patch_rules import S1_NAME, S2_NAME
+from bigearthnet_cbir.errors import DataError, MissingDataError, short
 from bigearthnet_cbir.types import IntArray
 
 _SPLIT_NAMES: Final = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 _COLUMNS: Final = {"s2": "patch_id", "s1": "s1_name", "labels": "labels", "split": "split"}
 _OPTIONAL: Final = {"country": "country", "snow": "contains_seasonal_snow", "cloud": "contains_cloud_or_shadow"}
+_TYPES: Final = {
+    **dict.fromkeys(("patch_id", "s1_name", "split", "country"), pa.string()),
+    "labels": pa.list_(pa.string()),
+    **dict.fromkeys(("contains_seasonal_snow", "contains_cloud_or_shadow"), pa.bool_()),
+}
 
 
 class MetadataRow(NamedTuple):
@@ -52,13 +58,11 @@ def _rows(table: pa.Table, path: Path) -> list[MetadataRow]:
     seen: set[str] = set()
     for number, (s2, s1, labels, split, *rest) in enumerate(zip(*values.values(), strict=True)):
         where = f"{path}, row {number}"
-        if not isinstance(s2, str) or not isinstance(s1, str) or labels is None:
-            raise DataError(f"{where}: patch_id, s1_name or labels is empty; download the file again")
-        if s2 in seen:
-            raise DataError(f"{where}: {s2} is there twice; download the file again")
+        if s2 in seen or s1 in seen:
+            raise DataError(f"{where}: {s2 if s2 in seen else s1} is there twice; download the file again")
         if split not in _SPLIT_NAMES:
-            raise DataError(f"{where}: split is {split!r}; it must be train, validation or test")
-        seen.add(s2)
+            raise DataError(f"{where}: split is {short(split)}; it must be train, validation or test")
+        seen |= {s2, s1}
         key = tuple(labels)
         if key not in known:
             known[key] = _labels(key, where)
@@ -76,7 +80,7 @@ def read_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
         raise DataError(f"{path}:{split}: {split!r} is no split; write train, val or test after the colon")
     table = _read_table(path)
     masks = _masks(table)
-    if masks is None:  # something is wrong somewhere, or stored in another type: row by row tells
+    if masks is None:  # something is wrong somewhere: row by row tells
         rows = [row for row in _rows(table, path) if row.split == _SPLIT_NAMES[split]]
         pairs = PairList((row.s2 for row in rows), (row.s1 for row in rows))
         labels = LabelTable.of({row.s2: row.labels for row in rows})
@@ -101,14 +105,11 @@ def _masks(table: pa.Table) -> IntArray | None:
     """Return the labels of every row as bits, or None where the table breaks a rule; whole columns at a time."""
     s2, s1, split = (table.column(_COLUMNS[field]) for field in ("s2", "s1", "split"))
     lists = table.column("labels").combine_chunks()
-    if not pa.types.is_list(lists.type) or not all(pa.types.is_string(column.type) for column in (s2, s1, split)):
+    if any(pc.count_distinct(column).as_py() < table.num_rows for column in (s2, s1)):
         return None
-    names = lists.flatten()
-    if any(column.null_count for column in (s2, s1, split, lists, names)):
+    if not set(split.unique().to_pylist()) <= _SPLIT_NAMES.keys():
         return None
-    if pc.count_distinct(s2).as_py() < table.num_rows or not set(split.unique().to_pylist()) <= _SPLIT_NAMES.keys():
-        return None
-    coded = names.dictionary_encode()
+    coded = lists.flatten().dictionary_encode()
     try:
         known = [to_19_classes([name]) for name in coded.dictionary.to_pylist()]
     except DataError:
@@ -126,17 +127,52 @@ def _labels(names: tuple[str, ...], where: str) -> tuple[str, ...]:
         raise DataError(f"{where}: {error}") from error
 
 
-def _read_table(path: Path) -> Any:
+def _read_table(path: Path) -> pa.Table:
+    """Return the columns that are known, each of its type, without empty places, and with names of patches."""
     try:
         present = set(pq.read_schema(path).names)
         lacking = [name for name in _COLUMNS.values() if name not in present]
         if lacking:
             raise DataError(f"{path}: column {', '.join(lacking)} is missing; give BigEarthNet v2's metadata.parquet")
-        return pq.read_table(path, columns=[n for n in (*_COLUMNS.values(), *_OPTIONAL.values()) if n in present])
+        columns = [name for name in (*_COLUMNS.values(), *_OPTIONAL.values()) if name in present]
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
+        table.validate(full=True)  # text that is no UTF-8, lists that end before they begin
     except FileNotFoundError as error:
         raise MissingDataError(
             f"{path}: there is no such parquet file; it lies beside the BigEarthNet v2 archives"
         ) from error
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a readable parquet file ({reason}); download it again") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: not a readable parquet file ({reason[:200]}); download it again") from error
+    checked = pa.table({name: _checked(table.column(name), name, path) for name in columns})
+    for name, pattern in ((_COLUMNS["s2"], S2_NAME), (_COLUMNS["s1"], S1_NAME)):
+        fitting = pc.match_substring_regex(checked.column(name), f"^(?:{pattern.pattern})$")
+        row = pc.index(fitting, False).as_py()
+        if row >= 0:
+            value = short(checked.column(name)[row].as_py())
+            raise DataError(f"{path}, row {row}: {name} is {value}, which is no name of a patch; download it again")
+    return checked
+
+
+def _checked(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+    """Return a column in the type that it must have, however its text is stored; refuse others and empty places."""
+    wanted = _TYPES[name]
+    holds_text = _is_text(column.type.value_type if _is_list(column.type) else column.type)
+    if holds_text and wanted != pa.bool_() and _is_list(column.type) == _is_list(wanted):
+        column = column.cast(wanted)
+    if column.type != wanted:
+        raise DataError(f"{path}: column {name} is {short(str(column.type))}, but must be {wanted}; download it again")
+    row = pc.index(pc.is_null(column), True).as_py()
+    if row >= 0 or (name == "labels" and pc.list_flatten(column).null_count):
+        raise DataError(f"{path}, row {max(row, 0)}: {name} is empty; download the file again")
+    return column
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from enum import Enum
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from bigearthnet_cbir.errors import DataError, short
 
 Bands = dict[str, npt.NDArray[np.generic]]
 DTYPES: Final[dict[str, np.dtype[Any]]] = {"U16": np.dtype("<u2"), "F32": np.dtype("<f4")}
+S1_NAME, S2_NAME = (re.compile(rf"{sensor}[A-D]_[!#-+\--~]{{1,500}}") for sensor in ("S1", "S2"))
+"""Names of patches: printable ASCII without spaces, quotes and commas, short enough for a key of LMDB."""
+
 _DECIBELS: Final = (-500.0, 500.0)
 """All that any float32 power can be is -449 to 385 dB."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Final
 
 from bigearthnet_cbir.data import metadata
 from bigearthnet_cbir.data.pair_list import LabelTable, Names, PairList
+from bigearthnet_cbir.data.patch_rules import S1_NAME, S2_NAME
 from bigearthnet_cbir.errors import DataError, MissingDataError
 from bigearthnet_cbir.types import PatchPair
 
 SPLITS: Final = ("train", "val", "test")
-_S1, _S2 = (re.compile(rf"{sensor}[A-D]_[!#-+\--~]{{1,500}}") for sensor in ("S1", "S2"))
-"""Names of patches: printable ASCII without spaces, quotes and commas, short enough for a key of LMDB."""
 _CURE: Final = "a split list has one pair per line and no header: S2 patch name, S1 patch name"
 
 
@@ -107,11 +105,11 @@ def _at_once(lines: list[str]) -> PairList | Names | None:
     if any('"' in line for line in filled):
         cells = [cell[1:-1] if cell[:1] == cell[-1:] == '"' else cell for cell in cells]
     s2, s1 = (cells, None) if commas == {0} else (cells[::2], cells[1::2])
-    if not all(map(_S2.fullmatch, s2)) or len(set(s2)) < len(filled):
+    if not all(map(S2_NAME.fullmatch, s2)) or len(set(s2)) < len(filled):
         return None
     if s1 is None:
         return Names(s2)
-    return PairList(s2, s1) if all(map(_S1.fullmatch, s1)) and len(set(s1)) == len(filled) else None
+    return PairList(s2, s1) if all(map(S1_NAME.fullmatch, s1)) and len(set(s1)) == len(filled) else None
 
 
 def _line_by_line(lines: list[str], path: Path) -> PairList | Names | None:
@@ -143,12 +141,12 @@ def _parse(cells: list[str], columns: int | None, where: str) -> list[str]:
     if len(cells) != columns and (columns is not None or len(cells) > 2):
         found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
         raise DataError(f"{where}: {found} ({', '.join(cells)[:80]}), where there must be {columns or 2}; {_CURE}")
-    if len(cells) == 2 and _S1.fullmatch(cells[0]) and _S2.fullmatch(cells[1]):
+    if len(cells) == 2 and S1_NAME.fullmatch(cells[0]) and S2_NAME.fullmatch(cells[1]):
         raise DataError(f"{where}: the names are swapped ({', '.join(cells)}); {_CURE}")
-    for name, pattern in zip(cells, (_S2, _S1), strict=False):
+    for name, pattern in zip(cells, (S2_NAME, S1_NAME), strict=False):
         if not pattern.fullmatch(name):
             hint = "is that a header?" if where.endswith("line 1") else "it starts with S2A_, say, and has no spaces"
-            sensor = "Sentinel-2" if pattern is _S2 else "Sentinel-1"
+            sensor = "Sentinel-2" if pattern is S2_NAME else "Sentinel-1"
             raise DataError(f"{where}: {name[:80]!r} is no {sensor} patch name ({hint}); {_CURE}")
     return cells
 
