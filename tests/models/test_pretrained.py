@@ -1,3 +1,5 @@
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,33 @@ def test_the_log_says_what_init_weights_left_random(tmp_path: Path, caplog: pyte
     with caplog.at_level("INFO"):
         start_from_pretrained(config, build_encoder(config))
     assert "random at the start, as the seed has them: trunk_s1.encoder.0, head_s1, head_s2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds no state_dict"),
+        ("weights", "holds no state_dict"),
+        ({"state_dict": {3: 4}}, "holds no ResNet"),
+    ],
+)
+def test_files_that_hold_something_else_are_refused(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=message):
+        read_pretrained(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["conv1.weight", "layer1.0.conv1.weight"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(torch.Tensor.long, r"no floats|of another data type"), (lambda weight: weight * math.nan, "NaN, infinite")],
+    ids=["whole numbers", "NaN"],
+)
+def test_starting_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    weights = published(10)
+    weights[name] = change(weights[name])
+    torch.save(weights, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=message):
+        start_from(Trunk("resnet18", 10), read_pretrained(tmp_path / "weights.pth"), CHANNELS[10], "weights.pth")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 
 from bigearthnet_cbir.errors import CheckpointError
@@ -55,7 +54,7 @@ def from_original(weights: Mapping[str, Tensor], type: str) -> tuple[dict[str, A
     mapped = dict(_renamed(named, prefixes))
     for old, new in _FIRST.items():
         if old in named and any(new.startswith(prefix) for prefix in prefixes.values()):
-            if new in mapped and not torch.equal(mapped[new], named[old]):
+            if new in mapped and not _are_equal(mapped[new], named[old]):
                 raise CheckpointError(f"the original checkpoint holds two different {old}; it was edited, use another")
             mapped[new] = named[old]
     options = {
@@ -66,6 +65,10 @@ def from_original(weights: Mapping[str, Tensor], type: str) -> tuple[dict[str, A
         "sensor_norm": "shared",
     }
     return options, mapped
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and bool(((one == other) | (one != one)).all())
 
 
 def _renamed(named: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bigearthnet_cbir.errors import CheckpointError, shown
 from bigearthnet_cbir.models.resnet import Trunk
 from bigearthnet_cbir.models.sensor_norm import SENSORS
-from bigearthnet_cbir.models.tensor_file import read_tensor_file
+from bigearthnet_cbir.models.tensor_file import check_weights, read_tensor_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,9 @@ def read_pretrained(path: Path) -> dict[str, Tensor]:
     for nested in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(nested), Mapping):
             content = content[nested]
-    weights = {_plain(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: init_weights holds no state_dict; give a .pth file that maps names to weights")
+    weights = {_plain(str(name)): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     weights = {name: tensor for name, tensor in weights.items() if name.split(".")[0] in _LAYERS}
     if "layer4.0.conv1.weight" not in weights or "conv1.weight" not in weights or weights["conv1.weight"].ndim != 4:
         raise CheckpointError(f"{path}: init_weights holds no ResNet in torchvision's or torchgeo's naming")
@@ -71,6 +73,8 @@ def start_from(trunk: Trunk, weights: Mapping[str, Tensor], bands: tuple[str, ..
         CheckpointError: the file is of another ResNet.
     """
     own = trunk.state_dict()
+    if not weights["conv1.weight"].is_floating_point():
+        raise CheckpointError(f"{source}: conv1.weight of init_weights holds no floats; use another file")
     new: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         head, rest = name.split(".", 1)
@@ -83,6 +87,7 @@ def start_from(trunk: Trunk, weights: Mapping[str, Tensor], bands: tuple[str, ..
     wrong = missing + [name for name, tensor in new.items() if name not in own or tensor.shape != own[name].shape]
     if wrong:
         raise CheckpointError(f"{source}: init_weights is not of this backbone ({shown(wrong, 3)}); set backbone to it")
+    check_weights(new, own, source)
     trunk.load_state_dict({**own, **new})
     return set(new)
 

@@ -1,14 +1,20 @@
-"""Files written by torch.save, read without running code from them."""
+"""Files written by torch.save, read without running code from them and compared with their checksums."""
 
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch import Tensor
 
-from bigearthnet_cbir.errors import CheckpointError, MissingCheckpointError
+from bigearthnet_cbir.errors import CheckpointError, MissingCheckpointError, shown
+
+_ZIP: Final = b"PK\x03\x04"
 
 
 def read_tensor_file(path: Path, cure: str) -> Any:
@@ -19,10 +25,13 @@ def read_tensor_file(path: Path, cure: str) -> Any:
         cure: what the user may do where it is missing or broken; ends the error's line.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or holds more than tensors and plain values.
+        CheckpointError: the file is missing, truncated, damaged, or holds more than dense tensors and plain values.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _check_sums(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch has to say of a damaged file is said here, in one line
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise MissingCheckpointError(f"{path}: there is no such file; {cure}") from error
     except pickle.UnpicklingError as error:
@@ -30,3 +39,64 @@ def read_tensor_file(path: Path, cure: str) -> Any:
     except Exception as error:
         # On a damaged file the reader meets whatever the bytes happen to mean: many kinds of errors, one cause.
         raise CheckpointError(f"{path}: is no readable file of tensors (truncated?); {cure}") from error
+    if not all(map(_is_dense, _tensors(content))):
+        raise CheckpointError(f"{path}: refused, it holds tensors that are not dense and real; {cure}")
+    return content
+
+
+def _check_sums(path: Path) -> None:
+    """Raise BadZipFile where a part of the file has another checksum than its directory says: PyTorch looks at none.
+
+    Files of PyTorch before 1.6 have no checksums.
+    """
+    with path.open("rb") as stream:
+        if stream.read(4) != _ZIP:
+            return
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):  # PyTorch packs nothing; a bomb would be
+            raise zipfile.BadZipFile("a part is compressed")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} has another checksum")
+
+
+def _tensors(content: Any) -> list[Tensor]:
+    """Return all tensors in nested containers, each container looked at once however often it is in another."""
+    found, seen, left = [], set(), [content]
+    while left:
+        item = left.pop()
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, Mapping | list | tuple | set) and id(item) not in seen:
+            seen.add(id(item))
+            left += item.values() if isinstance(item, Mapping) else item
+    return found
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return plain and not (tensor.is_quantized or tensor.is_complex() or tensor.is_nested)
+
+
+def check_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path | str) -> None:
+    """Refuse weights that are no numbers a network can have, for those names that both have.
+
+    Raises:
+        CheckpointError: one is not finite, a variance is negative, or whole numbers stand for a network's floats.
+    """
+    kinds = [name for name in own if name in weights and _is_float(weights[name]) != _is_float(own[name])]
+    if kinds:
+        raise CheckpointError(f"{path}: {shown(kinds, 3)}: of another data type than the network's; use another file")
+    floats = {name: tensor for name, tensor in weights.items() if name in own and _is_float(tensor)}
+    wrong = [name for name, tensor in floats.items() if not bool(torch.isfinite(tensor).all())]
+    wrong += [name for name, tensor in floats.items() if name.endswith("running_var") and bool((tensor < 0).any())]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: {shown(wrong, 3)}: NaN, infinite, or a variance below 0; its training diverged or the file is "
+            "damaged, use another"
+        )
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()

@@ -11,10 +11,12 @@ from torch import nn
 
 from bigearthnet_cbir.errors import CheckpointError, shown
 from bigearthnet_cbir.files import atomic_write
-from bigearthnet_cbir.models.tensor_file import read_tensor_file
+from bigearthnet_cbir.models.tensor_file import check_weights, read_tensor_file
 from bigearthnet_cbir.provenance import stamp
 
 KIND = "bigearthnet-cbir checkpoint"
+_PLAIN = (str, int, float, type(None))
+"""Types of the settings that a checkpoint tells."""
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -47,11 +49,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running code from it (weights_only), onto the CPU.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or holds no state_dict.
+        CheckpointError: the file is missing, truncated, damaged, or holds no state_dict.
     """
     content = read_tensor_file(path, "train first, or name a checkpoint with state_dict")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: holds no state_dict; give a checkpoint written by project/train.py")
+    identity = content.get("identity", {})
+    if not isinstance(identity, dict) or not all(isinstance(value, _PLAIN) for value in identity.values()):
+        raise CheckpointError(f"{path}: what it says of its settings is damaged; use another checkpoint")
     return content
 
 
@@ -59,7 +64,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
     """Load a module's weights and say in one line what does not fit.
 
     Raises:
-        CheckpointError: names are missing or left over, or shapes differ.
+        CheckpointError: names are missing or left over, shapes or data types differ, or a weight is not finite.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in weights]
@@ -79,6 +84,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
             f"{path}: belongs to another model: {'; '.join(problems)}; check type, backbone, projection_dim, "
             "projection_head, out_channels and sensor_norm"
         )
+    check_weights(weights, own, path)
     module.load_state_dict(weights)
 
 

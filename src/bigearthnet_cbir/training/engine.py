@@ -26,6 +26,7 @@ from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
 from bigearthnet_cbir.training.distributed import broadcast_number, mean_over_processes, rank, synchronised, world_size
 from bigearthnet_cbir.training.objectives import Objective, TrainingStep
 from bigearthnet_cbir.training.optimizers import read_rates, take_rates
+from bigearthnet_cbir.training.restoring import restore_optimizer, restore_schedule
 from bigearthnet_cbir.training.resuming import changes_of, check_content, find_changes, finite_advice
 
 logger = logging.getLogger(__name__)
@@ -220,13 +221,13 @@ class Trainer:
 
     def _restore_optimizer(self, content: dict[str, Any], changed: set[str]) -> None:
         rates = read_rates(self.optimizer)
-        self.optimizer.load_state_dict(content["optimizer"])
+        restore_optimizer(self.optimizer, content["optimizer"])
         if changed & {"learning_rate", "epochs"}:
             total = None if self.scheduler is None else self.scheduler.total_steps
             done = 0 if total is None else content["scheduler"]["last_epoch"]
             self.scheduler = take_rates(self.optimizer, rates, total, done)
         elif self.scheduler is not None:
-            self.scheduler.load_state_dict(content["scheduler"])
+            restore_schedule(self.scheduler, content["scheduler"])
 
 
 def channels_last(s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
