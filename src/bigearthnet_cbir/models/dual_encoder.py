@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.models.heads import HEADS
 from bigearthnet_cbir.models.resnet import Trunk
 from bigearthnet_cbir.models.sensor_norm import give_each_sensor_its_norm, select_sensor
 
 S1_CHANNELS = 2
 S2_CHANNELS = 10
+MOST_CHANNELS = 16_384
+"""Largest projection_dim and out_channels; a damaged file that says more would take gigabytes before it is refused."""
 
 
 class DualOutput(NamedTuple):
@@ -37,7 +40,7 @@ class DualEncoder(nn.Module):
             what the original scripts did.
 
     Raises:
-        ValueError: a choice is unknown.
+        ValueError: a choice is unknown, or a number of channels out of bounds.
     """
 
     def __init__(
@@ -51,10 +54,16 @@ class DualEncoder(nn.Module):
         sensor_norm: str = "per_sensor",
     ) -> None:
         super().__init__()
-        if type not in {"joint", "separate"}:
-            raise ValueError(f"type is {type!r}; choose joint or separate")
-        if projection_head not in HEADS:
-            raise ValueError(f"projection_head is {projection_head!r}; choose one of {', '.join(HEADS)}")
+        for name, word, choices in (
+            ("type", type, ("joint", "separate")),
+            ("projection_head", projection_head, tuple(HEADS)),
+            ("sensor_norm", sensor_norm, ("shared", "per_sensor")),
+        ):
+            if not isinstance(word, str) or word not in choices:
+                raise ValueError(f"{name} is {short(word)}; choose one of {', '.join(choices)}")
+        for name, number in (("projection_dim", projection_dim), ("out_channels", out_channels)):
+            if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_CHANNELS:
+                raise ValueError(f"{name} is {short(number)}; give a whole number from 1 to {MOST_CHANNELS:,}")
         self.is_joint = type == "joint"
         if self.is_joint:
             self.stem_s1 = nn.Conv2d(S1_CHANNELS, out_channels, 1)

@@ -6,21 +6,28 @@ Bands are addressed by name: the JSON says which bands each input wants, in whic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bigearthnet_cbir.errors import CbirError, CheckpointError
+from bigearthnet_cbir.errors import CheckpointError
+from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.models.dual_encoder import S1_CHANNELS, S2_CHANNELS, DualEncoder
+from bigearthnet_cbir.models.fusion import FUSIONS
+from bigearthnet_cbir.models.tensor_file import check_weights
+from bigearthnet_cbir.provenance import file_digest
 
 WEIGHTS: Final = "encoder.safetensors"
 DESCRIPTION: Final = "encoder.json"
 ONNX: Final = "encoder.onnx"
 FORMAT: Final = "bigearthnet-cbir encoder, version 1"
+_DIGEST: Final = "weights_sha256"
+_CURE: Final = "export it again"
 PATCH: Final = 120
 
 
@@ -35,9 +42,12 @@ def write_export(model: DualEncoder, folder: Path, options: Mapping[str, Any], d
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": FORMAT})
-    content = {"format": FORMAT, "encoder": dict(options), **description}
-    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with atomic_write(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary, metadata={"format": FORMAT})
+        digest = file_digest(temporary)
+    content = {"format": FORMAT, _DIGEST: digest, "encoder": dict(options), **description}
+    with atomic_write(folder / DESCRIPTION) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_export(folder: Path) -> tuple[DualEncoder, dict[str, Any]]:
@@ -47,14 +57,64 @@ def read_export(folder: Path) -> tuple[DualEncoder, dict[str, Any]]:
         CheckpointError: a file is missing, malformed, or the two do not belong together.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = _read_description(folder / DESCRIPTION)
+        if description.get(_DIGEST, "") not in ("", file_digest(folder / WEIGHTS)):
+            raise CheckpointError(f"{folder}: {WEIGHTS} is damaged, or of another export than {DESCRIPTION}; {_CURE}")
+        weights = load_file(folder / WEIGHTS)
         model = DualEncoder(**description["encoder"])
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except CbirError:
+        check_weights(weights, model.state_dict(), folder / WEIGHTS)
+        model.load_state_dict(weights)
+    except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: no readable export ({type(error).__name__}); export it again") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: no readable export ({type(error).__name__}); {_CURE}") from error
     return model.eval(), description
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """Return what the JSON says, having checked what others go by.
+
+    Raises:
+        CheckpointError: a value is none that an export has.
+        ValueError, TypeError, OSError, RecursionError: it is missing or no JSON.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    wrong = [name for name, is_right in _RULES.items() if name in content and not is_right(content[name])]
+    wrong += [name for name in _NEEDED if name not in content]
+    if wrong:
+        raise CheckpointError(f"{path}: {', '.join(wrong)}: missing, or not as an export has it; {_CURE}")
+    return dict(content)
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+def _are_statistics(value: Any) -> bool:
+    """Return whether a value is band -> [mean, deviation above 0]."""
+    return isinstance(value, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(type(x) in (int, float) and abs(x) < 1e30 for x in pair)
+        and pair[1] > 0
+        for pair in value.values()
+    )  # fmt: skip
+
+
+_NEEDED: Final = ("format", "encoder")
+_RULES: Final[dict[str, Callable[[Any], bool]]] = {
+    "format": lambda value: value == FORMAT,
+    _DIGEST: lambda value: isinstance(value, str),
+    "encoder": lambda value: isinstance(value, dict),
+    "inputs": lambda value: isinstance(value, dict) and all(map(_are_names, value.values())),
+    "normalisation": _are_statistics,
+    "class_names": _are_names,
+    "feature": lambda value: value in ("projection", "backbone"),
+    "fusion": lambda value: value in FUSIONS,
+}
+"""What the values that others go by must be."""
 
 
 class _Features(nn.Module):

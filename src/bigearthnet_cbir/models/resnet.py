@@ -5,11 +5,14 @@ He et al. 2016, "Deep Residual Learning for Image Recognition", https://arxiv.or
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from bigearthnet_cbir.errors import short
 
 _OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -48,8 +51,10 @@ class Trunk(nn.Module):
         if backbone == "resnet10":
             # One block per stage: too small for torchvision to name, right for a demo on a CPU.
             network = resnets.ResNet(resnets.BasicBlock, [1, 1, 1, 1])
-        else:
+        elif isinstance(backbone, str) and re.fullmatch(r"resnet\d+", backbone) and hasattr(resnets, backbone):
             network = getattr(resnets, backbone)(weights=None)
+        else:
+            raise ValueError(f"backbone is {short(backbone)}; give a ResNet of torchvision, such as resnet50")
         self.width: int = network.fc.in_features
         conv1 = network.conv1
         if in_channels != conv1.in_channels:

@@ -116,7 +116,10 @@ def _read_encoder(place: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
         options.setdefault("backbone", "resnet50")
     if not options:
         raise CheckpointError(f"{checkpoint}: does not say which network it belongs to; give its run folder")
-    model = DualEncoder(**options)
+    try:
+        model = DualEncoder(**options)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint}: what it says of its network is damaged ({error}); use another") from error
     load_weights(model, weights, checkpoint)
     return model, {**told, **options, "checkpoint": file_digest(checkpoint)}
 
