@@ -36,8 +36,8 @@ def test_a_value_that_a_view_lacks_is_refused() -> None:
 def test_every_file_beside_the_modules_is_package_data() -> None:
     settings = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
     patterns = ast.literal_eval(re.search(r"^bigearthnet_cbir = (\[.*\])$", settings, re.MULTILINE)[1])
-    compiled = {".py", ".pyc", ".nbi", ".nbc"}
-    files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in compiled]
+    files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".py"]
+    files = [path for path in files if "__pycache__" not in path.parts]
     assert files
     for path in files:
         name = path.relative_to(PACKAGE).as_posix()
