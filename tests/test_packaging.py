@@ -251,3 +251,10 @@ def test_every_package_that_is_imported_is_required() -> None:
     used = {name: set(map(canonicalize_name, distributions.get(name, [name]))) for name in foreign}
     assert {name for name, names in used.items() if not required & names} == set()
     assert required - OPTIONAL <= set().union(*used.values()), "required, but never imported"
+
+
+def test_contributing_names_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`([\w/-]+(?:\.py|\.md|/))`", text)) - {"src/bigearthnet_cbir/"}
+    assert len(named) > 20
+    assert {name for name in named if not ((SOURCE / name).exists() or (ROOT / name).exists())} == set()
