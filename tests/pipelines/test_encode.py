@@ -18,6 +18,7 @@ import lmdb
 import numpy as np
 import psutil
 import pytest
+from tests.test_files import hold
 
 from bigearthnet_cbir.cli.encode import main
 from bigearthnet_cbir.data.geotiff import read_s1_folder, write_s1_folder
@@ -26,7 +27,7 @@ from bigearthnet_cbir.data.patch_store import PatchStore, PatchWriter
 from bigearthnet_cbir.data.selection import PairInfo, Selection
 from bigearthnet_cbir.data.split_writing import write_split
 from bigearthnet_cbir.data.splits import known_splits, read_split
-from bigearthnet_cbir.errors import CbirError
+from bigearthnet_cbir.errors import CbirError, LockedError
 from bigearthnet_cbir.pipelines import encode_workers
 from bigearthnet_cbir.pipelines.encode import encode
 from bigearthnet_cbir.pipelines.encode_report import EncodeOptions
@@ -424,6 +425,26 @@ def test_lists_only_writes_lists_and_no_store(real_pairs, tmp_path):
     assert main(arguments_for(real_pairs, tmp_path, "--lists-only", "--splits", str(tmp_path / "splits"))) == 0
     assert len(read_split(tmp_path / "splits" / "train.csv")) == 3
     assert not (tmp_path / "store.lmdb").exists()
+
+
+def test_leftovers_of_a_killed_run_are_removed_from_the_lists_folder(real_pairs, tmp_path):
+    options = options_for(real_pairs, tmp_path, lists_only=True)
+    options.splits.mkdir(parents=True)
+    left = options.splits / ".train.csv.12345-0123abcd.tmp"
+    left.touch()
+    encode(options)
+    assert not left.exists()
+
+
+def test_two_encoders_do_not_write_lists_into_one_folder_at_once(real_pairs, tmp_path):
+    options = options_for(real_pairs, tmp_path, lists_only=True)
+    process = hold(options.splits)
+    try:
+        with pytest.raises(LockedError, match=rf"in use by train \(process {process.pid} "):
+            encode(options)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_selection_reaches_the_parquet(archives, real_pairs, tmp_path):

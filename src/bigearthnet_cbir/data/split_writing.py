@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -53,9 +54,8 @@ def require_writable(folder: Path) -> None:
     """Make the folder of the lists, and raise ConfigError where nothing can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / "probe") as temporary:
-            temporary.touch()
-        (folder / "probe").unlink()
+        with tempfile.TemporaryFile(dir=folder):  # it has no name that a kill could leave behind
+            pass
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"--splits {folder}: cannot be written ({reason}); choose another folder") from error

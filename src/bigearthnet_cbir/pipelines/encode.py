@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from bigearthnet_cbir.data.selection import NO_LABEL, PairInfo
 from bigearthnet_cbir.data.split_writing import require_writable, write_splits
 from bigearthnet_cbir.data.splits import SPLITS, check_disjoint
 from bigearthnet_cbir.errors import ConfigError, DataError
+from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport
 from bigearthnet_cbir.pipelines.encode_workers import Job, Outcome, encode_pairs
 from bigearthnet_cbir.pipelines.pair_checks import count_unlisted, sound_pairs
@@ -40,6 +42,7 @@ def encode(options: EncodeOptions | None = None, **more: Any) -> EncodeReport:
     Raises:
         ConfigError: the options contradict one another or lack a folder.
         DataError: a folder or list is missing or malformed. A malformed patch is skipped and reported instead.
+        LockedError: another process is writing to the archive, or to the folder of the lists.
     """
     options = replace(options or EncodeOptions(), **more)
     _check(options)
@@ -53,20 +56,27 @@ def encode(options: EncodeOptions | None = None, **more: Any) -> EncodeReport:
     taken = _taken(options, source, report)
     if s2 is not None and source.has_splits:
         count_unlisted(source.pairs, s2, report)
-    if options.splits is not None and not options.dry_run:
-        require_writable(options.splits)
-    if options.dry_run or options.lists_only:
-        for pair in taken:
-            _preview(report, pair, s2)
-    elif s1 is not None and s2 is not None:
-        _encode(options, taken, s1, s2, report)
-    rank = {pair.s2: number for number, pair in enumerate(taken)}
-    for pairs in report.splits.values():  # workers finish in any order; lists keep the source's
-        pairs.sort(key=lambda pair: rank[pair.s2])
-    if options.splits is not None and not options.dry_run:
-        report.lists = write_splits(options.splits, report.splits)
+    with _lists(options):
+        if options.dry_run or options.lists_only:
+            for pair in taken:
+                _preview(report, pair, s2)
+        elif s1 is not None and s2 is not None:
+            _encode(options, taken, s1, s2, report)
+        rank = {pair.s2: number for number, pair in enumerate(taken)}
+        for pairs in report.splits.values():  # workers finish in any order; lists keep the source's
+            pairs.sort(key=lambda pair: rank[pair.s2])
+        if options.splits is not None and not options.dry_run:
+            report.lists = write_splits(options.splits, report.splits)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _lists(options: EncodeOptions) -> AbstractContextManager[None]:
+    """Hold the folder of the split lists, if there is one: two encoders may share it though their archives differ."""
+    if options.splits is None or options.dry_run:
+        return nullcontext()
+    require_writable(options.splits)
+    return folder_lock(options.splits, "encode")
 
 
 def _check(options: EncodeOptions) -> None:
