@@ -43,7 +43,9 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{table(rows)}")
-    if given.write:
+    if given.write and code != 0:
+        print("not written: only results of a run in which every case ended well are kept")
+    elif given.write:
         command = f"python -m tests.faults --runs {given.runs} --seed {given.seed}"
         content = {"command": command, "hardware": f"{hardware()}, {where}", "rows": [asdict(row) for row in rows]}
         RESULTS.write_text(json.dumps(content, indent=1) + "\n")
@@ -56,7 +58,7 @@ def run_tests(folder: Path, runs: int, seed: int, processes: int, words: list[st
     options = {"FAULTS_FOLDER": str(folder), "FAULTS_RUNS": str(runs), "FAULTS_SEED": str(seed)}
     tests = [] if any(word.startswith("tests/") for word in words) else ["tests/faults"]
     command = [
-        sys.executable, "-m", "pytest", "-q", "-n", str(processes), "--dist", "load", "--durations", "5",
+        sys.executable, "-m", "pytest", "-q", "--tb=short", "-n", str(processes), "--dist", "load", "--durations", "5",
         f"--basetemp={folder / 'cases'}", *tests, *words,
     ]  # fmt: skip
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **options}, check=False).returncode

@@ -31,7 +31,7 @@ PHASES = {
     "bigearthnet_cbir.pipelines.retrieve": {
         "extract": "extract",
         "search_and_score": "search",
-        "score_direction": "score",
+        "evaluate_direction": "score",
         "write_results": "score",
     },
 }
@@ -172,8 +172,9 @@ def name_phases(note: str | None) -> None:
 
     for module_name, functions in PHASES.items():
         module = importlib.import_module(module_name)
-        for function, phase in functions.items():
-            setattr(module, function, in_phase(getattr(module, function), phase))
+        for name, phase in functions.items():
+            if hasattr(module, name):  # test_harness.py tells where one has another name by now
+                setattr(module, name, in_phase(getattr(module, name), phase))
 
 
 def obey_permissions() -> None:
