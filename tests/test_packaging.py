@@ -46,11 +46,15 @@ class Installed(NamedTuple):
     programs: Path
 
     def run(self, *words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [str(self.programs / str(words[0])), *map(str, words[1:])]
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == code, f"{words}\n{done.stdout}\n{done.stderr}"
         return done
+
+
+def environment() -> dict[str, str]:
+    """Variables of a process that is to know nothing of the checkout."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +66,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         shutil.copy(ROOT / name, copy)
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     offline = ("--no-deps", "--no-index", "--no-build-isolation")
-    subprocess.run([*pip, "wheel", *offline, "--wheel-dir", str(folder), str(copy)], check=True)
+    subprocess.run([*pip, "wheel", *offline, "--wheel-dir", str(folder), str(copy)], env=environment(), check=True)
     (wheel,) = folder.glob("*.whl")
     shutil.rmtree(copy)
     venv.create(folder / "venv", with_pip=False, symlinks=True)
+    programs = folder / "venv" / "bin"
+    install = [*pip, "--python", str(programs / "python"), "install", *offline[:2], str(wheel)]
+    subprocess.run(install, env=environment(), check=True)
+    # Only now, or pip would find the editable install there and install nothing. Of a folder that a .pth file names the
+    # packages are found; its own .pth files, such as that of the editable install, are not read.
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
-    # A folder that a .pth file names gives its packages, but its own .pth files, the editable install's, are not read.
     ours = [path for path in sys.path if path.endswith("-packages")] or [sysconfig.get_path("purelib")]
     (packages / "dependencies.pth").write_text("\n".join(ours))
-    programs = folder / "venv" / "bin"
-    subprocess.run([*pip, "--python", str(programs / "python"), "install", *offline[:2], str(wheel)], check=True)
     return Installed(wheel, programs)
 
 
@@ -143,12 +149,23 @@ def test_demo_to_report_away_from_the_repository(installed: Installed, away: Pat
     group = world / "logs" / "grid"
     assert "</html>" in (group / "sweep_contrastive_joint_concat.html").read_text()
     assert {"grid_contrastive_joint_concat.yaml"} == {path.name for path in group.glob("*.yaml")}
-    elsewhere = _made(away / "elsewhere")
     (run,) = (path for path in group.iterdir() if path.is_dir())
+    assert "chance" in installed.run("python", "-c", API, run, cwd=world).stdout
+    elsewhere = _made(away / "elsewhere")
     again = installed.run("cbir-retrieve", "--filepath", run / "parameters.yaml", "--no-report", cwd=elsewhere)
     assert "extracted" not in again.stderr
     assert "mAP" in installed.run("cbir-show", "--filepath", run, cwd=elsewhere).stdout
     assert not list(elsewhere.iterdir())
+
+
+API = """
+import sys
+import bigearthnet_cbir as cbir
+data = cbir.BigEarthNetMM.from_lmdb("data/patches.lmdb", cbir.read_split("data/test.csv"))
+embeddings = cbir.embed(cbir.load_encoder(sys.argv[1]), data)
+hits = cbir.search(embeddings.s1, embeddings.s2, k=5, distance="cosine")
+print(cbir.evaluate(hits, query_labels=embeddings.labels, archive_labels=embeddings.labels))
+"""
 
 
 def _made(folder: Path) -> Path:
