@@ -100,19 +100,17 @@ class Reference:
 
 
 def test_ray_results_are_merged_and_dropped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
     archive = np.random.default_rng(4).random((900, 8), dtype=np.float32)
     parts = [search(archive[:20], archive[a : a + 90], 30, "euclidean") for a in range(0, 900, 90)]
     references = [Reference(Neighbours(part.indices + 90 * i, part.distances)) for i, part in enumerate(parts)]
     alive = weakref.WeakSet(references)
     seen: list[int] = []
 
-    def get(reference: Reference) -> Neighbours:
+    def fetched(reference: Reference) -> Neighbours:
         seen.append(len(alive))
         return reference.part
 
-    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(parallel, "fetched", fetched)
     first, found = parallel._collected(40, references)
     assert first == 40
     assert_same(found, search(archive[:20], archive, 30, "euclidean"))
