@@ -26,7 +26,7 @@ from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
-from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
+from bigearthnet_cbir.search.codes import codes_of, median_thresholds
 from bigearthnet_cbir.search.gpu import iter_search_on_device
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
@@ -187,9 +187,8 @@ def _sides(config: Config, direction: str, query: h5py.File, archive: h5py.File)
     queries, vectors = _query_side(config, direction, query), archive[DATASETS[DIRECTIONS[direction].archive]]
     if config.distance != "hamming":
         return queries, vectors
-    same_sensor, other = _query_side(config, direction, archive)[:], vectors[:]
-    query_codes = pack(binarize(queries[:], median_thresholds(same_sensor)))
-    return query_codes, pack(binarize(other, median_thresholds(other)))
+    same_sensor = _query_side(config, direction, archive)
+    return codes_of(queries, median_thresholds(same_sensor)), codes_of(vectors, median_thresholds(vectors))
 
 
 def _query_side(config: Config, direction: str, file: h5py.File) -> Any:
