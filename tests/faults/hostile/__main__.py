@@ -18,7 +18,8 @@ def main() -> int:
     for reader in arguments.reader:
         runs = arguments.runs // len(arguments.reader)
         counts = mutate_and_read(reader, arguments.seed, runs, arguments.only)
-        print(f"{counts.reader:24} {counts.tried:6} {counts.refused:6} {counts.same:6} {counts.other:6} {len(counts.failures):6}", flush=True)
+        numbers = (counts.tried, counts.refused, counts.same, counts.other, len(counts.failures))
+        print(f"{counts.reader:24} " + " ".join(f"{number:6}" for number in numbers), flush=True)
         for failure in counts.failures:
             print(failure)
     return 0

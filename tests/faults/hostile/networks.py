@@ -253,7 +253,11 @@ def _zip_spans(_: str, content: bytes) -> Spans:
         infos = archive.infolist()
         return [(info.header_offset, info.header_offset + 64) for info in infos] + [
             (archive.start_dir, len(content)),
-            *((info.header_offset, info.header_offset + 64 + info.file_size) for info in infos if "pkl" in info.filename),
+            *(
+                (info.header_offset, info.header_offset + 64 + info.file_size)
+                for info in infos
+                if "pkl" in info.filename
+            ),
         ]
 
 
@@ -279,5 +283,7 @@ NETWORKS = (
     Subject(
         "init_weights", _build_pretrained, _read_pretrained, _check_weights, spans=_zip_spans, edit=_edit_state_dict
     ),
-    Subject("exported encoder", _build_export, _read_export, _check_export, spans=_header_spans, edit=_edit_export, cost=8),
+    Subject(
+        "exported encoder", _build_export, _read_export, _check_export, spans=_header_spans, edit=_edit_export, cost=8
+    ),
 )  # fmt: skip

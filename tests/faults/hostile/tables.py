@@ -188,6 +188,8 @@ def _parquet_spans(_: str, content: bytes) -> Spans:
 
 TABLES = (
     Subject("split list, CSV", _build_lists, _read_lists, _check_lists, edit=_edit_lists),
-    Subject("metadata.parquet", _build_parquet, _read_parquet, _check_parquet, spans=_parquet_spans, edit=_edit_parquet),
+    Subject(
+        "metadata.parquet", _build_parquet, _read_parquet, _check_parquet, spans=_parquet_spans, edit=_edit_parquet
+    ),
     Subject("configuration, YAML", _build_yaml, _read_yaml, _check_yaml, edit=_edit_yaml),
 )
