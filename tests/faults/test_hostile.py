@@ -1,4 +1,4 @@
-"""Damaged files of every reader: refused in one line, or read with values that the format cannot tell from good ones."""
+"""Damaged files of every reader: refused in one line, or read with values that the format cannot tell from good."""
 
 import os
 
