@@ -22,7 +22,7 @@ import numpy as np
 from hardware import write_results
 
 from bigearthnet_cbir.search import archive_shards
-from bigearthnet_cbir.search.codes import codes_of, median_thresholds
+from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.shards import PreparedArchive
 

@@ -21,7 +21,7 @@ import numpy as np
 from hardware import write_results
 
 from bigearthnet_cbir.search.knn import search
-from bigearthnet_cbir.search.merging import merge
+from bigearthnet_cbir.search.kernels.merge import merge
 from bigearthnet_cbir.search.shards import PreparedArchive
 from bigearthnet_cbir.types import Neighbours
 

@@ -16,7 +16,7 @@ TORCH_FREE = {
     "data/bands", "data/labels", "data/pair_list", "data/splits", "data/geotiff", "data/records",
     "data/patch_store",
 }  # fmt: skip
-LAZY_TORCH = {"search/gpu"}
+LAZY_TORCH = {"search/torch_backend"}
 """Modules that import torch inside functions, when a GPU is asked for."""
 
 FIRST = """

@@ -67,7 +67,7 @@ def own_mounts() -> bool:
 
 def shrink() -> None:
     """Make blocks so small that a small run has several of each kind."""
-    from bigearthnet_cbir.search import plan
+    from bigearthnet_cbir.search import partition as plan
 
     plan.QUERY_TILE = 4
     from bigearthnet_cbir.data.patch_store import PatchWriter

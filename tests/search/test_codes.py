@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.codes import binarize, median_thresholds, pack
+from bigearthnet_cbir.search.binary_codes import binarize, median_thresholds, pack
 
 
 def test_thresholds_are_the_archives_medians() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.search.oracles import assert_same, slow_search
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search import gpu
+from bigearthnet_cbir.search import torch_backend as gpu
 from bigearthnet_cbir.search.distances import LONGEST, SHORTEST
 from bigearthnet_cbir.search.knn import iter_search, search
 from bigearthnet_cbir.types import Neighbours

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from tests.search.oracles import assert_same
 
-from bigearthnet_cbir.search import parallel
+from bigearthnet_cbir.search import ray_backend as parallel
 from bigearthnet_cbir.search.knn import joined, search
-from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session, search_on_ray
+from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session, search_on_ray
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_few_queries_are_spread_over_shards() -> None:
 
 INTERRUPTED = """
 import numpy as np
-from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
+from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
 rows = np.random.default_rng(0).random((20000, 64), dtype=np.float32)
 with ray_session(2, rows.nbytes):
     while True:  # a single search may have ended before the signal comes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.search.oracles import assert_same, slow_search
 
-from bigearthnet_cbir.search import gpu
+from bigearthnet_cbir.search import torch_backend as gpu
 from bigearthnet_cbir.search.knn import search
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -10,7 +10,8 @@ from tests.arrangements import LAYOUTS, arranged, layouts
 from tests.search.oracles import assert_same, slow_search
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search import archive_shards, gpu
+from bigearthnet_cbir.search import archive_shards
+from bigearthnet_cbir.search import torch_backend as gpu
 from bigearthnet_cbir.search.knn import iter_search, joined, search
 from bigearthnet_cbir.search.shards import PreparedArchive
 

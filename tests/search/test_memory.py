@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from tests.search.oracles import assert_same
 
-from bigearthnet_cbir.search import archive_shards, codes, parallel, rows
-from bigearthnet_cbir.search.codes import binarize, codes_of, median_thresholds, pack
+from bigearthnet_cbir.search import archive_shards, rows
+from bigearthnet_cbir.search import binary_codes as codes
+from bigearthnet_cbir.search import ray_backend as parallel
+from bigearthnet_cbir.search.binary_codes import binarize, codes_of, median_thresholds, pack
 from bigearthnet_cbir.search.knn import iter_search, search
 from bigearthnet_cbir.search.shards import PreparedArchive
 from bigearthnet_cbir.types import Neighbours

@@ -9,7 +9,7 @@ from tests.search.oracles import distance_matrix
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.knn import joined, search
-from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
+from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.shards import PreparedArchive
 
 QUERIES, ARCHIVE, WIDTH, K = 700, 900, 24, 50

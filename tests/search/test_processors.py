@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from tests.search.oracles import assert_same
 
-from bigearthnet_cbir.search import panels as panels_module
-from bigearthnet_cbir.search import parallel, shards
+from bigearthnet_cbir.search.kernels import int16_screen as panels_module
+from bigearthnet_cbir.search import shards
+from bigearthnet_cbir.search import ray_backend as parallel
 from bigearthnet_cbir.search.knn import joined, search
-from bigearthnet_cbir.search.pair_products import has_pair_products
-from bigearthnet_cbir.search.panels import NO_PANELS
-from bigearthnet_cbir.search.parallel import iter_search_on_ray
+from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
+from bigearthnet_cbir.search.kernels.int16_screen import NO_PANELS
+from bigearthnet_cbir.search.ray_backend import iter_search_on_ray
 from bigearthnet_cbir.search.shards import make_shard, without_panels
 
 needs_instruction = pytest.mark.skipif(not has_pair_products(), reason="kernels are compiled without AVX2 here")
@@ -25,7 +26,7 @@ ALL_DISTANCES = """
 import numpy as np
 from tests.search.oracles import assert_same, slow_search
 from bigearthnet_cbir.search.knn import search
-from bigearthnet_cbir.search.pair_products import has_pair_products
+from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 assert not has_pair_products()
 generator = np.random.default_rng(0)
 for distance in ("cosine", "euclidean", "chi2", "hamming"):
@@ -63,7 +64,7 @@ def test_every_distance_compiled_for_a_generic_processor() -> None:
     ],
 )
 def test_what_numba_is_told_decides(settings: dict[str, str], expected: str) -> None:
-    code = "from bigearthnet_cbir.search.pair_products import has_pair_products; print(has_pair_products())"
+    code = "from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products; print(has_pair_products())"
     assert run(code, **settings).stdout.strip() == expected
 
 
@@ -75,8 +76,8 @@ def test_panels_from_another_kind_of_machine_are_left_alone(monkeypatch: pytest.
     expected = search(ROWS[:300], ROWS, 50, "cosine")
     shard = make_shard(ROWS, 0, len(ROWS), "cosine")
     nothing = np.empty((300, 0), np.int32)
-    monkeypatch.setattr("bigearthnet_cbir.search.screening.has_pair_products", lambda: False)
-    monkeypatch.setattr("bigearthnet_cbir.search.screening.round_queries", None)
+    monkeypatch.setattr("bigearthnet_cbir.search.float_search.has_pair_products", lambda: False)
+    monkeypatch.setattr("bigearthnet_cbir.search.float_search.round_queries", None)
     assert_same(parallel.search_slice(ROWS[:300], shard, "cosine", 50, nothing), expected)
 
 

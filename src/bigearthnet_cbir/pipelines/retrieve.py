@@ -26,10 +26,10 @@ from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
-from bigearthnet_cbir.search.codes import codes_of, median_thresholds
-from bigearthnet_cbir.search.gpu import iter_search_on_device
+from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
+from bigearthnet_cbir.search.torch_backend import iter_search_on_device
 from bigearthnet_cbir.search.knn import iter_search
-from bigearthnet_cbir.search.parallel import iter_search_on_ray, ray_session
+from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.storage.features import (
     DATASETS,

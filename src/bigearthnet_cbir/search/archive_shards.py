@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bigearthnet_cbir.search.plan import QUERY_TILE, Job, row_bytes, shard_rows, shards_of
+from bigearthnet_cbir.search.partition import QUERY_TILE, Job, row_bytes, shard_rows, shards_of
 from bigearthnet_cbir.search.rows import cut
 from bigearthnet_cbir.search.shards import PreparedArchive, Shard, cut_shard, with_panels
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, compiled_inline
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.lanes import LANES, chi_square_sum, product_sum, square_sum
+from bigearthnet_cbir.search.kernels.simd_sums import LANES, chi_square_sum, product_sum, square_sum
 
 DISTANCES: Final = ("cosine", "euclidean", "chi2", "hamming")
 """Cosine, 1 - cos (1 where either vector is zero); euclidean; chi2, 0.5 sum (u - v)^2 / (u + v + 1e-10), for features

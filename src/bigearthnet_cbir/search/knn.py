@@ -18,12 +18,12 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from bigearthnet_cbir.compiled import available_cores
 from bigearthnet_cbir.search.archive_shards import TASKS_PER_THREAD, ArchiveShards
-from bigearthnet_cbir.search.hamming import nearest_codes
-from bigearthnet_cbir.search.merging import merge
-from bigearthnet_cbir.search.plan import QUERY_TILE, Job, check_job, exclude_block, query_block
+from bigearthnet_cbir.search.kernels.hamming import nearest_codes
+from bigearthnet_cbir.search.kernels.merge import merge
+from bigearthnet_cbir.search.partition import QUERY_TILE, Job, check_job, exclude_block, query_block
 from bigearthnet_cbir.search.planes import as_words
 from bigearthnet_cbir.search.rows import Sliceable, cut
-from bigearthnet_cbir.search.screening import nearest_features
+from bigearthnet_cbir.search.float_search import nearest_features
 from bigearthnet_cbir.search.shards import CodeShard, Shard
 from bigearthnet_cbir.types import IntArray, Neighbours
 

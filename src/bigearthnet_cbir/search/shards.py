@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.bitslices import CHUNK
+from bigearthnet_cbir.search.kernels.bit_planes import CHUNK
 from bigearthnet_cbir.search.distances import check_distance, check_features, row_lengths
-from bigearthnet_cbir.search.pair_products import PANEL
-from bigearthnet_cbir.search.panels import NO_PANELS, Panels, make_panels
+from bigearthnet_cbir.search.kernels.int16_dot import PANEL
+from bigearthnet_cbir.search.kernels.int16_screen import NO_PANELS, Panels, make_panels
 from bigearthnet_cbir.search.planes import as_planes, check_code_bytes
 from bigearthnet_cbir.search.rows import Sliceable, all_rows, row_pieces
 from bigearthnet_cbir.types import DoubleArray, FloatArray

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import available_cores, compiled, compiled_loosely, kernel_array
-from bigearthnet_cbir.search.pair_products import PANEL, QUERIES_AT_ONCE, has_pair_products, pair_products
+from bigearthnet_cbir.search.kernels.int16_dot import PANEL, QUERIES_AT_ONCE, has_pair_products, pair_products
 from bigearthnet_cbir.types import DoubleArray, FloatArray
 
 MOST: Final = 2**31 - 1

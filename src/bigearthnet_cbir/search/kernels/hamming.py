@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, kernel_array, popcount, trailing_zeros
-from bigearthnet_cbir.search.bitslices import (
+from bigearthnet_cbir.search.kernels.bit_planes import (
     CASES,
     CHUNK,
     CHUNK_WORDS,
@@ -27,7 +27,7 @@ from bigearthnet_cbir.search.bitslices import (
 )
 from bigearthnet_cbir.search.planes import Words
 from bigearthnet_cbir.search.rows import cut
-from bigearthnet_cbir.search.selection import is_listed
+from bigearthnet_cbir.search.kernels.topk import is_listed
 from bigearthnet_cbir.types import Neighbours
 
 TALLIES = 1 << 24

@@ -16,8 +16,8 @@ from bigearthnet_cbir.search.distances import (
     cosine_distance,
     euclidean_distance,
 )
-from bigearthnet_cbir.search.lanes import MARKS, marks_within, prefetch
-from bigearthnet_cbir.search.selection import (
+from bigearthnet_cbir.search.kernels.simd_sums import MARKS, marks_within, prefetch
+from bigearthnet_cbir.search.kernels.topk import (
     is_listed,
     keep_smallest,
     keep_up_to,
