@@ -16,7 +16,7 @@ import pytest
 from tests.search.oracles import assert_same
 
 from bigearthnet_cbir.search import ray_backend as parallel
-from bigearthnet_cbir.search.knn import joined, search
+from bigearthnet_cbir.search.knn import concat_neighbours, search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session, search_on_ray
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def test_a_killed_worker_changes_nothing(many_tasks: None) -> None:
         killer.join()
     assert len(killed) == 1
     assert len(found) == -(-6000 // 256)
-    assert_same(joined(found, K), expected)
+    assert_same(concat_neighbours(found, K), expected)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_dead_node_changes_nothing(cluster: object, many_tasks: None) -> None:
         while len([node for node in ray.nodes() if node["Alive"]]) > 2 and time.monotonic() < deadline:
             time.sleep(0.2)
         assert len([node for node in ray.nodes() if node["Alive"]]) == 2
-    assert_same(joined(found, K), expected)
+    assert_same(concat_neighbours(found, K), expected)
 
 
 def test_few_queries_are_spread_over_shards() -> None:

@@ -12,7 +12,7 @@ from tests.search.oracles import assert_same, slow_search
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search import archive_shards
 from bigearthnet_cbir.search import torch_backend as gpu
-from bigearthnet_cbir.search.knn import iter_search, joined, search
+from bigearthnet_cbir.search.knn import iter_search, concat_neighbours, search
 from bigearthnet_cbir.search.shards import PreparedArchive
 
 DISTANCES = ("cosine", "euclidean", "chi2", "hamming")
@@ -70,7 +70,7 @@ def test_layouts_change_nothing_in_shards_of_a_file(
     monkeypatch.setattr(archive_shards, "LEAST_SHARD", 256)
     asked, found_in = NotAnArray(arranged(queries, layout)), NotAnArray(arranged(archive, layout))
     blocks = [found for _, found in iter_search(asked, found_in, 30, distance, block=100, threads=2)]
-    assert_same(joined(blocks, 30), expected)
+    assert_same(concat_neighbours(blocks, 30), expected)
 
 
 def test_arrays_with_gaps_are_refused() -> None:

@@ -8,7 +8,7 @@ from tests.arrangements import arranged
 from tests.search.oracles import distance_matrix
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.knn import joined, search
+from bigearthnet_cbir.search.knn import concat_neighbours, search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.shards import PreparedArchive
 
@@ -36,7 +36,7 @@ def test_ray_search_equals_serial_search(session: None, distance: str) -> None:
     queries, archive = arrays(distance)
     exclude = np.arange(QUERIES, dtype=np.int32)[:, None]
     serial = search(queries, archive, K, distance, exclude)
-    found = joined([part for _, part in iter_search_on_ray(queries, archive, K, distance, 2, exclude)], K)
+    found = concat_neighbours([part for _, part in iter_search_on_ray(queries, archive, K, distance, 2, exclude)], K)
     assert np.array_equal(found.indices, serial.indices)
     assert np.array_equal(found.distances, serial.distances)
     assert not (found.indices == exclude).any()
@@ -50,7 +50,7 @@ def test_layouts_change_nothing(session: None, distance: str, layout: str) -> No
     queries, archive = arrays(distance)
     serial = search(queries, archive, K, distance)
     blocks = iter_search_on_ray(arranged(queries, layout), arranged(archive, layout), K, distance, 2)
-    found = joined([part for _, part in blocks], K)
+    found = concat_neighbours([part for _, part in blocks], K)
     assert np.array_equal(found.indices, serial.indices)
     assert np.array_equal(found.distances, serial.distances)
 
@@ -72,4 +72,4 @@ def test_ray_search_goes_on_from_a_query(session: None) -> None:
     whole = search(queries, archive, K, "cosine")
     parts = list(iter_search_on_ray(queries, archive, K, "cosine", 2, start=600))
     assert parts[0][0] == 600
-    assert np.array_equal(joined([part for _, part in parts], K).indices, whole.indices[600:])
+    assert np.array_equal(concat_neighbours([part for _, part in parts], K).indices, whole.indices[600:])

@@ -14,7 +14,7 @@ from tests.search.oracles import assert_same
 from bigearthnet_cbir.search.kernels import int16_screen as panels_module
 from bigearthnet_cbir.search import shards
 from bigearthnet_cbir.search import ray_backend as parallel
-from bigearthnet_cbir.search.knn import joined, search
+from bigearthnet_cbir.search.knn import concat_neighbours, search
 from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import NO_PANELS
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray
@@ -118,7 +118,7 @@ def test_ray_workers_of_another_processor_give_the_same(monkeypatch: pytest.Monk
              object_store_memory=128 << 20, logging_level="ERROR", log_to_driver=False)  # fmt: skip
     try:
         assert not ray.get(ray.remote(lambda: has_pair_products()).remote())
-        found = joined([part for _, part in iter_search_on_ray(ROWS[:600], ROWS, 50, "cosine", 2)], 50)
+        found = concat_neighbours([part for _, part in iter_search_on_ray(ROWS[:600], ROWS, 50, "cosine", 2)], 50)
     finally:
         ray.shutdown()
     assert_same(found, expected)

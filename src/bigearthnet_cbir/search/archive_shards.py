@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bigearthnet_cbir.search.partition import QUERY_TILE, Job, row_bytes, shard_rows, shards_of
-from bigearthnet_cbir.search.rows import cut
+from bigearthnet_cbir.search.partition import QUERY_TILE, SearchRequest, row_bytes, shard_rows, shards_of
+from bigearthnet_cbir.search.rows import batched_ranges
 from bigearthnet_cbir.search.shards import PreparedArchive, Shard, cut_shard, with_panels
 
 ARCHIVE_BYTES = 2 << 30
@@ -43,7 +43,7 @@ class ArchiveShards:
         queries_per_pass: queries of a block.
     """
 
-    def __init__(self, job: Job, start: int, block: int | None, threads: int) -> None:
+    def __init__(self, job: SearchRequest, start: int, block: int | None, threads: int) -> None:
         size, queries = job.archive.shape[0], job.queries.shape[0] - start
         self._job = job
         whole = job.archive if isinstance(job.archive, PreparedArchive) else None
@@ -58,7 +58,7 @@ class ArchiveShards:
         self._kept = None
         if kept:
             whole = whole or PreparedArchive(job.archive, job.distance)
-            self._kept = [cut_shard(whole.shard, first, stop) for first, stop in cut(size, self._rows)]
+            self._kept = [cut_shard(whole.shard, first, stop) for first, stop in batched_ranges(size, self._rows)]
 
     def __iter__(self) -> Iterator[Shard]:
         if self._kept is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.rows import Sliceable, cut
+from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
 from bigearthnet_cbir.types import ByteArray, FloatArray
 
 MEDIAN_BYTES: Final = 128 << 20
@@ -30,7 +30,7 @@ def _blocks(features: Sliceable) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
     Raises:
         SearchError: a value is not finite.
     """
-    for start, stop in cut(features.shape[0], max(1, BLOCK_BYTES // (4 * features.shape[1]))):
+    for start, stop in batched_ranges(features.shape[0], max(1, BLOCK_BYTES // (4 * features.shape[1]))):
         rows = np.asarray(features[start:stop])
         broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(broken):
@@ -51,7 +51,7 @@ def median_thresholds(archive: Sliceable) -> FloatArray:
         raise SearchError(f"the archive has shape {archive.shape}; thresholds need (N, D) features with N, D >= 1")
     size, width = archive.shape
     medians = np.empty(width, np.float32)
-    for first, last in cut(width, max(1, MEDIAN_BYTES // (4 * size))):
+    for first, last in batched_ranges(width, max(1, MEDIAN_BYTES // (4 * size))):
         columns = np.empty((last - first, size), np.asarray(archive[0:1]).dtype)
         for start, stop, rows in _blocks(archive):
             columns[:, start:stop] = rows[:, first:last].T

@@ -20,9 +20,9 @@ from bigearthnet_cbir.compiled import available_cores
 from bigearthnet_cbir.search.archive_shards import TASKS_PER_THREAD, ArchiveShards
 from bigearthnet_cbir.search.kernels.hamming import nearest_codes
 from bigearthnet_cbir.search.kernels.merge import merge
-from bigearthnet_cbir.search.partition import QUERY_TILE, Job, check_job, exclude_block, query_block
+from bigearthnet_cbir.search.partition import QUERY_TILE, SearchRequest, check_request, exclude_block, query_block
 from bigearthnet_cbir.search.planes import as_words
-from bigearthnet_cbir.search.rows import Sliceable, cut
+from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
 from bigearthnet_cbir.search.float_search import nearest_features
 from bigearthnet_cbir.search.shards import CodeShard, Shard
 from bigearthnet_cbir.types import IntArray, Neighbours
@@ -51,7 +51,7 @@ def search(
         SearchError: shapes or dtypes do not fit, a feature is NaN, infinite or (chi2) negative, or k is larger than
             what is left of the archive.
     """
-    job = check_job(queries, archive, k, distance, exclude)
+    job = check_request(queries, archive, k, distance, exclude)
     found = room_for(queries.shape[0], k)
     for first, stop, pieces, results in _blocks(job, 0, None, threads or available_cores()):
         _fill(Neighbours(found.indices[first:stop], found.distances[first:stop]), pieces, results)
@@ -81,7 +81,7 @@ def iter_search(
         block: queries per block; None for a size that keeps the threads busy.
         threads: see `search`.
     """
-    job = check_job(queries, archive, k, distance, exclude)
+    job = check_request(queries, archive, k, distance, exclude)
     return _filled_blocks(job, start, block, threads or available_cores())
 
 
@@ -96,12 +96,12 @@ def search_slice(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int,
     """Return the k nearest of one shard for any number of queries, on one thread."""
     with ThreadpoolController().limit(limits=1, user_api="blas"):
         tiles = [
-            search_tile(queries[a:b], shard, distance, k, exclude[a:b]) for a, b in cut(len(queries), QUERY_TILE)
+            search_tile(queries[a:b], shard, distance, k, exclude[a:b]) for a, b in batched_ranges(len(queries), QUERY_TILE)
         ]
-    return joined(tiles, k)
+    return concat_neighbours(tiles, k)
 
 
-def _filled_blocks(job: Job, start: int, block: int | None, threads: int) -> Iterator[tuple[int, Neighbours]]:
+def _filled_blocks(job: SearchRequest, start: int, block: int | None, threads: int) -> Iterator[tuple[int, Neighbours]]:
     for first, stop, pieces, results in _blocks(job, start, block, threads):
         found = room_for(stop - first, job.k)
         _fill(found, pieces, results)
@@ -109,14 +109,14 @@ def _filled_blocks(job: Job, start: int, block: int | None, threads: int) -> Ite
 
 
 def _blocks(
-    job: Job, start: int, block: int | None, threads: int
+    job: SearchRequest, start: int, block: int | None, threads: int
 ) -> Iterator[tuple[int, int, int, Iterator[Neighbours]]]:
     """Yield (start, stop, shards, results) of each block of queries; take all its results, then go on.
 
     The results are those of all tiles of the block in the first shard, then in the next.
     """
     archive = ArchiveShards(job, start, block, threads)
-    spans = list(cut(job.queries.shape[0], archive.queries_per_pass, start))
+    spans = list(batched_ranges(job.queries.shape[0], archive.queries_per_pass, start))
     # One BLAS thread per tile: several tiles run side by side, and a nested pool would only get in their way.
     with ThreadpoolController().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         results = in_order(pool, _tasks(job, spans, archive), TASKS_PER_THREAD * threads)
@@ -127,18 +127,18 @@ def _blocks(
 def _fill(found: Neighbours, pieces: int, results: Iterator[Neighbours]) -> None:
     """Write the neighbours of a block, each shard's merged into those of the shards before as soon as it arrives."""
     for piece in range(pieces):
-        for first, stop in cut(len(found.indices), QUERY_TILE):
+        for first, stop in batched_ranges(len(found.indices), QUERY_TILE):
             tile = Neighbours(found.indices[first:stop], found.distances[first:stop])
             part = merge([tile, next(results)]) if piece else next(results)
             tile.indices[:], tile.distances[:] = part
 
 
-def _tasks(job: Job, spans: list[tuple[int, int]], archive: ArchiveShards) -> Iterator[Callable[[], Neighbours]]:
+def _tasks(job: SearchRequest, spans: list[tuple[int, int]], archive: ArchiveShards) -> Iterator[Callable[[], Neighbours]]:
     """Yield the work of every block: all query tiles for one shard, then for the next."""
     for first, stop in spans:
         rows, exclude = query_block(job, first, stop), exclude_block(job, first, stop)
         for shard in archive:
-            for a, b in cut(stop - first, QUERY_TILE):
+            for a, b in batched_ranges(stop - first, QUERY_TILE):
                 yield partial(search_tile, rows[a:b], shard, job.distance, job.k, exclude[a:b])
 
 
@@ -164,7 +164,7 @@ def room_for(queries: int, k: int) -> Neighbours:
     return Neighbours(np.empty((queries, k), np.int32), np.empty((queries, k), np.float32))
 
 
-def joined(parts: Sequence[Neighbours], k: int) -> Neighbours:
+def concat_neighbours(parts: Sequence[Neighbours], k: int) -> Neighbours:
     """Return the results of consecutive queries as one."""
     if not parts:
         return room_for(0, k)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.distances import check_distance, check_features
 from bigearthnet_cbir.search.planes import check_code_bytes
-from bigearthnet_cbir.search.rows import Sliceable, as_rows, cut
+from bigearthnet_cbir.search.rows import Sliceable, as_rows, batched_ranges
 from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, Shard, cut_shard, lengths_of, read_shard
 from bigearthnet_cbir.types import IntArray
 
@@ -19,7 +19,7 @@ QUERY_TILE = 256
 """Queries that share one pass over a block of the archive."""
 
 
-class Job(NamedTuple):
+class SearchRequest(NamedTuple):
     """One search, checked.
 
     Attributes:
@@ -37,9 +37,9 @@ class Job(NamedTuple):
     exclude: Sliceable | None
 
 
-def check_job(
+def check_request(
     queries: Sliceable, archive: Sliceable, k: int, distance: str, exclude: Sliceable | None = None
-) -> Job:
+) -> SearchRequest:
     """Return the search as a Job.
 
     Raises:
@@ -60,15 +60,15 @@ def check_job(
         raise SearchError(f"the archive holds {archive.shape[0]:,} items; int32 positions end at {2**31 - 1:,}")
     if exclude is not None and (len(exclude.shape) != 2 or exclude.shape[0] != queries.shape[0]):
         raise SearchError(f"exclude has shape {exclude.shape}; it needs a row for each of {queries.shape[0]:,} queries")
-    return Job(queries, archive, k, distance, exclude)
+    return SearchRequest(queries, archive, k, distance, exclude)
 
 
-def row_bytes(job: Job) -> int:
+def row_bytes(job: SearchRequest) -> int:
     """Return the bytes of an archive row in memory."""
     return job.archive.shape[1] * (1 if job.distance == "hamming" else 4)
 
 
-def query_block(job: Job, start: int, stop: int) -> npt.NDArray[Any]:
+def query_block(job: SearchRequest, start: int, stop: int) -> npt.NDArray[Any]:
     """Return queries start ... stop - 1, checked.
 
     Raises:
@@ -80,7 +80,7 @@ def query_block(job: Job, start: int, stop: int) -> npt.NDArray[Any]:
     return rows
 
 
-def exclude_block(job: Job, start: int, stop: int) -> IntArray:
+def exclude_block(job: SearchRequest, start: int, stop: int) -> IntArray:
     """Return the positions that queries start ... stop - 1 must not get, each row ascending.
 
     Raises:
@@ -113,9 +113,9 @@ def _positions(given: npt.NDArray[Any], size: int, start: int) -> IntArray:
     return np.sort(np.maximum(given.astype(np.int64), -1).astype(np.int32), axis=1)
 
 
-def shards_of(job: Job, rows: int) -> Iterator[Shard]:
+def shards_of(job: SearchRequest, rows: int) -> Iterator[Shard]:
     """Yield the archive as shards of at most `rows` rows, a multiple of ALIGNED; their panels are still to be made."""
-    for start, stop in cut(job.archive.shape[0], rows):
+    for start, stop in batched_ranges(job.archive.shape[0], rows):
         if isinstance(job.archive, PreparedArchive):
             yield cut_shard(job.archive.shard, start, stop)
         else:

@@ -11,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.search.archive_shards import SHARD_BYTES
-from bigearthnet_cbir.search.knn import joined, search_slice
+from bigearthnet_cbir.search.knn import concat_neighbours, search_slice
 from bigearthnet_cbir.search.kernels.merge import merge
 from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import Panels, make_panels
 from bigearthnet_cbir.search.parallel_session import fetched, ray_session, require_head
 from bigearthnet_cbir.search.partition import (
     QUERY_TILE,
-    Job,
-    check_job,
+    SearchRequest,
+    check_request,
     exclude_block,
     query_block,
     row_bytes,
     shard_rows,
     shards_of,
 )
-from bigearthnet_cbir.search.rows import Sliceable, cut
+from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
 from bigearthnet_cbir.search.shards import FeatureShard, Shard, without_panels
 from bigearthnet_cbir.types import IntArray, Neighbours
 
@@ -46,7 +46,7 @@ class _Cut(NamedTuple):
     rows: int
 
 
-def _cut_for(job: Job, start: int, num_cpu: int) -> _Cut:
+def _cut_for(job: SearchRequest, start: int, num_cpu: int) -> _Cut:
     size = job.archive.shape[0]
     shards = max(1, -(-size * row_bytes(job) // SHARD_BYTES))
     tiles = -(-(job.queries.shape[0] - start) // QUERY_TILE)
@@ -119,10 +119,10 @@ def iter_search_on_ray(
         exclude: see knn.search.
         start: first query to search.
     """
-    return _blocks(check_job(queries, archive, k, distance, exclude), start, max(num_cpu, 1))
+    return _blocks(check_request(queries, archive, k, distance, exclude), start, max(num_cpu, 1))
 
 
-def _blocks(job: Job, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbours]]:
+def _blocks(job: SearchRequest, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbours]]:
     import ray
 
     sizes, search_id = _cut_for(job, start, num_cpu), uuid.uuid4().hex
@@ -133,7 +133,7 @@ def _blocks(job: Job, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbour
     shards: list[Any] = [ray.put(without_panels(shard)) for shard in shards_of(job, sizes.rows)]
     panels: list[Any] = [prepare.remote(shard) if job.distance == "cosine" else None for shard in shards]
     waiting: deque[tuple[int, list[Any]]] = deque()
-    for first, stop in cut(job.queries.shape[0], sizes.queries, start):
+    for first, stop in batched_ranges(job.queries.shape[0], sizes.queries, start):
         rows, exclude = ray.put(query_block(job, first, stop)), exclude_block(job, first, stop)
         waiting.append((first, [
             work.remote(shard, own, search_id, rows, job.distance, job.k, exclude)
@@ -163,7 +163,7 @@ def search_on_ray(
     ray_address: str | None = None,
 ) -> Neighbours:
     """Return what knn.search returns, computed by Ray workers; Ray is started and stopped around it."""
-    job = check_job(queries, archive, k, distance, exclude)
+    job = check_request(queries, archive, k, distance, exclude)
     with ray_session(num_cpu, job.archive.shape[0] * row_bytes(job), ray_address):
         blocks = iter_search_on_ray(queries, archive, k, distance, num_cpu, exclude)
-        return joined([found for _, found in blocks], k)
+        return concat_neighbours([found for _, found in blocks], k)

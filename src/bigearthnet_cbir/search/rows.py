@@ -26,7 +26,7 @@ class Sliceable(Protocol):
         """Return consecutive rows as an array."""
 
 
-def cut(total: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
+def batched_ranges(total: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of consecutive pieces of at most `size`."""
     for first in range(start, total, size):
         yield first, min(first + size, total)
@@ -81,7 +81,7 @@ def row_pieces(
         SearchError: see `as_rows`.
     """
     each = multiple * max(1, PIECE_BYTES // (archive.shape[1] * 4 * multiple))
-    for a, b in cut(stop, each, first):
+    for a, b in batched_ranges(stop, each, first):
         yield as_rows(archive[a:b], distance, "archive", a)
 
 

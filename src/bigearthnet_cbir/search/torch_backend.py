@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigearthnet_cbir.search.kernels.rerank import Candidates, finish
-from bigearthnet_cbir.search.knn import joined, search
-from bigearthnet_cbir.search.partition import Job, check_job, exclude_block, query_block
-from bigearthnet_cbir.search.rows import Sliceable, as_rows, cut
+from bigearthnet_cbir.search.knn import concat_neighbours, search
+from bigearthnet_cbir.search.partition import SearchRequest, check_request, exclude_block, query_block
+from bigearthnet_cbir.search.rows import Sliceable, as_rows, batched_ranges
 from bigearthnet_cbir.search.float_search import start_tile, unit_rows
 from bigearthnet_cbir.search.kernels.topk import DIGITS
 from bigearthnet_cbir.search.shards import FeatureShard, read_shard
@@ -45,7 +45,7 @@ def search_on_device(
 ) -> Neighbours:
     """Return what knn.search returns, computed by torch on `device` ("cuda", "cuda:1", "cpu"); see there."""
     blocks = iter_search_on_device(queries, archive, k, distance, exclude, device=device)
-    return joined([found for _, found in blocks], k)
+    return concat_neighbours([found for _, found in blocks], k)
 
 
 def iter_search_on_device(
@@ -59,11 +59,11 @@ def iter_search_on_device(
     device: str = "cuda",
 ) -> Iterator[tuple[int, Neighbours]]:
     """Yield what knn.iter_search yields, computed by torch on `device`; the archive is kept in memory."""
-    job = check_job(queries, archive, k, distance, exclude)
+    job = check_request(queries, archive, k, distance, exclude)
     size = archive.shape[0]
     codes = as_rows(archive[0:size], distance, "archive") if distance == "hamming" else None
     shard = read_shard(archive, 0, size, distance) if codes is None else None
-    for first, stop in cut(queries.shape[0], QUERY_BLOCK, start):
+    for first, stop in batched_ranges(queries.shape[0], QUERY_BLOCK, start):
         rows, left_out = query_block(job, first, stop), exclude_block(job, first, stop)
         if isinstance(shard, FeatureShard):
             yield first, _features_block(job, rows, shard, left_out, device)
@@ -80,7 +80,7 @@ def _leave_out(values: torch.Tensor, exclude: torch.Tensor, first: int, worst: A
     values[query, exclude[query, slot] - first] = worst
 
 
-def _features_block(job: Job, rows: Any, shard: FeatureShard, exclude: IntArray, device: str) -> Neighbours:
+def _features_block(job: SearchRequest, rows: Any, shard: FeatureShard, exclude: IntArray, device: str) -> Neighbours:
     import torch
 
     found = start_tile(rows, shard, job.distance, job.k, exclude)
@@ -88,7 +88,7 @@ def _features_block(job: Job, rows: Any, shard: FeatureShard, exclude: IntArray,
     queries, left_out = torch.from_numpy(screened).to(device), torch.from_numpy(exclude.astype(np.int64)).to(device)
     best = torch.empty((len(rows), 0), device=device)
     places = torch.empty((len(rows), 0), dtype=torch.int64, device=device)
-    for first, stop in cut(len(shard.rows), ROW_BLOCK):
+    for first, stop in batched_ranges(len(shard.rows), ROW_BLOCK):
         values = _screen(queries, shard, first, stop, job.distance)
         _leave_out(values, left_out, first, torch.inf)
         here = torch.arange(first, stop, device=device).expand_as(values)
@@ -106,7 +106,7 @@ def _screen(queries: torch.Tensor, shard: FeatureShard, first: int, stop: int, d
     rows = torch.from_numpy(np.array(shard.rows[first:stop])).to(queries.device)
     if distance == "chi2":
         parts = []
-        for a, b in cut(len(rows), max(1, PAIRS_AT_ONCE // len(queries))):
+        for a, b in batched_ranges(len(rows), max(1, PAIRS_AT_ONCE // len(queries))):
             u, v = queries[:, None], rows[None, a:b]
             parts.append(((u - v) ** 2 / (u + v + 1e-10)).sum(-1))
         return torch.cat(parts, 1)
@@ -121,7 +121,7 @@ def _screen(queries: torch.Tensor, shard: FeatureShard, first: int, stop: int, d
 
 
 def _decided(
-    job: Job, rows: Any, shard: FeatureShard, exclude: IntArray, found: Candidates, best: Any, places: Any
+    job: SearchRequest, rows: Any, shard: FeatureShard, exclude: IntArray, found: Candidates, best: Any, places: Any
 ) -> Neighbours:
     """Rank the device's candidates exactly, and search the CPU for queries where they may not be all."""
     kth = best[:, job.k - 1].astype(np.float64)
@@ -143,7 +143,7 @@ def _decided(
     return result
 
 
-def _codes_block(job: Job, codes: Any, archive: Any, exclude: IntArray, device: str) -> Neighbours:
+def _codes_block(job: SearchRequest, codes: Any, archive: Any, exclude: IntArray, device: str) -> Neighbours:
     import torch
 
     left_out = torch.from_numpy(exclude.astype(np.int64)).to(device)
@@ -151,7 +151,7 @@ def _codes_block(job: Job, codes: Any, archive: Any, exclude: IntArray, device: 
     bits = queries.shape[1]
     worst = torch.iinfo(torch.int64).max
     best = torch.empty((len(codes), 0), dtype=torch.int64, device=device)
-    for first, stop in cut(len(archive), ROW_BLOCK):
+    for first, stop in batched_ranges(len(archive), ROW_BLOCK):
         distances = (bits - (queries @ _signs(archive[first:stop], device).T).to(torch.int64)) // 2
         # Distance and position in one number: no two are equal, so the selection has no ties to break.
         keys = (distances << 32) | torch.arange(first, stop, device=device)

@@ -26,7 +26,7 @@ from bigearthnet_cbir.search.kernels.bit_planes import (
     tabulate,
 )
 from bigearthnet_cbir.search.planes import Words
-from bigearthnet_cbir.search.rows import cut
+from bigearthnet_cbir.search.rows import batched_ranges
 from bigearthnet_cbir.search.kernels.topk import is_listed
 from bigearthnet_cbir.types import Neighbours
 
@@ -218,7 +218,7 @@ def nearest_codes(
     found = Neighbours(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32))
     words, listed, bits = kernel_array(queries), kernel_array(exclude), planes.shape[1]
     sums = np.empty((1 + levels_for(bits), CHUNK_WORDS), np.uint64)
-    for a, b in cut(len(words), max(1, TALLIES // bits)):
+    for a, b in batched_ranges(len(words), max(1, TALLIES // bits)):
         part = Neighbours(found.indices[a:b], found.distances[a:b])
         _search(words[a:b], planes, size, offset, k, listed[a:b], case_rows(b - a, bits), sums, part)
     return found

@@ -20,9 +20,9 @@ from bigearthnet_cbir.search.kernels.simd_sums import MARKS, marks_within, prefe
 from bigearthnet_cbir.search.kernels.topk import (
     is_listed,
     keep_smallest,
-    keep_up_to,
+    compact_leq,
     kth_smallest,
-    loose_limit,
+    kth_upper_bound,
     sort_candidates,
 )
 from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray
@@ -99,10 +99,10 @@ def _cut(found: Any, i: int, k: int, tally: Any, exactly: bool) -> None:
     if stored < k:
         return
     values = found.values[i, :stored]
-    value = np.float64(kth_smallest(values, k, tally)) if exactly else loose_limit(values, k, tally)
+    value = np.float64(kth_smallest(values, k, tally)) if exactly else kth_upper_bound(values, k, tally)
     limit = np.float32(value + 2.0 * (found.absolute[i] + found.relative * abs(value)))
     found.limits[i] = limit
-    found.counts[i] = keep_up_to(found.values[i], found.places[i], stored, limit)
+    found.counts[i] = compact_leq(found.values[i], found.places[i], stored, limit)
 
 
 @compiled

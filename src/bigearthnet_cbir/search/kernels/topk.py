@@ -64,7 +64,7 @@ def kth_smallest(values: Any, k: int, tally: Any) -> Any:
 
 
 @compiled
-def keep_up_to(values: Any, places: Any, count: int, limit: Any) -> int:
+def compact_leq(values: Any, places: Any, count: int, limit: Any) -> int:
     """Move the candidates whose value is at most `limit` to the front, in order; return how many there are."""
     kept = 0
     for i in range(count):
@@ -140,7 +140,7 @@ def sort_candidates(values: Any, places: Any, count: int, spare: Any, spare_plac
 
 
 @compiled_loosely
-def loose_limit(values: Any, k: int, tally: Any) -> Any:
+def kth_upper_bound(values: Any, k: int, tally: Any) -> Any:
     """Return a value that is at least the k-th smallest of the float32 `values`, and usually little more.
 
     One round of counting in even steps between the least and the greatest value.
