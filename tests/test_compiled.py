@@ -24,7 +24,7 @@ print(lengths_of(np.full((1, 32), 3, np.float32))[0] ** 2)
 """
 TIES = """
 import numpy as np
-from bigearthnet_cbir.evaluation.ties import TieAccumulator
+from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
 archive = np.eye(30, 4, dtype=np.uint8) | 1
 ties = TieAccumulator(archive, 30)
 distances = np.repeat(np.arange(3.0), [8, 12, 10])[None]

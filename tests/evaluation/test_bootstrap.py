@@ -8,7 +8,7 @@ from tests.evaluation.helpers import random_labels
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation import bootstrap
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals, interval, paired_differences, resampled_means
-from bigearthnet_cbir.evaluation.figures import COLUMNS, figures, query_columns
+from bigearthnet_cbir.evaluation.headline_metrics import COLUMNS, figures, query_columns
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
 

@@ -6,7 +6,7 @@ from tests.evaluation.helpers import labels_of, random_labels
 
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals
 from bigearthnet_cbir.evaluation.breakdown import SHOWN, by_class, by_label_count, confusion
-from bigearthnet_cbir.evaluation.figures import query_columns
+from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import headline
 

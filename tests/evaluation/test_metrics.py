@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigearthnet_cbir.evaluation.chance import chance_curves
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.metrics import CurveAccumulator, original_convention_curves, retrieval_curves
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.neighbourhood import Neighbourhood, Place, own_positions, place_of
+from bigearthnet_cbir.evaluation.spatial_exclusion import Neighbourhood, Place, own_positions, place_of
 from bigearthnet_cbir.types import PatchPair
 
 

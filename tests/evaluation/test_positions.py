@@ -16,15 +16,15 @@ from tests.evaluation.test_metrics import slow_curves, slow_original
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import resampled_means
 from bigearthnet_cbir.evaluation.breakdown import by_class, confusion
-from bigearthnet_cbir.evaluation.chance import chance_curves
-from bigearthnet_cbir.evaluation.figures import query_columns
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
+from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import (
     CurveAccumulator,
     original_convention_curves,
     per_query_values,
     retrieval_curves,
 )
-from bigearthnet_cbir.evaluation.ties import TieAccumulator
+from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
 
 QUERIES, ARCHIVE = random_labels(9, 1), random_labels(30, 2)
 QUERIES[3] = 0

@@ -10,7 +10,7 @@ from tests.evaluation.helpers import labels_of, random_labels
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
-from bigearthnet_cbir.evaluation.ties import TIE_AWARE, TieAccumulator
+from bigearthnet_cbir.evaluation.tie_aware import TIE_AWARE, TieAccumulator
 
 
 def all_orders(distances: list[int]) -> list[list[int]]:

@@ -12,7 +12,7 @@ from bigearthnet_cbir.config import Config, parse_config
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
-from bigearthnet_cbir.evaluation.neighbourhood import Neighbourhood
+from bigearthnet_cbir.evaluation.spatial_exclusion import Neighbourhood
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES
-from bigearthnet_cbir.evaluation.chance import chance_curves
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES
 from bigearthnet_cbir.report.rgb import encode_jpeg

@@ -15,7 +15,7 @@ import numpy as np
 
 from bigearthnet_cbir.compiled import compiled_loosely, kernel_array
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.figures import COLUMNS, figures
+from bigearthnet_cbir.evaluation.headline_metrics import COLUMNS, figures
 from bigearthnet_cbir.types import DoubleArray
 
 RESAMPLES: Final = 1000

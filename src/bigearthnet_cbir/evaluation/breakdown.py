@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.evaluation.bootstrap import interval, resampled_means
-from bigearthnet_cbir.evaluation.figures import figures
+from bigearthnet_cbir.evaluation.headline_metrics import figures
 from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.types import DoubleArray

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, popcount
-from bigearthnet_cbir.evaluation.words import MOST_LABELS
+from bigearthnet_cbir.evaluation.label_bitmasks import MOST_LABELS
 from bigearthnet_cbir.types import DoubleArray
 
 # Rows of the per-query and summed tables, in this order.

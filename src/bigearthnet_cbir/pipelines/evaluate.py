@@ -13,12 +13,12 @@ from tqdm import tqdm
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals
 from bigearthnet_cbir.evaluation.breakdown import by_class, by_label_count, confusion
-from bigearthnet_cbir.evaluation.chance import chance_curves
-from bigearthnet_cbir.evaluation.figures import query_columns
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
+from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
-from bigearthnet_cbir.evaluation.neighbourhood import Neighbourhood
+from bigearthnet_cbir.evaluation.spatial_exclusion import Neighbourhood
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.evaluation.ties import TieAccumulator
+from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
 from bigearthnet_cbir.report.console_tables import metrics_table
 from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult, GroupMetrics
 from bigearthnet_cbir.search.rows import Sliceable

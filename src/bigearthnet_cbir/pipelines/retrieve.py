@@ -17,8 +17,8 @@ from bigearthnet_cbir.config import Config, as_config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.chance import chance_curves
-from bigearthnet_cbir.evaluation.neighbourhood import own_positions
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
+from bigearthnet_cbir.evaluation.spatial_exclusion import own_positions
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.assembly import choose_device
 from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spatial_exclusion, evaluate_direction

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_differences
-from bigearthnet_cbir.evaluation.figures import query_columns
-from bigearthnet_cbir.evaluation.neighbourhood import own_positions
+from bigearthnet_cbir.evaluation.headline_metrics import query_columns
+from bigearthnet_cbir.evaluation.spatial_exclusion import own_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.report.console_tables import table_line
 from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, direction_title
