@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.spatial_exclusion import Neighbourhood, Place, own_positions, place_of
+from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion, Place, self_match_positions, place_of
 from bigearthnet_cbir.types import PatchPair
 
 
@@ -64,7 +64,7 @@ def near(query: PatchPair, item: PatchPair, radius: int) -> bool:
 
 @pytest.mark.parametrize("radius", [0, 1, 3, 20])
 def test_rows_equal_a_loop_over_all_names(radius: int) -> None:
-    found = Neighbourhood(QUERIES, ARCHIVE, radius)
+    found = SpatialExclusion(QUERIES, ARCHIVE, radius)
     rows = [*found[:7], *found[7:]]
     for query, row, count in zip(QUERIES, rows, found.counts, strict=True):
         expected = [place for place, item in enumerate(ARCHIVE) if near(query, item, radius)]
@@ -76,7 +76,7 @@ def test_rows_equal_a_loop_over_all_names(radius: int) -> None:
 def test_queries_that_keep_too_little_get_an_empty_row() -> None:
     archive = [pair("33UUP", 0, 0, 1, 1), pair("33UUP", 50, 50, 1, 2), pair("33UUP", 50, 0, 2, 2)]
     queries = [pair("33UUP", 0, 1, 1, 2), pair("29SND", 0, 1, 1, 9)]
-    found = Neighbourhood(queries, archive, 1, least=1)
+    found = SpatialExclusion(queries, archive, 1, least=1)
     assert found.left_out.tolist() == [True, False]
     assert found.counts.tolist() == [3, 2]
     assert found[0:2].tolist() == [[-1, -1], [0, 1]]
@@ -84,5 +84,5 @@ def test_queries_that_keep_too_little_get_an_empty_row() -> None:
 
 def test_own_positions_are_known_by_the_s2_name() -> None:
     archive = [pair("33UUP", 0, 0, 1, 1), pair("33UUP", 5, 5, 1, 2)]
-    assert own_positions([archive[1], pair("33UUP", 9, 9, 3, 3)], archive).tolist() == [[1], [-1]]
-    assert own_positions([pair("33UUP", 9, 9, 3, 3)], archive) is None
+    assert self_match_positions([archive[1], pair("33UUP", 9, 9, 3, 3)], archive).tolist() == [[1], [-1]]
+    assert self_match_positions([pair("33UUP", 9, 9, 3, 3)], archive) is None

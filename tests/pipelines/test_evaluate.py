@@ -12,7 +12,7 @@ from bigearthnet_cbir.config import Config, parse_config
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
-from bigearthnet_cbir.evaluation.spatial_exclusion import Neighbourhood
+from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.one_sensor import OneSensor
@@ -104,7 +104,7 @@ def test_figures_without_neighbours_equal_filtering_the_whole_ranking(tmp_path: 
         }[direction]  # fmt: skip
         vectors, rows = one[left][:].astype(float), other[right][:].astype(float)
     cosine = vectors @ rows.T / np.linalg.norm(vectors, axis=1)[:, None] / np.linalg.norm(rows, axis=1)
-    near = Neighbourhood(queries, archive, RADIUS)
+    near = SpatialExclusion(queries, archive, RADIUS)
     taken = near[:]
     filtered = [[p for p in np.argsort(-row) if p not in out] for row, out in zip(cosine, taken, strict=True)]
     depth = min(map(len, filtered))

@@ -94,7 +94,7 @@ class CurveAccumulator:
         """
         words = label_words(query_labels)
         places = retrieved_positions(indices, len(words), self._standard.shape[1], len(self._archive))
-        tallies, _ = self._archive.met_by(words, exclude)
+        tallies, _ = self._archive.shared_label_counts(words, exclude)
         counted = add_rows(
             words, self._archive.words, places, tallies, self._tables, self._standard, self._original
         )
@@ -158,7 +158,7 @@ def per_query_values(
     if chosen.size == 0 or chosen.min() < 1 or chosen.max() > places.shape[1]:
         raise ResultsError(f"ranks are {list(ranks)}; choose some from 1 to the {places.shape[1]:,} retrieved")
     values = np.empty((CURVES, len(words), len(chosen)))
-    tallies, _ = archive.met_by(words, exclude)
+    tallies, _ = archive.shared_label_counts(words, exclude)
     standard_at(words, archive.words, places, tallies, tables_for(places.shape[1]), chosen, values)
     return {name: values[row] for name, row in ROWS.items()}
 

@@ -42,7 +42,7 @@ def chance_curves(
     if not labelled.any():
         return {name: np.zeros(top_k) for name in STANDARD}
     words = words[labelled]
-    tally, sums = archive.met_by(words, None if exclude is None else exclude[labelled])
+    tally, sums = archive.shared_label_counts(words, None if exclude is None else exclude[labelled])
     tables = tables_for(top_k)
     size = tally.sum(axis=1)
     shared = tally @ np.arange(MOST_LABELS + 1)

@@ -50,7 +50,7 @@ def place_of(pair: PatchPair) -> Place:
     return Place(one["tile"], int(one["column"]), int(one["row"]), one["acquisition"], s2)
 
 
-def own_positions(queries: Sequence[PatchPair], archive: Sequence[PatchPair]) -> IntArray | None:
+def self_match_positions(queries: Sequence[PatchPair], archive: Sequence[PatchPair]) -> IntArray | None:
     """Return (Q, 1) archive positions of the queries themselves, -1 for those not in it; None where none is.
 
     A patch is known by its Sentinel-2 name.
@@ -67,7 +67,7 @@ def _grouped(keys: Iterable[str]) -> dict[str, IntArray]:
     return {key: np.array(positions, np.int32) for key, positions in groups.items()}
 
 
-class Neighbourhood:
+class SpatialExclusion:
     """The archive positions that each query must not get, as rows that are worked out when they are sliced.
 
     A whole acquisition can be thousands of positions for each of 100,000 queries: gigabytes at once, megabytes a

@@ -191,7 +191,7 @@ class TieAccumulator:
         words = label_words(query_labels)
         places = retrieved_positions(indices, len(words), self._sums.shape[1], len(self._archive))
         ranked = _ascending(distances, places.shape)
-        tallies, _ = self._archive.met_by(words, exclude)
+        tallies, _ = self._archive.shared_label_counts(words, exclude)
         sizes = np.zeros(len(words), np.int64)
         _add_expected(words, self._archive.words, places, ranked, tallies, self._tables, self._sums, sizes)
         self.queries += int((sizes != 0).sum())

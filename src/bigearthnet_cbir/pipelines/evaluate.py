@@ -16,7 +16,7 @@ from bigearthnet_cbir.evaluation.breakdown import by_class, by_label_count, conf
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
-from bigearthnet_cbir.evaluation.spatial_exclusion import Neighbourhood
+from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
 from bigearthnet_cbir.report.console_tables import metrics_table
@@ -98,7 +98,7 @@ class GroundTruth:
     archive_labels: ByteArray
     exclude: IntArray | None
     chance: Curves
-    near: Neighbourhood | None = None
+    near: SpatialExclusion | None = None
     radius: int = 0
 
     def exclude_of(self, rows: slice) -> IntArray | None:
@@ -106,7 +106,7 @@ class GroundTruth:
         return None if self.exclude is None else self.exclude[rows]
 
 
-def build_spatial_exclusion(folder: RunFolder, radius: int | None, k: int) -> Neighbourhood | None:
+def build_spatial_exclusion(folder: RunFolder, radius: int | None, k: int) -> SpatialExclusion | None:
     """Return what exclude_within leaves out, or None where it is not given.
 
     A query must keep as many patches as the headline figures look at; others are left out of these figures.
@@ -118,7 +118,7 @@ def build_spatial_exclusion(folder: RunFolder, radius: int | None, k: int) -> Ne
         return None
     archive = read_names(folder.archive)
     least = min(k, HEADLINE_RANK)
-    near = Neighbourhood(read_names(folder.query), archive, radius, least)
+    near = SpatialExclusion(read_names(folder.query), archive, radius, least)
     if near.left_out.all():
         raise ResultsError(
             f"exclude_within is {radius}: no query keeps {least} of the archive's {len(archive):,} patches, the others "
@@ -176,7 +176,7 @@ def _tie_aware(found: Neighbours, truth: GroundTruth) -> CurveVariant:
     return CurveVariant(ties.curves(), numbers)
 
 
-def _exclude_within(found: Neighbours, truth: GroundTruth, near: Neighbourhood, search_again: Search) -> CurveVariant:
+def _exclude_within(found: Neighbours, truth: GroundTruth, near: SpatialExclusion, search_again: Search) -> CurveVariant:
     queries, archive = len(truth.query_labels), len(truth.archive_labels)
     depth = min(found.indices.shape[1], int((archive - near.counts[~near.left_out]).min()))
     scores = CurveAccumulator(truth.archive_labels, depth)

@@ -18,7 +18,7 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
-from bigearthnet_cbir.evaluation.spatial_exclusion import own_positions
+from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.assembly import choose_device
 from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spatial_exclusion, evaluate_direction
@@ -119,7 +119,7 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
         wanted: fingerprint that the results get; an interrupted search of the same goes on.
     """
     query_labels, archive_labels = read_labels(folder.query), read_labels(folder.archive)
-    exclude = own_positions(read_names(folder.query), read_names(folder.archive))
+    exclude = self_match_positions(read_names(folder.query), read_names(folder.archive))
     largest = len(archive_labels) - (0 if exclude is None else 1)
     if largest < 1:
         raise ResultsError(f"{folder.archive}: holds no patch besides the query itself; use a larger archive_split")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_differences
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
-from bigearthnet_cbir.evaluation.spatial_exclusion import own_positions
+from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.report.console_tables import table_line
 from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, direction_title
@@ -42,7 +42,7 @@ class _Run(NamedTuple):
 
     def columns(self, direction: str) -> DoubleArray:
         """Return the per-query values of a direction, (Q, columns of evaluation)."""
-        exclude = own_positions(self.queries, self.archive)
+        exclude = self_match_positions(self.queries, self.archive)
         return query_columns(self.query_labels, self.archive_labels, self.top[direction], exclude)
 
 
