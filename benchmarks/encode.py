@@ -28,7 +28,7 @@ from bigearthnet_cbir.data.geotiff import read_s1_folder, read_s2_folder
 from bigearthnet_cbir.data.official_lists import package_folder
 from bigearthnet_cbir.data.patch_folders import PatchFolders, read_notes
 from bigearthnet_cbir.pipelines.encode import encode
-from bigearthnet_cbir.pipelines.encode_report import EncodeOptions
+from bigearthnet_cbir.pipelines.encode_types import EncodeOptions
 
 Reader = Callable[[Path, Path], tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
 

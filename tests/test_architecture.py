@@ -82,13 +82,13 @@ def first_that_loads_torch(names: list[str]) -> str:
 def test_torch_free_modules_load_no_torch_through_others() -> None:
     names = [f"bigearthnet_cbir.{name_of(path).replace('/', '.')}" for path in torch_free_modules()]
     assert not first_that_loads_torch(names)
-    assert first_that_loads_torch([names[0], "bigearthnet_cbir.pipelines.assembly"]).endswith("assembly")
+    assert first_that_loads_torch([names[0], "bigearthnet_cbir.pipelines.builders"]).endswith("assembly")
 
 
 def test_only_assembly_builds_networks_from_the_configuration() -> None:
     """A configured name becomes a class in one place; an export and a checkpoint name their own."""
     builders = {name_of(path) for path in modules() if "DualEncoder(" in path.read_text()}
-    assert builders <= {"models/dual_encoder", "models/exported", "pipelines/assembly", "pipelines/embedding"}
+    assert builders <= {"models/dual_encoder", "models/exported", "pipelines/builders", "pipelines/embedding"}
 
 
 def test_scripts_hold_no_logic() -> None:

@@ -17,7 +17,7 @@ from bigearthnet_cbir.data.partners import TABLES, read_pairs
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.splits import read_list, read_split
 from bigearthnet_cbir.errors import DataError
-from bigearthnet_cbir.pipelines.assembly import build_dataset
+from bigearthnet_cbir.pipelines.builders import build_dataset
 from bigearthnet_cbir.types import PatchPair
 
 ROOT = Path(__file__).resolve().parents[2]

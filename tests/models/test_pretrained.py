@@ -10,7 +10,7 @@ from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.pretrained import CHANNELS, random_layers, read_pretrained, start_from
 from bigearthnet_cbir.models.resnet import Trunk
-from bigearthnet_cbir.pipelines.assembly import build_encoder, start_from_pretrained
+from bigearthnet_cbir.pipelines.builders import build_encoder, start_from_pretrained
 
 NAMES = ["conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4"]
 

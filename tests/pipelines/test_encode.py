@@ -30,8 +30,8 @@ from bigearthnet_cbir.data.splits import known_splits, read_split
 from bigearthnet_cbir.errors import CbirError, LockedError
 from bigearthnet_cbir.pipelines import encode_workers
 from bigearthnet_cbir.pipelines.encode import encode
-from bigearthnet_cbir.pipelines.encode_report import EncodeOptions
-from bigearthnet_cbir.pipelines.pair_sources import assign_splits
+from bigearthnet_cbir.pipelines.encode_types import EncodeOptions
+from bigearthnet_cbir.pipelines.pair_discovery import assign_splits
 from bigearthnet_cbir.types import PatchPair
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from bigearthnet_cbir.cli import run
 from bigearthnet_cbir.data.selection import BEN14K_ACQUISITIONS, Selection
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.encode import encode
-from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport, describe, describe_list
+from bigearthnet_cbir.pipelines.encode_types import EncodeOptions, EncodeReport, describe, describe_list
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError, DataError
-from bigearthnet_cbir.pipelines.assembly import pairs_digest, read_configured_pairs
+from bigearthnet_cbir.pipelines.builders import pairs_digest, read_configured_pairs
 from bigearthnet_cbir.training.resuming import changes_of
 
 logger = logging.getLogger(__name__)

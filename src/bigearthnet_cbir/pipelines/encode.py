@@ -21,10 +21,10 @@ from bigearthnet_cbir.data.split_writing import require_writable, write_splits
 from bigearthnet_cbir.data.splits import SPLITS, check_disjoint
 from bigearthnet_cbir.errors import ConfigError, DataError
 from bigearthnet_cbir.files import folder_lock
-from bigearthnet_cbir.pipelines.encode_report import EncodeOptions, EncodeReport
+from bigearthnet_cbir.pipelines.encode_types import EncodeOptions, EncodeReport
 from bigearthnet_cbir.pipelines.encode_workers import Job, Outcome, encode_pairs
 from bigearthnet_cbir.pipelines.pair_checks import count_unlisted, sound_pairs
-from bigearthnet_cbir.pipelines.pair_sources import PairSource, assign_splits, find_pairs
+from bigearthnet_cbir.pipelines.pair_discovery import PairSource, assign_splits, find_pairs
 from bigearthnet_cbir.types import PatchPair
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import CLASSES, labels_digest
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.errors import DataError
-from bigearthnet_cbir.pipelines.assembly import build_dataset, choose_device, pairs_digest
+from bigearthnet_cbir.pipelines.builders import build_dataset, choose_device, pairs_digest
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.storage.features import reusable_digest, stamped_digest, write_features

@@ -20,7 +20,7 @@ from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.original import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
-from bigearthnet_cbir.pipelines.assembly import MODEL_KEYS, build_encoder, choose_device
+from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, build_encoder, choose_device
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED, S1, S2
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights

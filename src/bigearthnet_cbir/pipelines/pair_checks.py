@@ -10,7 +10,7 @@ from bigearthnet_cbir.data.patch_folders import PatchFolders
 from bigearthnet_cbir.data.places import names_agree
 from bigearthnet_cbir.data.selection import PairInfo
 from bigearthnet_cbir.errors import shown
-from bigearthnet_cbir.pipelines.encode_report import EncodeReport
+from bigearthnet_cbir.pipelines.encode_types import EncodeReport
 from bigearthnet_cbir.types import PatchPair
 
 logger = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
 from bigearthnet_cbir.files import folder_lock
-from bigearthnet_cbir.pipelines.assembly import choose_device
+from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spatial_exclusion, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
-from bigearthnet_cbir.pipelines.one_sensor import OneSensor
+from bigearthnet_cbir.pipelines.missing_modality import OneSensor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
 from bigearthnet_cbir.search.torch_backend import iter_search_on_device

@@ -17,7 +17,7 @@ from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.loaders import ordered_loader, training_loader
 from bigearthnet_cbir.errors import ConfigError, DataError
 from bigearthnet_cbir.files import folder_lock
-from bigearthnet_cbir.pipelines.assembly import build_dataset, build_trainer, choose_device
+from bigearthnet_cbir.pipelines.builders import build_dataset, build_trainer, choose_device
 from bigearthnet_cbir.pipelines.resume import record_changes, restore
 from bigearthnet_cbir.pipelines.training_checks import check_options, enough_memory, refuse_trained, writable
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder

@@ -13,7 +13,7 @@ import torch
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError, ConfigError, TrainingError
 from bigearthnet_cbir.models.pretrained import read_pretrained
-from bigearthnet_cbir.pipelines.assembly import build_dataset, choose_device
+from bigearthnet_cbir.pipelines.builders import build_dataset, choose_device
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.resuming import CHANGEABLE
 
