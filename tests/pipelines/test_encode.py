@@ -320,7 +320,7 @@ def test_a_partner_that_is_no_name_is_a_skipped_patch(real_pairs, tmp_path, capl
 def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(encode_workers, "_CHUNK", 1)
     monkeypatch.setattr(encode_workers, "_WORTH_PROCESSES", 0)
-    job = encode_workers.Job(PatchPair("S2A_x", "S1A_x"), tmp_path / "x", tmp_path / "x", None)
+    job = encode_workers.EncodeJob(PatchPair("S2A_x", "S1A_x"), tmp_path / "x", tmp_path / "x", None)
     outcomes = encode_workers.encode_pairs([job] * 500, 1)
     assert next(outcomes).failure is not None
     for worker in multiprocessing.active_children():
@@ -336,7 +336,7 @@ ENCODES_UNTIL_KILLED = """
     from bigearthnet_cbir.types import PatchPair
     if __name__ == "__main__":
         encode_workers._CHUNK, encode_workers._WORTH_PROCESSES = 1, 0
-        job = encode_workers.Job(PatchPair("S2A_x", "S1A_x"), Path("absent"), Path("absent"), None)
+        job = encode_workers.EncodeJob(PatchPair("S2A_x", "S1A_x"), Path("absent"), Path("absent"), None)
         outcomes = encode_workers.encode_pairs([job] * 1000, 2)
         next(outcomes)
         print("working", flush=True)

@@ -15,7 +15,7 @@ from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
-from bigearthnet_cbir.pipelines.missing_modality import OneSensor
+from bigearthnet_cbir.pipelines.missing_modality import MissingModality
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -131,6 +131,6 @@ def test_an_archive_that_is_all_neighbours_is_refused(tmp_path: Path) -> None:
 def test_one_sensor_is_the_fusion_of_a_vector_with_itself(how: str) -> None:
     vectors = np.random.default_rng(4).normal(size=(9, 5)).astype(np.float32)
     expected = fuse(torch.from_numpy(vectors), torch.from_numpy(vectors), how).numpy()
-    found = OneSensor(vectors, how)
+    found = MissingModality(vectors, how)
     assert found.shape == expected.shape
     assert np.array_equal(found[2:7], expected[2:7])

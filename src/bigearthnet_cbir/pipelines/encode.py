@@ -22,7 +22,7 @@ from bigearthnet_cbir.data.splits import SPLITS, check_disjoint
 from bigearthnet_cbir.errors import ConfigError, DataError
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.encode_types import EncodeOptions, EncodeReport
-from bigearthnet_cbir.pipelines.encode_workers import Job, Outcome, encode_pairs
+from bigearthnet_cbir.pipelines.encode_workers import EncodeJob, Outcome, encode_pairs
 from bigearthnet_cbir.pipelines.pair_checks import count_unlisted, sound_pairs
 from bigearthnet_cbir.pipelines.pair_discovery import PairSource, assign_splits, find_pairs
 from bigearthnet_cbir.types import PatchPair
@@ -148,7 +148,7 @@ def _encode(
                     _count(report, pair, labels)
                 else:
                     given = pair.labels if s2.is_v2 else None
-                    jobs.append(Job(names, s2.folder(pair.s2), s1.folder(pair.s1), given, labels))
+                    jobs.append(EncodeJob(names, s2.folder(pair.s2), s1.folder(pair.s1), given, labels))
             _require_labels(jobs, s2)
             outcomes = encode_pairs(jobs, options.workers)
             hidden = None if options.progress else True  # None: no bar where stderr is not a terminal
@@ -171,7 +171,7 @@ def _stored_labels(s2_writer: PatchWriter, s1_writer: PatchWriter, pair: PairInf
         return None
 
 
-def _require_labels(jobs: Sequence[Job], s2: PatchFolders) -> None:
+def _require_labels(jobs: Sequence[EncodeJob], s2: PatchFolders) -> None:
     lacking = [job.pair.s2 for job in jobs if s2.is_v2 and job.labels is None and job.stored is None]
     if lacking:
         raise DataError(

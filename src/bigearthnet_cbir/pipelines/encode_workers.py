@@ -24,7 +24,7 @@ _WORTH_PROCESSES: Final = 1500
 _CHUNKS_PER_WORKER: Final = 3
 
 
-class Job(NamedTuple):
+class EncodeJob(NamedTuple):
     """One pair to read.
 
     Attributes:
@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
     is_placed: bool = True
 
 
-def encode_pair(job: Job) -> Outcome:
+def encode_pair(job: EncodeJob) -> Outcome:
     """Read both patches of a pair and encode them; a malformed patch is an outcome, not an error."""
     try:
         labels, is_placed = _labels_and_place(job)
@@ -72,7 +72,7 @@ def encode_pair(job: Job) -> Outcome:
     return Outcome(job.pair, s2_record, s1_record, labels, is_placed=is_placed)
 
 
-def _labels_and_place(job: Job) -> tuple[tuple[str, ...], bool]:
+def _labels_and_place(job: EncodeJob) -> tuple[tuple[str, ...], bool]:
     """Return the labels of a pair, and whether something tells that both patches show one place.
 
     Raises:
@@ -97,7 +97,7 @@ def _labels_and_place(job: Job) -> tuple[tuple[str, ...], bool]:
     return labels or (), is_told or _is_one_place(job, s1_notes, s2_notes)
 
 
-def _is_one_place(job: Job, s1_notes: Notes | None, s2_notes: Notes | None) -> bool:
+def _is_one_place(job: EncodeJob, s1_notes: Notes | None, s2_notes: Notes | None) -> bool:
     """Return whether coordinates tell that both patches show one place, in the JSONs or else in the files."""
     one, two = (None if notes is None else notes.place for notes in (s1_notes, s2_notes))
     one = one or place_in_file(job.s1_folder / f"{job.pair.s1}_VV.tif")
@@ -112,7 +112,7 @@ def _is_one_place(job: Job, s1_notes: Notes | None, s2_notes: Notes | None) -> b
     return True
 
 
-def encode_pairs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+def encode_pairs(jobs: Sequence[EncodeJob], workers: int) -> Iterator[Outcome]:
     """Yield the outcome of every job, in no particular order where there are workers.
 
     At most a few chunks per worker are under way, so that a slow disk on the writing side does not fill the memory.
@@ -140,5 +140,5 @@ def encode_pairs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
                 yield from future.result()
 
 
-def _encode_chunk(jobs: Sequence[Job]) -> list[Outcome]:
+def _encode_chunk(jobs: Sequence[EncodeJob]) -> list[Outcome]:
     return [encode_pair(job) for job in jobs]

@@ -8,7 +8,7 @@ from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.types import FloatArray
 
 
-class OneSensor:
+class MissingModality:
     """The fused vectors of patches of which one sensor is missing: its vector stands in for the other's.
 
     The contrastive loss pulls z1 and z2 of one place together, so the present vector is the estimate of the missing

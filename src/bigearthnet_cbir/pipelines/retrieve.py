@@ -24,7 +24,7 @@ from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spatial_exclusion, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
-from bigearthnet_cbir.pipelines.missing_modality import OneSensor
+from bigearthnet_cbir.pipelines.missing_modality import MissingModality
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
 from bigearthnet_cbir.search.torch_backend import iter_search_on_device
@@ -194,7 +194,7 @@ def _sides(config: Config, direction: str, query: h5py.File, archive: h5py.File)
 def _query_side(config: Config, direction: str, file: h5py.File) -> Any:
     """Return the vectors of a file as a direction's queries have them."""
     vectors = file[DATASETS[DIRECTIONS[direction].query]]
-    return OneSensor(vectors, config.fusion) if DIRECTIONS[direction].lacks_a_sensor else vectors
+    return MissingModality(vectors, config.fusion) if DIRECTIONS[direction].lacks_a_sensor else vectors
 
 
 def _search_again(config: Config, direction: str, query: h5py.File, archive: h5py.File) -> Search:
