@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from bigearthnet_cbir.data.bands import S1_BANDS, S2_BANDS
 from bigearthnet_cbir.data.geotiff import read_s1_folder, read_s2_folder
-from bigearthnet_cbir.data.official_lists import package_folder
+from bigearthnet_cbir.data.official_splits import package_folder
 from bigearthnet_cbir.data.patch_folders import PatchFolders, read_notes
 from bigearthnet_cbir.pipelines.encode import encode
 from bigearthnet_cbir.pipelines.encode_types import EncodeOptions

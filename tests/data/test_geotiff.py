@@ -13,7 +13,7 @@ import rasterio
 from rasterio.windows import Window
 
 from bigearthnet_cbir.data import geotiff
-from bigearthnet_cbir.data.tiff_strips import read_strips
+from bigearthnet_cbir.data.fast_tiff import read_strips
 from bigearthnet_cbir.errors import DataError
 
 

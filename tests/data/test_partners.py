@@ -11,7 +11,7 @@ from tests.conftest import write_parquet
 
 from bigearthnet_cbir.cli.encode import main
 from bigearthnet_cbir.config import load_config
-from bigearthnet_cbir.data import official_lists
+from bigearthnet_cbir.data import official_splits as official_lists
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.partners import TABLES, read_pairs
 from bigearthnet_cbir.data.patch_store import PatchStore

@@ -20,7 +20,7 @@ from tests.conftest import encoder_record
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.bands import S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
 from bigearthnet_cbir.data.labels import CLASSES, multi_hot
-from bigearthnet_cbir.data.unpickling import unpickle
+from bigearthnet_cbir.data.safe_pickle import unpickle
 from bigearthnet_cbir.errors import DataError
 
 

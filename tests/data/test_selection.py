@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bigearthnet_cbir.data.selection import PairInfo, Selection, season_of
+from bigearthnet_cbir.data.pair_filter import PairInfo, Selection, season_of
 from bigearthnet_cbir.errors import DataError
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bigearthnet_cbir.cli import run
-from bigearthnet_cbir.data.selection import BEN14K_ACQUISITIONS, Selection
+from bigearthnet_cbir.data.pair_filter import BEN14K_ACQUISITIONS, Selection
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.encode import encode
 from bigearthnet_cbir.pipelines.encode_types import EncodeOptions, EncodeReport, describe, describe_list

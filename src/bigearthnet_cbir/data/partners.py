@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from bigearthnet_cbir.data import metadata, official_lists
+from bigearthnet_cbir.data import metadata
+from bigearthnet_cbir.data import official_splits as official_lists
 from bigearthnet_cbir.data.bands import S1_BANDS
 from bigearthnet_cbir.data.pair_list import Names, PairList
 from bigearthnet_cbir.data.patch_store import PatchStore

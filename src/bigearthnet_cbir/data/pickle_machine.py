@@ -2,7 +2,7 @@
 
 A length that a program claims is compared with the bytes that are there before anything is made of it, the number of
 operations is bounded, and text alone is hashed: the time and memory that any program takes are bounded too. Bytes are
-left where they are. What names mean is for data/unpickling.py to say.
+left where they are. What names mean is for data/safe_pickle.py to say.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pickled records: those of the original scripts and of bigearthnet_encoder.
 
-A pickle is a program (data/unpickling.py). What it makes is decided by its bytes outside of the arrays, and these are
+A pickle is a program (data/safe_pickle.py). What it makes is decided by its bytes outside of the arrays, and these are
 the same in all records with the same labels: what was found out for one of them holds for the next.
 """
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, S1_BANDS, S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
 from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES, to_19_classes
 from bigearthnet_cbir.data.patch_rules import Bands, RecordKind, check_bands
-from bigearthnet_cbir.data.unpickling import Place, StandIn, StoredArray, unpickle
+from bigearthnet_cbir.data.safe_pickle import Place, StandIn, StoredArray, unpickle
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bigearthnet_cbir.data.labels import CLASSES
-from bigearthnet_cbir.data.selection import Selection
+from bigearthnet_cbir.data.pair_filter import Selection
 from bigearthnet_cbir.data.split_writing import ListState
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.types import PatchPair

@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import Final
 
-from bigearthnet_cbir.data.selection import PairInfo
+from bigearthnet_cbir.data.pair_filter import PairInfo
 from bigearthnet_cbir.errors import DataError
 
 PACKAGE: Final = "bigearthnet_common"
