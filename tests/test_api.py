@@ -14,7 +14,7 @@ from tests.conftest import Archive, RealPairs
 import bigearthnet_cbir as cbir
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.errors import CheckpointError, DataError
-from bigearthnet_cbir.models.exported import write_export
+from bigearthnet_cbir.models.export import write_export
 from bigearthnet_cbir.pipelines.builders import build_encoder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, save_checkpoint
 

@@ -88,7 +88,7 @@ def test_torch_free_modules_load_no_torch_through_others() -> None:
 def test_only_assembly_builds_networks_from_the_configuration() -> None:
     """A configured name becomes a class in one place; an export and a checkpoint name their own."""
     builders = {name_of(path) for path in modules() if "DualEncoder(" in path.read_text()}
-    assert builders <= {"models/dual_encoder", "models/exported", "pipelines/builders", "pipelines/embedding"}
+    assert builders <= {"models/dual_encoder", "models/export", "pipelines/builders", "pipelines/embedding"}
 
 
 def test_scripts_hold_no_logic() -> None:

@@ -19,7 +19,7 @@ from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.transforms import BatchTransform
-from bigearthnet_cbir.models.exported import DESCRIPTION, read_export
+from bigearthnet_cbir.models.export import DESCRIPTION, read_export
 from bigearthnet_cbir.pipelines.builders import build_dataset
 
 pytestmark = pytest.mark.slow

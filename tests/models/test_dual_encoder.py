@@ -3,7 +3,7 @@ import torch
 
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse, fused_width
-from bigearthnet_cbir.models.sensor_norm import SensorBatchNorm, select_sensor
+from bigearthnet_cbir.models.sensor_batchnorm import SensorBatchNorm, select_sensor
 
 S1 = torch.randn(3, 2, 120, 120, generator=torch.Generator().manual_seed(1))
 S2 = torch.randn(3, 10, 120, 120, generator=torch.Generator().manual_seed(2))

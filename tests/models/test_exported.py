@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.exported import DESCRIPTION, WEIGHTS, read_export, write_export
+from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export, write_export
 
 OPTIONS: dict[str, Any] = {
     "type": "joint", "backbone": "resnet10", "projection_dim": 4, "projection_head": "mlp", "out_channels": 2,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.exported import ONNX, write_onnx
+from bigearthnet_cbir.models.export import ONNX, write_onnx
 
 pytest.importorskip("onnxscript", reason="ONNX export needs the onnx extra: pip install -e '.[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime (dev extra) runs the exported file")

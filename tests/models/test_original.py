@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.original import from_original, is_original
+from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.models.resnet import Trunk
 
 OUT_CHANNELS, PROJECTION = 6, 12

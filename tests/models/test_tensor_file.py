@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bigearthnet_cbir.errors import CheckpointError
-from bigearthnet_cbir.models.tensor_file import check_weights, read_tensor_file
+from bigearthnet_cbir.models.safe_load import check_weights, read_tensor_file
 
 
 @pytest.fixture

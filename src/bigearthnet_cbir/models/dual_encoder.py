@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.models.heads import HEADS
 from bigearthnet_cbir.models.resnet import Trunk
-from bigearthnet_cbir.models.sensor_norm import give_each_sensor_its_norm, select_sensor
+from bigearthnet_cbir.models.sensor_batchnorm import give_each_sensor_its_norm, select_sensor
 
 S1_CHANNELS = 2
 S2_CHANNELS = 10

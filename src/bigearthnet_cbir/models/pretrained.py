@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import CheckpointError, shown
 from bigearthnet_cbir.models.resnet import Trunk
-from bigearthnet_cbir.models.sensor_norm import SENSORS
-from bigearthnet_cbir.models.tensor_file import check_weights, read_tensor_file
+from bigearthnet_cbir.models.sensor_batchnorm import SENSORS
+from bigearthnet_cbir.models.safe_load import check_weights, read_tensor_file
 
 logger = logging.getLogger(__name__)
 

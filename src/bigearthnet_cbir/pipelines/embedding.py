@@ -15,8 +15,8 @@ from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.exported import DESCRIPTION, WEIGHTS, read_export
-from bigearthnet_cbir.models.original import from_original, is_original
+from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
+from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, pick_device
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor
 from bigearthnet_cbir.provenance import file_digest

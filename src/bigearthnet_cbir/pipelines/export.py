@@ -10,7 +10,7 @@ from pathlib import Path
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.bands import BAND_STATISTICS, MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
 from bigearthnet_cbir.data.labels import CLASSES
-from bigearthnet_cbir.models.exported import write_export, write_onnx
+from bigearthnet_cbir.models.export import write_export, write_onnx
 from bigearthnet_cbir.pipelines.feature_extractors import build_from_checkpoint
 from bigearthnet_cbir.provenance import file_digest, stamp
 

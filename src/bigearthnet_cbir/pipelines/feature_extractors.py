@@ -18,7 +18,7 @@ from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
-from bigearthnet_cbir.models.original import from_original, is_original
+from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, build_encoder, choose_device
 from bigearthnet_cbir.provenance import file_digest

@@ -11,7 +11,7 @@ from torch import nn
 
 from bigearthnet_cbir.errors import CheckpointError, shown
 from bigearthnet_cbir.files import atomic_write
-from bigearthnet_cbir.models.tensor_file import check_weights, read_tensor_file
+from bigearthnet_cbir.models.safe_load import check_weights, read_tensor_file
 from bigearthnet_cbir.provenance import stamp
 
 KIND = "bigearthnet-cbir checkpoint"

@@ -18,8 +18,8 @@ from torch import nn
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.exported import DESCRIPTION, WEIGHTS, read_export, write_export
-from bigearthnet_cbir.models.original import from_original, is_original
+from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export, write_export
+from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.models.pretrained import read_pretrained, start_from
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bigearthnet_cbir.training.engine import Trainer

@@ -19,7 +19,7 @@ from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.models.dual_encoder import S1_CHANNELS, S2_CHANNELS, DualEncoder
 from bigearthnet_cbir.models.fusion import FUSIONS
-from bigearthnet_cbir.models.tensor_file import check_weights
+from bigearthnet_cbir.models.safe_load import check_weights
 from bigearthnet_cbir.provenance import file_digest
 
 WEIGHTS: Final = "encoder.safetensors"
