@@ -28,7 +28,7 @@ from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.models.resnet import Backbone
 from bigearthnet_cbir.training.optimizers import build_optimizer
 from bigearthnet_cbir.training.precision import choose_precision
 
@@ -52,11 +52,11 @@ class Plain(nn.Module):
     def __init__(self, type: str, backbone: str) -> None:
         super().__init__()
         if type == "joint":
-            shared = Trunk(backbone, STEM)
+            shared = Backbone(backbone, STEM)
             self.trunks = nn.ModuleList([nn.Sequential(nn.Conv2d(bands, STEM, 1), shared) for bands in (2, 10)])
             width = shared.width
         else:
-            self.trunks = nn.ModuleList([Trunk(backbone, 2), Trunk(backbone, 10)])
+            self.trunks = nn.ModuleList([Backbone(backbone, 2), Backbone(backbone, 10)])
             width = self.trunks[0].width
         self.heads = nn.ModuleList([nn.Sequential(nn.Linear(width, WIDTH), nn.ReLU()) for _ in range(2)])
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
-from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.models.resnet import Backbone
 
 OUT_CHANNELS, PROJECTION = 6, 12
 
@@ -17,7 +17,7 @@ class SensorEncoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.encoder = Trunk("resnet50", channels).encoder
+        self.encoder = Backbone("resnet50", channels).encoder
         self.conv1 = self.encoder[0]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class JointEncoder(nn.Module):
         super().__init__()
         self.conv_SAR = Stem(2)
         self.conv_RGB = Stem(10)
-        self.encoder = Trunk("resnet50", OUT_CHANNELS).encoder
+        self.encoder = Backbone("resnet50", OUT_CHANNELS).encoder
         self.conv_first = self.encoder[0]
 
     def forward(self, images: Tensor, stem: Stem) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.models.heads import HEADS
-from bigearthnet_cbir.models.resnet import Trunk
-from bigearthnet_cbir.models.sensor_batchnorm import give_each_sensor_its_norm, select_sensor
+from bigearthnet_cbir.models.resnet import Backbone
+from bigearthnet_cbir.models.sensor_batchnorm import convert_sensor_batchnorm, select_sensor
 
 S1_CHANNELS = 2
 S2_CHANNELS = 10
@@ -68,13 +68,13 @@ class DualEncoder(nn.Module):
         if self.is_joint:
             self.stem_s1 = nn.Conv2d(S1_CHANNELS, out_channels, 1)
             self.stem_s2 = nn.Conv2d(S2_CHANNELS, out_channels, 1)
-            self.trunk = Trunk(backbone, out_channels)
+            self.trunk = Backbone(backbone, out_channels)
             if sensor_norm == "per_sensor":
-                give_each_sensor_its_norm(self.trunk)
+                convert_sensor_batchnorm(self.trunk)
             width = self.trunk.width
         else:
-            self.trunk_s1 = Trunk(backbone, S1_CHANNELS)
-            self.trunk_s2 = Trunk(backbone, S2_CHANNELS)
+            self.trunk_s1 = Backbone(backbone, S1_CHANNELS)
+            self.trunk_s2 = Backbone(backbone, S2_CHANNELS)
             width = self.trunk_s1.width
         self.n_features = width
         self.projection_dim = projection_dim

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import CheckpointError, shown
-from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.models.resnet import Backbone
 from bigearthnet_cbir.models.sensor_batchnorm import SENSORS
 from bigearthnet_cbir.models.safe_load import check_weights, read_tensor_file
 
@@ -59,7 +59,7 @@ def _plain(name: str) -> str:
     return name
 
 
-def start_from(trunk: Trunk, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str) -> set[str]:
+def load_backbone_weights(trunk: Backbone, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str) -> set[str]:
     """Copy ResNet weights into a trunk, and return the names of the trunk's weights that now come from the file.
 
     Args:

@@ -38,7 +38,7 @@ def _import_resnet_module() -> Any:
     return resnet
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """A ResNet from its stem's batch norm to its pooled features.
 
     Layers are named 0..8 in torchvision's order (0 conv1, 1 bn1, 2 relu, 3 maxpool, 4..7 layer1..4, 8 avgpool),
@@ -82,16 +82,16 @@ class Trunk(nn.Module):
         if stem is None:
             features: Tensor = self.encoder(images)
         else:
-            weight = compose(stem, self.first)
-            maps = functional.conv2d(with_ones(images), weight, stride=self.first.stride, padding=self.first.padding)
+            weight = fold_pointwise_conv(stem, self.first)
+            maps = functional.conv2d(append_bias_channel(images), weight, stride=self.first.stride, padding=self.first.padding)
             features = self.encoder[1:](maps)
         return features.flatten(1)
 
 
-def compose(stem: nn.Conv2d, conv: nn.Conv2d) -> Tensor:
+def fold_pointwise_conv(stem: nn.Conv2d, conv: nn.Conv2d) -> Tensor:
     """Return the weight of the one convolution that equals a 1x1 convolution followed by another.
 
-    It has one input channel more, for the stem's bias, and wants images `with_ones`. The stem's channels are never
+    It has one input channel more, for the stem's bias, and wants images `append_bias_channel`. The stem's channels are never
     computed: with 32 of them and ten bands that is a third of the first layer's work, and its gradient needs none
     for the images.
 
@@ -107,6 +107,6 @@ def compose(stem: nn.Conv2d, conv: nn.Conv2d) -> Tensor:
         return torch.einsum("ocyx,ci->oiyx", conv.weight, mixing).contiguous(memory_format=torch.channels_last)
 
 
-def with_ones(images: Tensor) -> Tensor:
+def append_bias_channel(images: Tensor) -> Tensor:
     """Return (B, in + 1, H, W) with a last channel of ones, which zero padding ends where it ends the others."""
     return torch.cat((images, torch.ones_like(images[:, :1])), dim=1)

@@ -29,13 +29,13 @@ class SensorBatchNorm(nn.Module):
         return normalised
 
 
-def give_each_sensor_its_norm(module: nn.Module) -> None:
+def convert_sensor_batchnorm(module: nn.Module) -> None:
     """Replace every BatchNorm2d inside a module by a SensorBatchNorm, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, SensorBatchNorm(child))
         else:
-            give_each_sensor_its_norm(child)
+            convert_sensor_batchnorm(child)
 
 
 def select_sensor(module: nn.Module, sensor: str) -> None:

@@ -36,8 +36,8 @@ from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
 from bigearthnet_cbir.losses.memory import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.pretrained import random_layers, read_pretrained, start_from
-from bigearthnet_cbir.models.resnet import Trunk
+from bigearthnet_cbir.models.pretrained import random_layers, read_pretrained, load_backbone_weights
+from bigearthnet_cbir.models.resnet import Backbone
 from bigearthnet_cbir.training.distributed import share_batch_norms
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
@@ -112,8 +112,8 @@ def start_from_pretrained(config: Config, model: DualEncoder) -> None:
     filled: set[str] = set()
     for name, (file, bands) in trunks.items():
         if file is not None:
-            trunk: Trunk = getattr(model, name)
-            filled |= {f"{name}.{weight}" for weight in start_from(trunk, read_pretrained(Path(file)), bands, file)}
+            trunk: Backbone = getattr(model, name)
+            filled |= {f"{name}.{weight}" for weight in load_backbone_weights(trunk, read_pretrained(Path(file)), bands, file)}
             logger.info("%s starts from %s", name, file)
     if filled:
         logger.info("random at the start, as the seed has them: %s", ", ".join(random_layers(model, filled)))

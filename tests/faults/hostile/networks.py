@@ -20,7 +20,7 @@ from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export, write_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
-from bigearthnet_cbir.models.pretrained import read_pretrained, start_from
+from bigearthnet_cbir.models.pretrained import read_pretrained, load_backbone_weights
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ContrastiveObjective
@@ -193,7 +193,7 @@ def _build_pretrained(folder: Path) -> None:
 def _read_pretrained(folder: Path) -> dict[str, Any]:
     trunk = Holder(_pretrained_weights())
     bands = ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12")
-    start_from(trunk, read_pretrained(folder / "weights.pth"), bands, "weights.pth")  # type: ignore[arg-type]
+    load_backbone_weights(trunk, read_pretrained(folder / "weights.pth"), bands, "weights.pth")  # type: ignore[arg-type]
     return trunk.weights
 
 
