@@ -55,7 +55,7 @@ def test_neighbours_are_cut_to_the_first(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_has_one_value_per_epoch(tmp_path: Path) -> None:
-    from bigearthnet_cbir.training.curves import TensorBoardCurves
+    from bigearthnet_cbir.training.tensorboard import TensorBoardCurves
 
     with TensorBoardCurves(tmp_path, 0) as curves:
         for epoch, loss in ((1, 4.0), (2, 3.0), (3, 9.0)):

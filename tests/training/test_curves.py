@@ -7,7 +7,7 @@ import pytest
 
 from bigearthnet_cbir.errors import TrainingError
 from bigearthnet_cbir.storage.training_log import read_training_log
-from bigearthnet_cbir.training.curves import TensorBoardCurves
+from bigearthnet_cbir.training.tensorboard import TensorBoardCurves
 
 
 def write_on_a_full_disk(folder: Path, bytes_left: int, told: mp.SimpleQueue) -> None:

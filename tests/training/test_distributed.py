@@ -14,7 +14,7 @@ from bigearthnet_cbir.data.loaders import EpochSampler
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualOutput
-from bigearthnet_cbir.training.distributed import share_batch_norms, synchronised
+from bigearthnet_cbir.training.distributed import convert_sync_batchnorm, wrap_ddp
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, TrainingStep
 from bigearthnet_cbir.training.optimizers import build_optimizer
@@ -42,9 +42,9 @@ def batch() -> tuple[torch.Tensor, ...]:
 
 def loss_and_state(rows: slice) -> dict[str, torch.Tensor]:
     device = torch.device("cpu")
-    model = share_batch_norms(SmallEncoder(), device)
+    model = convert_sync_batchnorm(SmallEncoder(), device)
     objective = ContrastiveObjective(NTXentLoss(0.2, learned=True), alignment_weight=0.5)
-    step = synchronised(TrainingStep(model, objective), device)
+    step = wrap_ddp(TrainingStep(model, objective), device)
     loss = step(*(part[rows] for part in batch()))
     loss.backward()
     gradients = {f"grad {name}": weight.grad for name, weight in model.named_parameters()}
@@ -96,7 +96,7 @@ class AsStored(BatchTransform):
 
 def logged_loss(part: int, parts: int) -> torch.Tensor:
     """Return the loss that an epoch of three steps reports, with labels: each process knows its own pairs only."""
-    model = share_batch_norms(SmallEncoder(), torch.device("cpu"))
+    model = convert_sync_batchnorm(SmallEncoder(), torch.device("cpu"))
     torch.manual_seed(2)
     objective = ClassificationObjective(4, "concat", 19)
     optimizer = build_optimizer("sgd", [*model.parameters(), *objective.parameters()], 0.1, 0.0)

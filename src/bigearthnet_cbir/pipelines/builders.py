@@ -33,12 +33,12 @@ from bigearthnet_cbir.data.splits import read_split_labels
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
-from bigearthnet_cbir.losses.memory import CrossBatchMemory
+from bigearthnet_cbir.losses.memory_bank import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.pretrained import random_layers, read_pretrained, load_backbone_weights
 from bigearthnet_cbir.models.resnet import Backbone
-from bigearthnet_cbir.training.distributed import share_batch_norms
+from bigearthnet_cbir.training.distributed import convert_sync_batchnorm
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
 from bigearthnet_cbir.training.optimizers import build_optimizer, one_cycle
@@ -192,7 +192,7 @@ def build_trainer(config: Config, train_pairs: Sequence[PatchPair], steps_per_ep
     encoder = build_encoder(config)
     start_from_pretrained(config, encoder)
     encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = share_batch_norms(encoder, device)
+    model = convert_sync_batchnorm(encoder, device)
     objective = build_objective(config).to(device)
     parameters = [*model.parameters(), *objective.parameters()]
     optimizer = build_optimizer(config.optimizer, parameters, config.learning_rate, config.weight_decay)

@@ -41,7 +41,7 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def gathered(part: Tensor) -> Tensor:
+def all_gather_with_grad(part: Tensor) -> Tensor:
     """Return the parts (B, ...) of all processes in rank order, (W B, ...), with gradients to each part."""
     if world_size() == 1:
         return part
@@ -136,7 +136,7 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance, momentum)
 
 
-def share_batch_norms(module: nn.Module, device: torch.device) -> nn.Module:
+def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm of a module see the batches of all processes; weights and their names stay."""
     if world_size() == 1:
         return module
@@ -149,7 +149,7 @@ def share_batch_norms(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
-def synchronised(step: nn.Module, device: torch.device) -> Any:
+def wrap_ddp(step: nn.Module, device: torch.device) -> Any:
     """Return the module wrapped so that its gradients are averaged over all processes."""
     if world_size() == 1 or not any(weight.requires_grad for weight in step.parameters()):
         return step

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from bigearthnet_cbir.losses.alignment import pair_alignment
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
-from bigearthnet_cbir.losses.memory import CrossBatchMemory
+from bigearthnet_cbir.losses.memory_bank import CrossBatchMemory
 from bigearthnet_cbir.losses.multilabel import MultiLabelLoss
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.models.fusion import fuse, fused_width
-from bigearthnet_cbir.training.distributed import gathered
+from bigearthnet_cbir.training.distributed import all_gather_with_grad
 
 
 class Objective(nn.Module):
@@ -128,7 +128,7 @@ class TrainingStep(nn.Module):
         """Return the loss of the batch."""
         output: DualOutput = self.model(s1, s2)
         if self.objective.compares_pairs:
-            output = DualOutput(output.h1, output.h2, gathered(output.z1), gathered(output.z2))
-            label, place = gathered(label), gathered(place)
+            output = DualOutput(output.h1, output.h2, all_gather_with_grad(output.z1), all_gather_with_grad(output.z2))
+            label, place = all_gather_with_grad(label), all_gather_with_grad(place)
         loss: Tensor = self.objective(output, label, place)
         return loss
