@@ -6,7 +6,7 @@ from dataclasses import MISSING
 from pathlib import Path
 
 from bigearthnet_cbir.config import load_config
-from bigearthnet_cbir.config.keys import KEYS, LOGGING_KEYS
+from bigearthnet_cbir.config.schema import KEYS, LOGGING_KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

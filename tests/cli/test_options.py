@@ -10,7 +10,7 @@ import pytest
 from bigearthnet_cbir import cli
 from bigearthnet_cbir.cli import encode, find_file, make_demo, report, show, sweep, train
 from bigearthnet_cbir.cli.assignments import assignments
-from bigearthnet_cbir.config import reading
+from bigearthnet_cbir.config import loader as reading
 from bigearthnet_cbir.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigearthnet_cbir.config import load_config, parse_config, write_config
-from bigearthnet_cbir.config.reading import read_mapping, read_value
+from bigearthnet_cbir.config.loader import read_mapping, read_value
 from bigearthnet_cbir.config.together import LOWEST_LEARNED_TEMPERATURE
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.losses import ntxent

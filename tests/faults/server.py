@@ -84,7 +84,7 @@ def narrow() -> None:
     """Make resnet10 an eighth as wide, so that a checkpoint is written and copied in no time."""
     import torch
 
-    from bigearthnet_cbir.config import keys
+    from bigearthnet_cbir.config import schema as keys
     from bigearthnet_cbir.models import resnet
 
     resnets = resnet._import_resnet_module()

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bigearthnet_cbir.config.reading import brief_path
-from bigearthnet_cbir.config.rules import plain
+from bigearthnet_cbir.config.loader import brief_path
+from bigearthnet_cbir.config.validators import plain
 from bigearthnet_cbir.errors import CbirError, MissingConfigError
 from bigearthnet_cbir.provenance import is_checkout
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bigearthnet_cbir.config.reading import read_value
-from bigearthnet_cbir.config.rules import brief, plain
+from bigearthnet_cbir.config.loader import read_value
+from bigearthnet_cbir.config.validators import brief, plain
 from bigearthnet_cbir.errors import ConfigError
 
 

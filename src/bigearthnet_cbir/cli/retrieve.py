@@ -7,7 +7,7 @@ import argparse
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config import Config, load_config
-from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 

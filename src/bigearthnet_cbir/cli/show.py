@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bigearthnet_cbir.cli import find_file, run
-from bigearthnet_cbir.config.reading import repository_root
+from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.report.console import DEFAULT_KEYS, run_text

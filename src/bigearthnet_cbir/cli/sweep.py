@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
-from bigearthnet_cbir.config.reading import read_mapping, repository_root
+from bigearthnet_cbir.config.loader import read_mapping, repository_root
 from bigearthnet_cbir.provenance import is_checkout
 
 if TYPE_CHECKING:

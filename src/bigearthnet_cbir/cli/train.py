@@ -7,7 +7,7 @@ import os
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
-from bigearthnet_cbir.config.reading import parse_config, read_mapping, repository_root
+from bigearthnet_cbir.config.loader import parse_config, read_mapping, repository_root
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ PROTOCOLS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """original: the scripts this project replaces. csmae: https://arxiv.org/abs/2401.07782, whose queries are unseen."""
 
 
-def settle_protocol(kept: dict[str, Any], problems: list[str]) -> None:
+def resolve_protocol(kept: dict[str, Any], problems: list[str]) -> None:
     """Fill in protocol, query_split and archive_split from those that were given; report what contradicts.
 
     Splits that differ from the default protocol's make it "custom" where no protocol is named. A named one other than

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from bigearthnet_cbir.config.keys import BACKBONE_WIDTHS, KEYS
-from bigearthnet_cbir.config.rules import brief
+from bigearthnet_cbir.config.schema import BACKBONE_WIDTHS, KEYS
+from bigearthnet_cbir.config.validators import brief
 
 LOWEST_LEARNED_TEMPERATURE: Final = 0.01
 """That of losses.ntxent, which imports torch."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from bigearthnet_cbir.config.rules import brief, plain
+from bigearthnet_cbir.config.validators import brief, plain
 from bigearthnet_cbir.errors import ConfigError
 
 MOST_LEVELS: Final = 20

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from bigearthnet_cbir.config import Config, parse_config, write_config
-from bigearthnet_cbir.config.rules import Choice, RuleError, brief
+from bigearthnet_cbir.config.validators import Choice, RuleError, brief
 from bigearthnet_cbir.errors import CbirError, ConfigError, TrainingError
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.files import atomic_write

@@ -17,7 +17,7 @@ from tests.faults.hostile.edits import ODD, edited
 from tests.faults.hostile.subject import Subject, require
 
 from bigearthnet_cbir.config import Config, load_config
-from bigearthnet_cbir.config.reading import parse_config
+from bigearthnet_cbir.config.loader import parse_config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.metadata import read_metadata
 from bigearthnet_cbir.data.splits import read_list, read_split, read_split_labels

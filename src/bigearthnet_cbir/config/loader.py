@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from bigearthnet_cbir.config.keys import (
+from bigearthnet_cbir.config.schema import (
     KEYS,
     LOGGING_KEYS,
     OBSOLETE_KEYS,
@@ -19,8 +19,8 @@ from bigearthnet_cbir.config.keys import (
     Config,
     LoggingParams,
 )
-from bigearthnet_cbir.config.protocols import settle_protocol
-from bigearthnet_cbir.config.rules import LONGEST_PATH, RuleError, brief, nearest, plain
+from bigearthnet_cbir.config.protocols import resolve_protocol
+from bigearthnet_cbir.config.validators import LONGEST_PATH, RuleError, brief, nearest, plain
 from bigearthnet_cbir.config.together import check_together
 from bigearthnet_cbir.config.yaml_text import plain_values
 from bigearthnet_cbir.errors import ConfigError, MissingConfigError
@@ -138,7 +138,7 @@ def parse_config(values: Any, source: str = "configuration", root: Path | None =
     kept_logging = _check_all(logging_values, LOGGING_KEYS, OBSOLETE_LOGGING_KEYS, "logging_params.", problems)
     if not problems:
         check_together(kept, problems)
-        settle_protocol(kept, problems)
+        resolve_protocol(kept, problems)
         kept_logging.setdefault("save_dir", LOGGING_KEYS["save_dir"].default)
         _resolve(kept, PATH_KEYS, "", root, problems)
         _resolve(kept_logging, ("save_dir",), "logging_params.", root, problems)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bigearthnet_cbir.config.protocols import CUSTOM, DEFAULT, PROTOCOLS
-from bigearthnet_cbir.config.rules import Choice, Flag, Integer, Number, PathText, Rule, Text
+from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Number, PathText, Rule, Text
 
 BACKBONE_WIDTHS: Final = {
     "resnet10": 512,
