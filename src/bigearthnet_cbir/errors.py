@@ -54,7 +54,7 @@ class TrainingError(CbirError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
-def shown(names: list[str], most: int = 5) -> str:
+def summarize_names(names: list[str], most: int = 5) -> str:
     """Return the first few of many names as readable text, with a count of the rest."""
     text = ", ".join(names[:most])
     return text if len(names) <= most else f"{text} and {len(names) - most:,} more"

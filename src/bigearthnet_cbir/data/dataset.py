@@ -16,7 +16,7 @@ from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.labels import N_CLASSES, multi_hot
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.errors import DataError, shown
+from bigearthnet_cbir.errors import DataError, summarize_names
 from bigearthnet_cbir.types import Patch, PatchPair
 
 
@@ -70,7 +70,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
             if missing:
                 raise DataError(
                     f"{store.path}: {len(missing):,} of {len(self.pairs):,} {sensor} patches of the list are not in "
-                    f"this archive ({shown(missing)}); check the list, or that the two LMDB paths are not swapped"
+                    f"this archive ({summarize_names(missing)}); check the list, or that the two LMDB paths are not swapped"
                 )
 
     @classmethod

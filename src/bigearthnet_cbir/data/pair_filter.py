@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bigearthnet_cbir.errors import DataError, shown
+from bigearthnet_cbir.errors import DataError, summarize_names
 
 SEASONS: Final = ("Winter", "Spring", "Summer", "Fall")
 
@@ -83,7 +83,7 @@ class Selection:
             if not known:
                 raise DataError(f"--{option}: {source} does not tell; {_TELLING}")
             if unknown:
-                there = shown(sorted(known.values()), 12)
+                there = summarize_names(sorted(known.values()), 12)
                 raise DataError(f"--{option}: {unknown[0]!r} occurs nowhere in {source}; it has {there}")
         if self.exclude_snow and any(pair.snow is None for pair in pairs):
             raise DataError(f"--exclude-snow: {source} does not tell; {_TELLING}")

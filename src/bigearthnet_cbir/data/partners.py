@@ -13,7 +13,7 @@ from bigearthnet_cbir.data.bands import S1_BANDS
 from bigearthnet_cbir.data.pair_list import Names, PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.splits import read_list
-from bigearthnet_cbir.errors import DataError, shown
+from bigearthnet_cbir.errors import DataError, summarize_names
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def _with_partners(names: Names, source: Path | str, archives: Iterable[Path]) -
             return PairList(names, map(partners.__getitem__, names))
     place = f"in {' or '.join(asked)}" if asked else "that anything here names"
     raise DataError(
-        f"{source}: one column, Sentinel-2 names alone, and {len(lacking):,} of them ({shown(lacking, 2)}) have no "
+        f"{source}: one column, Sentinel-2 names alone, and {len(lacking):,} of them ({summarize_names(lacking, 2)}) have no "
         f"Sentinel-1 partner {place}; put version 2's metadata.parquet beside the list, for version 1 "
         f"{official_lists.INSTALL}, or add the Sentinel-1 names as a second column"
     )

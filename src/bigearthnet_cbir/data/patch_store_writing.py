@@ -15,7 +15,7 @@ import lmdb
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.lmdb_check import PageChecker
 from bigearthnet_cbir.data.patch_store_opening import NOT_PATCHES, close_for_process, reading
-from bigearthnet_cbir.errors import DataError, shown
+from bigearthnet_cbir.errors import DataError, summarize_names
 from bigearthnet_cbir.files import LOCK_NAME, folder_lock
 from bigearthnet_cbir.types import Patch
 
@@ -118,7 +118,7 @@ class PatchWriter:
                 logger.info("%s: growing the map to %.1f GB", self.path, size / 1e9)
                 self._environment.set_mapsize(size)
             except lmdb.Error as error:
-                raise self._described(error, f"{shown(list(self._pending), 2)} cannot be written") from error
+                raise self._described(error, f"{summarize_names(list(self._pending), 2)} cannot be written") from error
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:

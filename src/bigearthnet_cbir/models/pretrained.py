@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from bigearthnet_cbir.errors import CheckpointError, shown
+from bigearthnet_cbir.errors import CheckpointError, summarize_names
 from bigearthnet_cbir.models.resnet import Backbone
 from bigearthnet_cbir.models.sensor_batchnorm import SENSORS
 from bigearthnet_cbir.models.safe_load import check_weights, read_tensor_file
@@ -86,7 +86,7 @@ def load_backbone_weights(trunk: Backbone, weights: Mapping[str, Tensor], bands:
     missing = [name for name in needed if name not in new]
     wrong = missing + [name for name, tensor in new.items() if name not in own or tensor.shape != own[name].shape]
     if wrong:
-        raise CheckpointError(f"{source}: init_weights is not of this backbone ({shown(wrong, 3)}); set backbone to it")
+        raise CheckpointError(f"{source}: init_weights is not of this backbone ({summarize_names(wrong, 3)}); set backbone to it")
     check_weights(new, own, source)
     trunk.load_state_dict({**own, **new})
     return set(new)

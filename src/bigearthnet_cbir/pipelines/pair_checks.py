@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bigearthnet_cbir.data.patch_folders import PatchFolders
 from bigearthnet_cbir.data.places import names_agree
 from bigearthnet_cbir.data.pair_filter import PairInfo
-from bigearthnet_cbir.errors import shown
+from bigearthnet_cbir.errors import summarize_names
 from bigearthnet_cbir.pipelines.encode_types import EncodeReport
 from bigearthnet_cbir.types import PatchPair
 
@@ -56,4 +56,4 @@ def count_unlisted(pairs: Sequence[PairInfo], s2: PatchFolders, report: EncodeRe
     unlisted = sorted(name for name in s2.names() if name not in listed)
     if unlisted:
         report.left_out["Sentinel-2 folders that no list names"] = len(unlisted)
-        logger.warning("%s: no list names %s folders: %s", s2.root, f"{len(unlisted):,}", shown(unlisted))
+        logger.warning("%s: no list names %s folders: %s", s2.root, f"{len(unlisted):,}", summarize_names(unlisted))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bigearthnet_cbir.errors import CheckpointError, shown
+from bigearthnet_cbir.errors import CheckpointError, summarize_names
 from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.models.safe_load import check_weights, read_tensor_file
 from bigearthnet_cbir.provenance import stamp
@@ -75,7 +75,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
         if name in weights and _shape(weights[name]) != _shape(own[name])
     ]
     problems = [
-        f"{len(names)} {what} ({shown(names, 3)})"
+        f"{len(names)} {what} ({summarize_names(names, 3)})"
         for names, what in ((missing, "weights missing"), (unknown, "weights unknown"), (shapes, "shapes differ"))
         if names
     ]
