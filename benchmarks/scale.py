@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 from hardware import write_results
 
-from bigearthnet_cbir.search.knn import search
 from bigearthnet_cbir.search.kernels.merge import merge
+from bigearthnet_cbir.search.knn import search
 from bigearthnet_cbir.search.shards import PreparedArchive
 from bigearthnet_cbir.types import Neighbours
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.metrics import CurveAccumulator, original_convention_curves, retrieval_curves
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 
 
 def labels_of(sets: list[set[int]], classes: int = 19) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion, Place, self_match_positions, place_of
+from bigearthnet_cbir.evaluation.spatial_exclusion import Place, SpatialExclusion, place_of, self_match_positions
 from bigearthnet_cbir.types import PatchPair
 
 

@@ -16,7 +16,6 @@ from tests.evaluation.test_metrics import slow_curves, slow_original
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import resampled_means
 from bigearthnet_cbir.evaluation.breakdown import by_class, confusion
-from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import (
     CurveAccumulator,
@@ -24,6 +23,7 @@ from bigearthnet_cbir.evaluation.metrics import (
     per_query_values,
     retrieval_curves,
 )
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
 
 QUERIES, ARCHIVE = random_labels(9, 1), random_labels(30, 2)

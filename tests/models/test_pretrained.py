@@ -8,7 +8,7 @@ import torch
 from bigearthnet_cbir.config import parse_config
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.pretrained import CHANNELS, random_layers, read_pretrained, load_backbone_weights
+from bigearthnet_cbir.models.pretrained import CHANNELS, load_backbone_weights, random_layers, read_pretrained
 from bigearthnet_cbir.models.resnet import Backbone
 from bigearthnet_cbir.pipelines.builders import build_encoder, start_from_pretrained
 
@@ -135,4 +135,6 @@ def test_starting_weights_that_are_no_numbers_are_refused(
     weights[name] = change(weights[name])
     torch.save(weights, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=message):
-        load_backbone_weights(Backbone("resnet18", 10), read_pretrained(tmp_path / "weights.pth"), CHANNELS[10], "weights.pth")
+        load_backbone_weights(
+            Backbone("resnet18", 10), read_pretrained(tmp_path / "weights.pth"), CHANNELS[10], "weights.pth"
+        )

@@ -23,8 +23,8 @@ from tests.test_files import hold
 from bigearthnet_cbir.cli.encode import main
 from bigearthnet_cbir.data.geotiff import read_s1_folder, write_s1_folder
 from bigearthnet_cbir.data.official_splits import package_folder
-from bigearthnet_cbir.data.patch_store import PatchStore, PatchWriter
 from bigearthnet_cbir.data.pair_filter import PairInfo, Selection
+from bigearthnet_cbir.data.patch_store import PatchStore, PatchWriter
 from bigearthnet_cbir.data.split_writing import write_split
 from bigearthnet_cbir.data.splits import known_splits, read_split
 from bigearthnet_cbir.errors import CbirError, LockedError

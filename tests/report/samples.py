@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 
 from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES
-from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES
 from bigearthnet_cbir.report.rgb import encode_jpeg
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Source, Study

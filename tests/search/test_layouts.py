@@ -12,7 +12,7 @@ from tests.search.oracles import assert_same, slow_search
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search import archive_shards
 from bigearthnet_cbir.search import torch_backend as gpu
-from bigearthnet_cbir.search.knn import iter_search, concat_neighbours, search
+from bigearthnet_cbir.search.knn import concat_neighbours, iter_search, search
 from bigearthnet_cbir.search.shards import PreparedArchive
 
 DISTANCES = ("cosine", "euclidean", "chi2", "hamming")

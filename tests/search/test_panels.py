@@ -10,9 +10,9 @@ from tests.search.oracles import assert_same, slow_search
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.kernels import int16_screen as panels_module
-from bigearthnet_cbir.search.knn import search
 from bigearthnet_cbir.search.kernels.int16_dot import PANEL, has_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import largest_integer, make_panels, round_queries, screen_panels
+from bigearthnet_cbir.search.knn import search
 from bigearthnet_cbir.search.ray_backend import shard_rows
 from bigearthnet_cbir.search.shards import PreparedArchive, cut_shard
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from tests.search.oracles import assert_same
 
-from bigearthnet_cbir.search.kernels import int16_screen as panels_module
-from bigearthnet_cbir.search import shards
 from bigearthnet_cbir.search import ray_backend as parallel
-from bigearthnet_cbir.search.knn import concat_neighbours, search
+from bigearthnet_cbir.search import shards
+from bigearthnet_cbir.search.kernels import int16_screen as panels_module
 from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import NO_PANELS
+from bigearthnet_cbir.search.knn import concat_neighbours, search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray
 from bigearthnet_cbir.search.shards import make_shard, without_panels
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.search.oracles import assert_same, distance_matrix, slow_search
 
-from bigearthnet_cbir.search.knn import iter_search, search, search_slice
 from bigearthnet_cbir.search.kernels.merge import merge
+from bigearthnet_cbir.search.knn import iter_search, search, search_slice
 from bigearthnet_cbir.search.shards import make_shard
 from bigearthnet_cbir.types import Neighbours
 

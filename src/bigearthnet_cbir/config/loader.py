@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from bigearthnet_cbir.config.protocols import resolve_protocol
 from bigearthnet_cbir.config.schema import (
     KEYS,
     LOGGING_KEYS,
@@ -19,9 +20,8 @@ from bigearthnet_cbir.config.schema import (
     Config,
     LoggingParams,
 )
-from bigearthnet_cbir.config.protocols import resolve_protocol
-from bigearthnet_cbir.config.validators import LONGEST_PATH, RuleError, brief, nearest, plain
 from bigearthnet_cbir.config.together import check_together
+from bigearthnet_cbir.config.validators import LONGEST_PATH, RuleError, brief, nearest, plain
 from bigearthnet_cbir.config.yaml_text import plain_values
 from bigearthnet_cbir.errors import ConfigError, MissingConfigError
 from bigearthnet_cbir.files import atomic_write

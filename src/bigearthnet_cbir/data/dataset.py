@@ -70,7 +70,8 @@ class BigEarthNetMM(Dataset[PairBatch]):
             if missing:
                 raise DataError(
                     f"{store.path}: {len(missing):,} of {len(self.pairs):,} {sensor} patches of the list are not in "
-                    f"this archive ({summarize_names(missing)}); check the list, or that the two LMDB paths are not swapped"
+                    f"this archive ({summarize_names(missing)}); check the list, or that the two LMDB paths are not "
+                    "swapped"
                 )
 
     @classmethod

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.data.bands import BAND_SIZES, PATCH_SIZE, S1_BANDS, S2_BANDS
-from bigearthnet_cbir.data.patch_rules import check_values
 from bigearthnet_cbir.data.fast_tiff import read_strips
+from bigearthnet_cbir.data.patch_rules import check_values
 from bigearthnet_cbir.data.tiff_writing import write_tiff
 from bigearthnet_cbir.errors import DataError
 

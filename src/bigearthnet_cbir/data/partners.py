@@ -54,8 +54,8 @@ def _with_partners(names: Names, source: Path | str, archives: Iterable[Path]) -
             return PairList(names, map(partners.__getitem__, names))
     place = f"in {' or '.join(asked)}" if asked else "that anything here names"
     raise DataError(
-        f"{source}: one column, Sentinel-2 names alone, and {len(lacking):,} of them ({summarize_names(lacking, 2)}) have no "
-        f"Sentinel-1 partner {place}; put version 2's metadata.parquet beside the list, for version 1 "
+        f"{source}: one column, Sentinel-2 names alone, and {len(lacking):,} of them ({summarize_names(lacking, 2)}) "
+        f"have no Sentinel-1 partner {place}; put version 2's metadata.parquet beside the list, for version 1 "
         f"{official_lists.INSTALL}, or add the Sentinel-1 names as a second column"
     )
 

@@ -86,7 +86,9 @@ class ArchiveLabels:
     def __len__(self) -> int:
         return len(self.words)
 
-    def shared_label_counts(self, queries: Words, exclude: npt.NDArray[Any] | None = None) -> tuple[Counts, DoubleArray]:
+    def shared_label_counts(
+        self, queries: Words, exclude: npt.NDArray[Any] | None = None
+    ) -> tuple[Counts, DoubleArray]:
         """Return what queries with these words find in the archive, their excluded positions left out.
 
         Args:

@@ -28,8 +28,8 @@ from bigearthnet_cbir.evaluation.kernels import (
     standard_at,
     tables_for,
 )
-from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.label_bitmasks import ArchiveLabels, label_words
+from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.types import DoubleArray
 
 ROWS: Final[Mapping[str, int]] = MappingProxyType(

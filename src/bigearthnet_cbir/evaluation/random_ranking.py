@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.evaluation.kernels import Tables, ideal_dcg, tables_for
+from bigearthnet_cbir.evaluation.label_bitmasks import MOST_LABELS, ArchiveLabels, Counts, label_counts, label_words
 from bigearthnet_cbir.evaluation.metrics import HARMONIC, STANDARD, check_top_k, harmonic
 from bigearthnet_cbir.evaluation.positions import Positions, excluded_positions
-from bigearthnet_cbir.evaluation.label_bitmasks import MOST_LABELS, ArchiveLabels, Counts, label_counts, label_words
 from bigearthnet_cbir.types import DoubleArray
 
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from bigearthnet_cbir.compiled import compiled, kernel_array, popcount
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.kernels import ideal_dcg, tables_for
+from bigearthnet_cbir.evaluation.label_bitmasks import ArchiveLabels, label_words
 from bigearthnet_cbir.evaluation.metrics import check_top_k
 from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.evaluation.label_bitmasks import ArchiveLabels, label_words
 from bigearthnet_cbir.types import DoubleArray
 
 TIE_AWARE: Final = ("average_precision", "normalized_discounted_cumulative_gains")

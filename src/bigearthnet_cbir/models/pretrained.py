@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import CheckpointError, summarize_names
 from bigearthnet_cbir.models.resnet import Backbone
-from bigearthnet_cbir.models.sensor_batchnorm import SENSORS
 from bigearthnet_cbir.models.safe_load import check_weights, read_tensor_file
+from bigearthnet_cbir.models.sensor_batchnorm import SENSORS
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,9 @@ def _plain(name: str) -> str:
     return name
 
 
-def load_backbone_weights(trunk: Backbone, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str) -> set[str]:
+def load_backbone_weights(
+    trunk: Backbone, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str
+) -> set[str]:
     """Copy ResNet weights into a trunk, and return the names of the trunk's weights that now come from the file.
 
     Args:
@@ -86,7 +88,9 @@ def load_backbone_weights(trunk: Backbone, weights: Mapping[str, Tensor], bands:
     missing = [name for name in needed if name not in new]
     wrong = missing + [name for name, tensor in new.items() if name not in own or tensor.shape != own[name].shape]
     if wrong:
-        raise CheckpointError(f"{source}: init_weights is not of this backbone ({summarize_names(wrong, 3)}); set backbone to it")
+        raise CheckpointError(
+            f"{source}: init_weights is not of this backbone ({summarize_names(wrong, 3)}); set backbone to it"
+        )
     check_weights(new, own, source)
     trunk.load_state_dict({**own, **new})
     return set(new)

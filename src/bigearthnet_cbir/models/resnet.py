@@ -83,7 +83,9 @@ class Backbone(nn.Module):
             features: Tensor = self.encoder(images)
         else:
             weight = fold_pointwise_conv(stem, self.first)
-            maps = functional.conv2d(append_bias_channel(images), weight, stride=self.first.stride, padding=self.first.padding)
+            maps = functional.conv2d(
+                append_bias_channel(images), weight, stride=self.first.stride, padding=self.first.padding
+            )
             features = self.encoder[1:](maps)
         return features.flatten(1)
 
@@ -91,8 +93,8 @@ class Backbone(nn.Module):
 def fold_pointwise_conv(stem: nn.Conv2d, conv: nn.Conv2d) -> Tensor:
     """Return the weight of the one convolution that equals a 1x1 convolution followed by another.
 
-    It has one input channel more, for the stem's bias, and wants images `append_bias_channel`. The stem's channels are never
-    computed: with 32 of them and ten bands that is a third of the first layer's work, and its gradient needs none
+    It has one input channel more, for the stem's bias: give it `append_bias_channel(images)`. The stem's channels are
+    never computed: with 32 of them and ten bands that is a third of the first layer's work, and its gradient needs none
     for the images.
 
     Args:

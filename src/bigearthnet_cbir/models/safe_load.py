@@ -87,14 +87,16 @@ def check_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path
     """
     kinds = [name for name in own if name in weights and _is_float(weights[name]) != _is_float(own[name])]
     if kinds:
-        raise CheckpointError(f"{path}: {summarize_names(kinds, 3)}: of another data type than the network's; use another file")
+        raise CheckpointError(
+            f"{path}: {summarize_names(kinds, 3)}: of another data type than the network's; use another file"
+        )
     floats = {name: tensor for name, tensor in weights.items() if name in own and _is_float(tensor)}
     wrong = [name for name, tensor in floats.items() if not bool(torch.isfinite(tensor).all())]
     wrong += [name for name, tensor in floats.items() if name.endswith("running_var") and bool((tensor < 0).any())]
     if wrong:
         raise CheckpointError(
-            f"{path}: {summarize_names(wrong, 3)}: NaN, infinite, or a variance below 0; its training diverged or the file is "
-            "damaged, use another"
+            f"{path}: {summarize_names(wrong, 3)}: NaN, infinite, or a variance below 0; its training diverged or the "
+            "file is damaged, use another"
         )
 
 

@@ -36,7 +36,7 @@ from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
 from bigearthnet_cbir.losses.memory_bank import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.pretrained import random_layers, read_pretrained, load_backbone_weights
+from bigearthnet_cbir.models.pretrained import load_backbone_weights, random_layers, read_pretrained
 from bigearthnet_cbir.models.resnet import Backbone
 from bigearthnet_cbir.training.distributed import convert_sync_batchnorm
 from bigearthnet_cbir.training.engine import Trainer
@@ -113,7 +113,8 @@ def start_from_pretrained(config: Config, model: DualEncoder) -> None:
     for name, (file, bands) in trunks.items():
         if file is not None:
             trunk: Backbone = getattr(model, name)
-            filled |= {f"{name}.{weight}" for weight in load_backbone_weights(trunk, read_pretrained(Path(file)), bands, file)}
+            loaded = load_backbone_weights(trunk, read_pretrained(Path(file)), bands, file)
+            filled |= {f"{name}.{weight}" for weight in loaded}
             logger.info("%s starts from %s", name, file)
     if filled:
         logger.info("random at the start, as the seed has them: %s", ", ".join(random_layers(model, filled)))

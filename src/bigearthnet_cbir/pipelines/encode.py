@@ -13,10 +13,10 @@ from typing import Any
 from tqdm import tqdm
 
 from bigearthnet_cbir.data import records
+from bigearthnet_cbir.data.pair_filter import NO_LABEL, PairInfo
 from bigearthnet_cbir.data.patch_folders import PatchFolders, read_notes
 from bigearthnet_cbir.data.patch_store import PatchWriter
 from bigearthnet_cbir.data.places import names_agree
-from bigearthnet_cbir.data.pair_filter import NO_LABEL, PairInfo
 from bigearthnet_cbir.data.split_writing import require_writable, write_splits
 from bigearthnet_cbir.data.splits import SPLITS, check_disjoint
 from bigearthnet_cbir.errors import ConfigError, DataError

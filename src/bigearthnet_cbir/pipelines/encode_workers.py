@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.geotiff import read_s1_folder, read_s2_folder
+from bigearthnet_cbir.data.pair_filter import NO_LABEL
 from bigearthnet_cbir.data.patch_folders import Notes, notes_file, read_notes
 from bigearthnet_cbir.data.places import names_agree, place_in_file
-from bigearthnet_cbir.data.pair_filter import NO_LABEL
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.pipelines.worker_pool import worker_pool
 from bigearthnet_cbir.types import PatchPair

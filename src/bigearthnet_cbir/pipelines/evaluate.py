@@ -13,9 +13,9 @@ from tqdm import tqdm
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals
 from bigearthnet_cbir.evaluation.breakdown import by_class, by_label_count, confusion
-from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
@@ -176,7 +176,9 @@ def _tie_aware(found: Neighbours, truth: GroundTruth) -> CurveVariant:
     return CurveVariant(ties.curves(), numbers)
 
 
-def _exclude_within(found: Neighbours, truth: GroundTruth, near: SpatialExclusion, search_again: Search) -> CurveVariant:
+def _exclude_within(
+    found: Neighbours, truth: GroundTruth, near: SpatialExclusion, search_again: Search
+) -> CurveVariant:
     queries, archive = len(truth.query_labels), len(truth.archive_labels)
     depth = min(found.indices.shape[1], int((archive - near.counts[~near.left_out]).min()))
     scores = CurveAccumulator(truth.archive_labels, depth)

@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from bigearthnet_cbir.data.pair_filter import PairInfo
 from bigearthnet_cbir.data.patch_folders import PatchFolders
 from bigearthnet_cbir.data.places import names_agree
-from bigearthnet_cbir.data.pair_filter import PairInfo
 from bigearthnet_cbir.errors import summarize_names
 from bigearthnet_cbir.pipelines.encode_types import EncodeReport
 from bigearthnet_cbir.types import PatchPair

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from bigearthnet_cbir.data.metadata import read_metadata
 from bigearthnet_cbir.data.official_splits import is_installed, read_official_lists
+from bigearthnet_cbir.data.pair_filter import PairInfo, Selection
 from bigearthnet_cbir.data.partners import read_pairs_beside
 from bigearthnet_cbir.data.patch_folders import PatchFolders, read_notes
-from bigearthnet_cbir.data.pair_filter import PairInfo, Selection
 from bigearthnet_cbir.data.splits import SPLITS, known_splits
 from bigearthnet_cbir.errors import DataError
 

@@ -27,10 +27,10 @@ from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, base
 from bigearthnet_cbir.pipelines.missing_modality import MissingModality
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
-from bigearthnet_cbir.search.torch_backend import iter_search_on_device
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.rows import Sliceable
+from bigearthnet_cbir.search.torch_backend import iter_search_on_device
 from bigearthnet_cbir.storage.features import (
     DATASETS,
     FEATURES,

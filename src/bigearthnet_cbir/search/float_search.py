@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.compiled import compiled_loosely, kernel_array
-from bigearthnet_cbir.search.kernels.rerank import LEAST_ROOM, TILE, Candidates, collect, finish
 from bigearthnet_cbir.search.distances import KINDS
 from bigearthnet_cbir.search.kernels.int16_dot import PANEL, has_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import RoundedQueries, round_queries, screen_panels
+from bigearthnet_cbir.search.kernels.rerank import LEAST_ROOM, TILE, Candidates, collect, finish
 from bigearthnet_cbir.search.kernels.topk import DIGITS
 from bigearthnet_cbir.search.shards import FeatureShard, lengths_of
 from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray, Neighbours

@@ -18,12 +18,12 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from bigearthnet_cbir.compiled import available_cores
 from bigearthnet_cbir.search.archive_shards import TASKS_PER_THREAD, ArchiveShards
+from bigearthnet_cbir.search.float_search import nearest_features
 from bigearthnet_cbir.search.kernels.hamming import nearest_codes
 from bigearthnet_cbir.search.kernels.merge import merge
 from bigearthnet_cbir.search.partition import QUERY_TILE, SearchRequest, check_request, exclude_block, query_block
 from bigearthnet_cbir.search.planes import as_words
 from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
-from bigearthnet_cbir.search.float_search import nearest_features
 from bigearthnet_cbir.search.shards import CodeShard, Shard
 from bigearthnet_cbir.types import IntArray, Neighbours
 
@@ -96,7 +96,8 @@ def search_slice(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int,
     """Return the k nearest of one shard for any number of queries, on one thread."""
     with ThreadpoolController().limit(limits=1, user_api="blas"):
         tiles = [
-            search_tile(queries[a:b], shard, distance, k, exclude[a:b]) for a, b in batched_ranges(len(queries), QUERY_TILE)
+            search_tile(queries[a:b], shard, distance, k, exclude[a:b])
+            for a, b in batched_ranges(len(queries), QUERY_TILE)
         ]
     return concat_neighbours(tiles, k)
 
@@ -133,7 +134,9 @@ def _fill(found: Neighbours, pieces: int, results: Iterator[Neighbours]) -> None
             tile.indices[:], tile.distances[:] = part
 
 
-def _tasks(job: SearchRequest, spans: list[tuple[int, int]], archive: ArchiveShards) -> Iterator[Callable[[], Neighbours]]:
+def _tasks(
+    job: SearchRequest, spans: list[tuple[int, int]], archive: ArchiveShards
+) -> Iterator[Callable[[], Neighbours]]:
     """Yield the work of every block: all query tiles for one shard, then for the next."""
     for first, stop in spans:
         rows, exclude = query_block(job, first, stop), exclude_block(job, first, stop)

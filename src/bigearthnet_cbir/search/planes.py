@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, kernel_array
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.kernels.bit_planes import CHUNK, CHUNK_WORDS, SEGMENT_BITS, WIDE_LEVELS, levels_for, planes_of
+from bigearthnet_cbir.search.kernels.bit_planes import (
+    CHUNK,
+    CHUNK_WORDS,
+    SEGMENT_BITS,
+    WIDE_LEVELS,
+    levels_for,
+    planes_of,
+)
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 WORD_BYTES: Final = 8

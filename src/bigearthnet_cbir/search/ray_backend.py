@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.search.archive_shards import SHARD_BYTES
-from bigearthnet_cbir.search.knn import concat_neighbours, search_slice
-from bigearthnet_cbir.search.kernels.merge import merge
 from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import Panels, make_panels
+from bigearthnet_cbir.search.kernels.merge import merge
+from bigearthnet_cbir.search.knn import concat_neighbours, search_slice
 from bigearthnet_cbir.search.parallel_session import fetched, ray_session, require_head
 from bigearthnet_cbir.search.partition import (
     QUERY_TILE,

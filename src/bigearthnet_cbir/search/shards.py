@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.errors import SearchError
-from bigearthnet_cbir.search.kernels.bit_planes import CHUNK
 from bigearthnet_cbir.search.distances import check_distance, check_features, row_lengths
+from bigearthnet_cbir.search.kernels.bit_planes import CHUNK
 from bigearthnet_cbir.search.kernels.int16_dot import PANEL
 from bigearthnet_cbir.search.kernels.int16_screen import NO_PANELS, Panels, make_panels
 from bigearthnet_cbir.search.planes import as_planes, check_code_bytes

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bigearthnet_cbir.search.float_search import start_tile, unit_rows
 from bigearthnet_cbir.search.kernels.rerank import Candidates, finish
+from bigearthnet_cbir.search.kernels.topk import DIGITS
 from bigearthnet_cbir.search.knn import concat_neighbours, search
 from bigearthnet_cbir.search.partition import SearchRequest, check_request, exclude_block, query_block
 from bigearthnet_cbir.search.rows import Sliceable, as_rows, batched_ranges
-from bigearthnet_cbir.search.float_search import start_tile, unit_rows
-from bigearthnet_cbir.search.kernels.topk import DIGITS
 from bigearthnet_cbir.search.shards import FeatureShard, read_shard
 from bigearthnet_cbir.types import IntArray, Neighbours
 

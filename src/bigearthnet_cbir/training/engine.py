@@ -23,7 +23,7 @@ from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.evaluation.classification import classification_scores
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
-from bigearthnet_cbir.training.distributed import broadcast_number, mean_over_processes, rank, wrap_ddp, world_size
+from bigearthnet_cbir.training.distributed import broadcast_number, mean_over_processes, rank, world_size, wrap_ddp
 from bigearthnet_cbir.training.objectives import Objective, TrainingStep
 from bigearthnet_cbir.training.optimizers import read_rates, take_rates
 from bigearthnet_cbir.training.restoring import restore_optimizer, restore_schedule

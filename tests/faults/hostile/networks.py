@@ -20,7 +20,7 @@ from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export, write_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
-from bigearthnet_cbir.models.pretrained import read_pretrained, load_backbone_weights
+from bigearthnet_cbir.models.pretrained import load_backbone_weights, read_pretrained
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ContrastiveObjective

@@ -25,9 +25,9 @@ from bigearthnet_cbir.search.kernels.bit_planes import (
     nearer_many,
     tabulate,
 )
+from bigearthnet_cbir.search.kernels.topk import is_listed
 from bigearthnet_cbir.search.planes import Words
 from bigearthnet_cbir.search.rows import batched_ranges
-from bigearthnet_cbir.search.kernels.topk import is_listed
 from bigearthnet_cbir.types import Neighbours
 
 TALLIES = 1 << 24

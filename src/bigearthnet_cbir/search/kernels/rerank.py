@@ -18,9 +18,9 @@ from bigearthnet_cbir.search.distances import (
 )
 from bigearthnet_cbir.search.kernels.simd_sums import MARKS, marks_within, prefetch
 from bigearthnet_cbir.search.kernels.topk import (
+    compact_leq,
     is_listed,
     keep_smallest,
-    compact_leq,
     kth_smallest,
     kth_upper_bound,
     sort_candidates,
