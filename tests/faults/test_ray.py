@@ -35,6 +35,9 @@ ENDED_BY_RAY = 1
 PATIENCE = 60
 """Seconds for Ray's processes to notice that their driver died."""
 
+MOST = 5
+"""Cases of a kind, however large --runs is: starting Ray takes seconds."""
+
 
 def write_vectors(path: Path, rows: int, first: int) -> None:
     """Replace a feature file by a larger one of the same fingerprint, so that a search takes seconds."""
@@ -148,27 +151,34 @@ def finish(one: RayCase, expected: compare.Results) -> str:
     return f"run again: {len(wrong)} results differ: {', '.join(wrong[:4])}" if wrong else ""
 
 
+def at_work(one: RayCase) -> psutil.Process:
+    """Return a worker at a drawn moment after the first was seen at work."""
+    one.wait_for("ray::_work")
+    time.sleep(one.drill.random.uniform(0, 1))
+    return one.wait_for("ray::_work")
+
+
 def kill_worker(one: RayCase, running: Running) -> None:
-    one.wait_for("ray::_work").kill()
+    at_work(one).kill()
 
 
 def kill_raylet(one: RayCase, running: Running) -> None:
-    one.wait_for("ray::_work")
+    at_work(one)
     one.wait_for("raylet/raylet").kill()
 
 
 def kill_head(one: RayCase, running: Running) -> None:
-    one.wait_for("ray::_work")
+    at_work(one)
     one.wait_for("gcs_server").kill()
 
 
 def interrupt(one: RayCase, running: Running) -> None:
-    one.wait_for("ray::_work")
+    at_work(one)
     running.kill(signal.SIGINT)
 
 
 def kill_driver(one: RayCase, running: Running) -> None:
-    one.wait_for("ray::_work")
+    at_work(one)
     running.kill(signal.SIGKILL)
 
 
@@ -186,10 +196,11 @@ ENDS: dict[str, tuple[Disturbance, tuple[int, ...]]] = {
 @pytest.mark.parametrize("kind", ENDS)
 def test_a_part_of_ray_dies(drill: Drill, vectors: Path, expected: compare.Results, kind: str) -> None:
     disturb, codes = ENDS[kind]
-    with ray_case(drill, vectors) as one:
-        running = one.start(num_cpu=2)
-        disturb(one, running)
-        drill.count(SEARCH, kind, judged(one, running.end(), codes, expected), finish(one, expected), "")
+    for _ in range(min(drill.runs, MOST)):
+        with ray_case(drill, vectors) as one:
+            running = one.start(num_cpu=2)
+            disturb(one, running)
+            drill.count(SEARCH, kind, judged(one, running.end(), codes, expected), finish(one, expected), "")
     drill.check()
 
 
