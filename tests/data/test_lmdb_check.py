@@ -183,6 +183,19 @@ def test_damaged_head_is_refused_before_lmdb_opens_it(data: Path, offset: int, c
         len(store)
 
 
+def test_older_head_that_a_killed_commit_left_half_written_is_no_damage(data: Path) -> None:
+    """LMDB writes the older head last in a commit, and its transaction last of all."""
+    content = data.read_bytes()
+    transactions = [struct.unpack_from("<Q", content, PAGE * head + 144)[0] for head in (0, 1)]
+    older = transactions.index(min(transactions))
+    patched(data, older, 16 + 24 + 48 + 4, b"\xff" * 44)  # in the middle of its tree of records
+    with closing(PageChecker(data)) as checker:
+        assert len(list(checker.every_key())) == 60
+        checker.check_for_writing()
+    with lmdb.open(str(data.parent), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        assert transaction.stat()["entries"] == 60
+
+
 def test_nothing_is_written_where_a_page_has_two_uses(tmp_path: Path, true_patches) -> None:
     """A record's pages that are listed as free would be overwritten by the next one."""
     names = list(true_patches)

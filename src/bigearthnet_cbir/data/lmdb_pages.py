@@ -88,29 +88,43 @@ def read_head(file: int, path: Path) -> Head:
         if page_size not in {1 << power for power in range(9, 17)}:
             raise ValueError("it has no head of an LMDB")
         second = os.pread(file, _PAGE.size + _HEAD.size, page_size)
-        heads = [_parse_head(content, number) for number, content in enumerate((first, second))]
-        if heads[1].page_size != page_size:
+        transactions = [_transaction_of(content, number) for number, content in enumerate((first, second))]
+        head = _parse_head((first, second)[transactions[0] < transactions[1]])
+        if _parse_page_size(first) != _parse_page_size(second):
             raise ValueError("its two heads disagree")
     except (struct.error, ValueError) as error:
         raise DataError(
             f"{path.parent}: LMDB cannot open it ({error}); is the file whole and really an LMDB?"
         ) from error
-    head = heads[heads[0].transaction < heads[1].transaction]
     size, needed = os.fstat(file).st_size, (head.last_page + 1) * page_size
     if size < needed:  # touching a page beyond the end would kill the process
         raise DataError(f"{path}: cut short ({size:,} of {needed:,} bytes); {CURE}")
     return head
 
 
-def _parse_head(content: bytes, number: int) -> Head:
+def _transaction_of(content: bytes, number: int) -> int:
+    """Return the last transaction of one of the two heads.
+
+    A process that is killed while it commits leaves the older head half written, its transaction not yet: LMDB goes on
+    with the newer one, whose trees alone count.
+    """
     page, _, flags, _, _ = _PAGE.unpack_from(content)
-    magic, version, free, records, last_page, transaction = _HEAD.unpack_from(content, _PAGE.size)
+    magic, version, _, _, _, transaction = _HEAD.unpack_from(content, _PAGE.size)
     if page != number or not flags & _META or (magic, version) != (_MAGIC, 1):
         raise ValueError("it has no head of an LMDB of version 1")
+    return int(transaction)
+
+
+def _parse_page_size(content: bytes) -> int:
+    return int(_TREE.unpack(_HEAD.unpack_from(content, _PAGE.size)[2])[0])
+
+
+def _parse_head(content: bytes) -> Head:
+    _, _, free, records, last_page, transaction = _HEAD.unpack_from(content, _PAGE.size)
     trees = [_parse_tree(free, _INTEGER_KEYS, last_page), _parse_tree(records, 0, last_page)]
     if last_page < 1 or last_page >> 47:
         raise ValueError("its head is damaged")
-    return Head(_TREE.unpack(free)[0], last_page, transaction, trees[0], trees[1])
+    return Head(_parse_page_size(content), last_page, transaction, trees[0], trees[1])
 
 
 def _parse_tree(packed: bytes, wanted_flags: int, last_page: int) -> Tree:
