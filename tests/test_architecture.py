@@ -82,7 +82,7 @@ def first_that_loads_torch(names: list[str]) -> str:
 def test_torch_free_modules_load_no_torch_through_others() -> None:
     names = [f"bigearthnet_cbir.{name_of(path).replace('/', '.')}" for path in torch_free_modules()]
     assert not first_that_loads_torch(names)
-    assert first_that_loads_torch([names[0], "bigearthnet_cbir.pipelines.builders"]).endswith("assembly")
+    assert first_that_loads_torch([names[0], "bigearthnet_cbir.pipelines.builders"]).endswith("builders")
 
 
 def test_only_assembly_builds_networks_from_the_configuration() -> None:
