@@ -64,7 +64,7 @@ def folders(place: Path) -> list[Path]:
 
 def test_search_sees_an_edited_function_of_another_file(package: Path) -> None:
     assert float(run(package, LENGTHS)) == pytest.approx(32 * 9)
-    edit(package / "search" / "lanes.py", "return builder.fmul(u, v)", "return builder.fadd(u, v)")
+    edit(package / "search" / "kernels" / "simd_sums.py", "return builder.fmul(u, v)", "return builder.fadd(u, v)")
     assert float(run(package, LENGTHS)) == pytest.approx(32 * 6)
 
 
