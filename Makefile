@@ -44,6 +44,7 @@ test-lowest:
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 
 types: $(INSTALLED)

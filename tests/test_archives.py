@@ -141,9 +141,7 @@ def test_real_original_sample_goes_all_the_way_with_the_original_keys(samples: P
     assert (run / "retrieval.h5").exists()
 
 
-def test_checkpoint_of_the_original_scripts_retrieves_through_the_script(
-    runs: dict[str, Path], tmp_path: Path
-) -> None:
+def test_checkpoint_of_the_original_scripts_retrieves_through_the_script(runs: dict[str, Path], tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = OriginalNetwork().eval()
     checkpoint = tmp_path / "checkpoint.pth.tar"

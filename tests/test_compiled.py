@@ -77,10 +77,13 @@ def test_metrics_see_an_edited_function_and_an_edited_constant_of_other_files(pa
     assert run(package, TIES).split() == ["10", "0.5"]
 
 
-COUNTED = LENGTHS + """
+COUNTED = (
+    LENGTHS
+    + """
 from bigearthnet_cbir.search.distances import row_lengths
 print(sum(row_lengths.stats.cache_hits.values()))
 """
+)
 
 
 def test_kernels_are_found_again_and_kept_where_they_may_be(package: Path, tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ def hold(folder: Path, *more: str) -> subprocess.Popen[str]:
 def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path: Path) -> None:
     process = hold(tmp_path)
     try:
-        with pytest.raises(LockedError, match=rf"train \(process {process.pid} on .+, since \d{{4}}-"), folder_lock(
-            tmp_path, "retrieve"
+        with (
+            pytest.raises(LockedError, match=rf"train \(process {process.pid} on .+, since \d{{4}}-"),
+            folder_lock(tmp_path, "retrieve"),
         ):
             pass
     finally:
@@ -133,4 +134,3 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"), folder_lock(tmp_path / "file" / "run", "train"):
         pass
-

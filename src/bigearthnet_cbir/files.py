@@ -174,9 +174,7 @@ def _name_holder(descriptor: int, command: str) -> None:
 def _describe_holder(descriptor: int) -> str:
     try:
         holder: Any = json.loads(os.pread(descriptor, 4096, 0))
-        return (
-            f"{holder['command']} (process {holder['process']} on {holder['host']}, since {holder['since']})"
-        )
+        return f"{holder['command']} (process {holder['process']} on {holder['host']}, since {holder['since']})"
     except (OSError, ValueError, TypeError, KeyError):
         return "another process"
 

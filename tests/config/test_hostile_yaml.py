@@ -43,8 +43,11 @@ def refusal(text: str, tmp_path: Path) -> str:
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
 )
-MERGE_BOMB = "a0: &a0 {" + ", ".join(f"k{n}: 1" for n in range(2000)) + "}\n" + "".join(
-    f"b{n}: {{<<: *a0}}\n" for n in range(2000)
+MERGE_BOMB = (
+    "a0: &a0 {"
+    + ", ".join(f"k{n}: 1" for n in range(2000))
+    + "}\n"
+    + "".join(f"b{n}: {{<<: *a0}}\n" for n in range(2000))
 )
 
 
@@ -125,9 +128,8 @@ def test_merged_keys_are_read_and_explicit_ones_win(tmp_path: Path) -> None:
 
 
 def test_merges_nest_and_keep_the_key_that_is_merged_elsewhere(tmp_path: Path) -> None:
-    text = (
-        "one: &one {batch_size: 7, epochs: 3}\ntwo: &two {<<: *one, epochs: 4}\n"
-        f"{PLAIN}<<: *two\n".replace("logging_params: {name: run}", "logging_params: {<<: {save_dir: out}, name: run}")
+    text = f"one: &one {{batch_size: 7, epochs: 3}}\ntwo: &two {{<<: *one, epochs: 4}}\n{PLAIN}<<: *two\n".replace(
+        "logging_params: {name: run}", "logging_params: {<<: {save_dir: out}, name: run}"
     )
     config = load(text, tmp_path)
     assert (config.batch_size, config.epochs) == (7, 4)

@@ -31,9 +31,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "metadata.parquet"
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
-)
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
 def test_text_stored_in_another_way_is_read_alike(path, kind):
     pq.write_table(pa.table(columns()), path)
     expected = read_metadata(path)

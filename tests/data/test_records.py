@@ -267,8 +267,22 @@ def _with_header(record: bytes, change) -> bytes:
         (lambda header: header.update(__metadata__={"labels": '["Moon"]'}), "label 'Moon' is in neither"),
         (lambda header: header.clear(), "is missing from the record"),
     ],
-    ids=["missing", "unknown", "shape", "dtype", "negative", "beyond", "overlap", "list", "labels by name", "deep",
-         "label list", "no field", "label", "empty"],
+    ids=[
+        "missing",
+        "unknown",
+        "shape",
+        "dtype",
+        "negative",
+        "beyond",
+        "overlap",
+        "list",
+        "labels by name",
+        "deep",
+        "label list",
+        "no field",
+        "label",
+        "empty",
+    ],
 )
 def test_malformed_safetensors_are_refused(s2, change, message):
     with pytest.raises(DataError, match=message):

@@ -53,8 +53,21 @@ def test_line_ends_spaces_and_byte_order_marks_do_not_matter(tmp_path, text):
         ("\n\n", "is empty"),
         ("", "is empty"),
     ],
-    ids=["one column", "three", "header", "swapped", "duplicate", "same S1", "two S2", "space", "too long",
-         "open quote", "quote inside", "blank", "empty"],
+    ids=[
+        "one column",
+        "three",
+        "header",
+        "swapped",
+        "duplicate",
+        "same S1",
+        "two S2",
+        "space",
+        "too long",
+        "open quote",
+        "quote inside",
+        "blank",
+        "empty",
+    ],
 )
 def test_malformed_lists_are_refused_with_file_and_line(tmp_path, text, message):
     (tmp_path / "train.csv").write_text(text)

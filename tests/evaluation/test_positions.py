@@ -63,9 +63,7 @@ def test_layouts_and_types_change_no_figure(data: st.DataObject) -> None:
             assert found[name] == pytest.approx(values, abs=1e-12), name
     columns = query_columns(queries, archive, indices, exclude)
     np.testing.assert_array_equal(columns, COLUMNS)
-    np.testing.assert_array_equal(
-        confusion(queries, archive, indices), confusion(QUERIES, ARCHIVE, INDICES)
-    )
+    np.testing.assert_array_equal(confusion(queries, archive, indices), confusion(QUERIES, ARCHIVE, INDICES))
     for name, curve in chance_curves(QUERIES, ARCHIVE, 9, EXCLUDE).items():
         np.testing.assert_array_equal(chance_curves(queries, archive, 9, exclude)[name], curve)
     ties = ties_of(queries, archive, indices, distances, exclude)

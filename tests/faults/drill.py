@@ -88,4 +88,3 @@ class Drill:
         """Fail where a case did not end well."""
         shown = "\n".join(self.problems[:20])
         assert not self.problems, f"{len(self.problems)} of {self.cases} cases did not end well:\n{shown}"
-

@@ -171,7 +171,5 @@ def test_runs_of_different_archives_are_not_compared_silently(tmp_path: Path) ->
 def test_a_thousand_ranks_stay_small(study: Study) -> None:
     long = {name: np.linspace(1, 0.1, 1000) for name in ("precision", "recall", "f1score")}
     fused = study.runs[0].data.directions["fused"]
-    data = replace(
-        study.runs[0].data, directions={"fused": replace(fused, curves=long)}
-    )
+    data = replace(study.runs[0].data, directions={"fused": replace(fused, curves=long)})
     assert len(render_page(replace(study, sources=(Source("this run", data),)))) < 500_000

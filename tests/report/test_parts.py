@@ -59,9 +59,7 @@ def test_latex_is_escaped_and_in_booktabs_style() -> None:
 
 
 def test_latex_escape_covers_every_special_character() -> None:
-    assert latex_escape(r"\&%$#_{}~^") == (
-        r"\textbackslash{}\&\%\$\#\_\{\}\textasciitilde{}\textasciicircum{}"
-    )
+    assert latex_escape(r"\&%$#_{}~^") == (r"\textbackslash{}\&\%\$\#\_\{\}\textasciitilde{}\textasciicircum{}")
 
 
 def test_a_line_break_in_a_caption_stays_in_the_latex_comment() -> None:

@@ -103,9 +103,7 @@ def test_search_cut_at_any_byte_goes_on_behind_its_last_whole_row(tmp_path: Path
 
 
 @pytest.mark.parametrize("damage", ["zeros", "outside"])
-def test_damaged_rows_begin_anew_with_a_warning(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_rows_begin_anew_with_a_warning(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     partial = a_search(tmp_path / "retrieval.h5")
     partial.store("fused", 0, found(3, 7))
     values = np.full(6, 0 if damage == "zeros" else 100, "<i4")

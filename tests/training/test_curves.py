@@ -22,9 +22,7 @@ def write_on_a_full_disk(folder: Path, bytes_left: int, told: mp.SimpleQueue) ->
 
 
 @pytest.mark.parametrize("bytes_left", [0, 40, 700, 5000])
-def test_curves_on_a_full_disk_are_one_line(
-    tmp_path: Path, bytes_left: int, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_curves_on_a_full_disk_are_one_line(tmp_path: Path, bytes_left: int, capfd: pytest.CaptureFixture[str]) -> None:
     context = mp.get_context("fork")
     told = context.SimpleQueue()
     process = context.Process(target=write_on_a_full_disk, args=(tmp_path / "training", bytes_left, told))

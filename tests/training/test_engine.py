@@ -34,9 +34,7 @@ class RandomPairs(Dataset[PairBatch]):
         return len(self.s1)
 
     def __getitem__(self, index: int) -> PairBatch:
-        return PairBatch(
-            self.s1[index], self.s2_10m[index], self.s2_20m[index], self.label[index], torch.tensor(index)
-        )
+        return PairBatch(self.s1[index], self.s2_10m[index], self.s2_20m[index], self.label[index], torch.tensor(index))
 
 
 class SmallEncoder(nn.Module):

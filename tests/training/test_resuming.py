@@ -130,9 +130,7 @@ def test_a_record_of_changes_that_is_damaged_is_left_out() -> None:
         ({"optimizer": {"state": {}, "param_groups": [{"params": [1, 2]}]}}, "it is damaged"),
     ],
 )
-def test_a_damaged_checkpoint_is_one_line(
-    stopped: tuple[str, Path], damage: dict[str, object], words: str
-) -> None:
+def test_a_damaged_checkpoint_is_one_line(stopped: tuple[str, Path], damage: dict[str, object], words: str) -> None:
     optimizer, folder = stopped
     content = {**load_checkpoint(folder / "last"), **damage}
     with pytest.raises(CheckpointError, match=words):

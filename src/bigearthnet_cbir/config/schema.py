@@ -67,7 +67,8 @@ class Config:
     fusion: str = key(Choice(("concat", "avg", "max", "sum")), "how z1 and z2 become one vector", "concat")
 
     loss_func: str = key(
-        Choice(("contrastive", "classification")), "NT-Xent between the sensors, or labels on the fused vector",
+        Choice(("contrastive", "classification")),
+        "NT-Xent between the sensors, or labels on the fused vector",
         "contrastive",
     )
     temperature: float = key(Number(0, exclusive=True, most=100), "temperature of the contrastive loss", 0.1)
@@ -118,7 +119,9 @@ class Config:
     query_split: str = key(_SPLITS, "split whose patches are the queries; with protocol custom", "val")
     archive_split: str = key(_SPLITS, "split that is searched; with protocol custom", "test")
     exclude_within: int | None = key(
-        Integer(0, 1000), "score again without archive patches this near or of the same acquisition", None,
+        Integer(0, 1000),
+        "score again without archive patches this near or of the same acquisition",
+        None,
         optional=True,
     )
     feature: str = key(

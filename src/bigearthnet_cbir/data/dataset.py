@@ -146,9 +146,9 @@ class BigEarthNetMM(Dataset[PairBatch]):
             return multi_hot(names)
         if self.require_labels:
             raise DataError(
-            f"{pair.s2}: neither record of this pair has labels; name the list as metadata.parquet:train, whose labels "
-            "are used then, or encode the archive with labels"
-        )
+                f"{pair.s2}: neither record of this pair has labels; name the list as metadata.parquet:train, whose "
+                "labels are used then, or encode the archive with labels"
+            )
         return np.zeros(N_CLASSES, dtype=np.uint8)
 
 

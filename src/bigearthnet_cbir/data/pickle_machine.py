@@ -201,9 +201,7 @@ _BY_CODE: Final[dict[int | bytes, Operation]] = {
     0x89: _constant(False),
     b"M": _integer(2, signed=False),
     b"J": _integer(4, signed=True),
-    0x8A: lambda machine: machine.stack.append(
-        int.from_bytes(machine.take(machine.number(1)), "little", signed=True)
-    ),
+    0x8A: lambda machine: machine.stack.append(int.from_bytes(machine.take(machine.number(1)), "little", signed=True)),
     b"G": lambda machine: machine.stack.append(struct.unpack(">d", machine.take(8))[0]),
     b"X": _text(4),
     0x8D: _text(8),

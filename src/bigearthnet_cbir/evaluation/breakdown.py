@@ -54,18 +54,14 @@ def by_class(columns: DoubleArray, query_labels: npt.NDArray[Any]) -> Breakdown:
     return by_group(columns, query_labels.astype(bool))
 
 
-def by_label_count(
-    columns: DoubleArray, query_labels: npt.NDArray[Any]
-) -> tuple[npt.NDArray[np.int64], Breakdown]:
+def by_label_count(columns: DoubleArray, query_labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], Breakdown]:
     """Return the numbers of labels that queries have, ascending from 1, and the figures for each."""
     counts = query_labels.sum(axis=1, dtype=np.int64)
     present = np.unique(counts[counts > 0])
     return present, by_group(columns, counts[:, None] == present)
 
 
-def confusion(
-    query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions
-) -> DoubleArray:
+def confusion(query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions) -> DoubleArray:
     """Return (L, L): of the 10 nearest items of the queries with class i, the share that holds class j.
 
     Items have several labels, so rows add up to more than 1 and a perfect retrieval is not the identity. A row

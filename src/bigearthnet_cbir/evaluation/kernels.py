@@ -138,9 +138,7 @@ def _accumulate(labels: int, pairs: Any, tables: Any, rows: Any, original: Any, 
 
 
 @compiled
-def add_rows(
-    queries: Any, archive: Any, indices: Any, tallies: Any, tables: Any, standard: Any, original: Any
-) -> int:
+def add_rows(queries: Any, archive: Any, indices: Any, tallies: Any, tables: Any, standard: Any, original: Any) -> int:
     """Add every labelled query's curves to the two (7, K) sums; return how many queries that were.
 
     Queries are added one after the other, so that the sums do not depend on how they were cut into blocks. Average

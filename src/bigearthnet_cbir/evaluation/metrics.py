@@ -95,9 +95,7 @@ class CurveAccumulator:
         words = label_words(query_labels)
         places = retrieved_positions(indices, len(words), self._standard.shape[1], len(self._archive))
         tallies, _ = self._archive.shared_label_counts(words, exclude)
-        counted = add_rows(
-            words, self._archive.words, places, tallies, self._tables, self._standard, self._original
-        )
+        counted = add_rows(words, self._archive.words, places, tallies, self._tables, self._standard, self._original)
         self.queries += counted
         self.without_labels += len(words) - counted
 
@@ -176,4 +174,3 @@ def _accumulated(
     accumulator = CurveAccumulator(archive_labels, places.shape[1])
     accumulator.update(query_labels, places, exclude)
     return accumulator
-

@@ -63,9 +63,7 @@ def chance_curves(
     }
 
 
-def _average_precisions(
-    size: Counts, relevant: Counts, shared: Counts, top_k: int
-) -> tuple[DoubleArray, DoubleArray]:
+def _average_precisions(size: Counts, relevant: Counts, shared: Counts, top_k: int) -> tuple[DoubleArray, DoubleArray]:
     """Return the means over queries of E[AP@k] and E[WAP@k].
 
     Given n relevant items among the first k, their places are a uniformly random subset, and AP@k is on average

@@ -68,9 +68,7 @@ class NTXentLoss(nn.Module):
         super().__init__()
         self.temperature = Temperature(temperature, learned)
 
-    def forward(
-        self, z1: Tensor, z2: Tensor, negatives: Tensor | None = None, allowed: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, z1: Tensor, z2: Tensor, negatives: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
         """Return the mean loss over 2B views, a float32 scalar; a batch of one pair without negatives gives 0.
 
         Args:

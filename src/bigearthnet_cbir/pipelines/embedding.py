@@ -129,9 +129,7 @@ def _options(content: dict[str, Any]) -> dict[str, Any]:
     return {key: identity[key] for key in MODEL_KEYS if key in identity}
 
 
-def embed(
-    encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 256, num_workers: int = 0
-) -> Embeddings:
+def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 256, num_workers: int = 0) -> Embeddings:
     """Return the embeddings of a dataset, in its order, computed in eval mode.
 
     Args:

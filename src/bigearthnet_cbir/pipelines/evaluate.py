@@ -155,7 +155,8 @@ def evaluate_direction(
         confusion=confusion(truth.query_labels, truth.archive_labels, top),
         tie_aware=_tie_aware(found, truth) if hamming else None,
         exclude_within=(
-            None if truth.near is None or search_again is None
+            None
+            if truth.near is None or search_again is None
             else _exclude_within(found, truth, truth.near, search_again)
         ),
         neighbours=found,

@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 TIE_RULE = "equal distances are ordered by archive index"
 CONVENTION = "standard"
+
+
 def retrieve(
     config: Config | Mapping[str, Any] | Path | str,
     folder: RunFolder | None = None,

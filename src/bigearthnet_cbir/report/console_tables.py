@@ -21,9 +21,7 @@ def table_line(first: str, cells: Mapping[str, str]) -> str:
     return f"{first:<{_FIRST}}" + "".join(f" {cells.get(name, '-'):>{_WIDTH}}" for name in HEADLINE_NAMES)
 
 
-def metrics_table(
-    shown: Mapping[str, DirectionResult], baselines: Mapping[str, RunResults], title: str = ""
-) -> str:
+def metrics_table(shown: Mapping[str, DirectionResult], baselines: Mapping[str, RunResults], title: str = "") -> str:
     """Return a few lines per direction, then the chance level, which is the same for all, and notes.
 
     Args:

@@ -187,9 +187,7 @@ def _overview_row(study: Study, direction: str) -> OverviewRow | None:
     return OverviewRow(heading, sentence, track, (OverviewValue(format_value(values[0][1])),), ends)
 
 
-def _marks(
-    study: Study, values: list[tuple[Source, float]], results: list[DirectionResult]
-) -> list[tuple[str, float]]:
+def _marks(study: Study, values: list[tuple[Source, float]], results: list[DirectionResult]) -> list[tuple[str, float]]:
     """Return class and value of what the first source is compared with, chance last."""
     styles = line_styles(study)
     marks = [(styles[source.name], value) for source, value in values[1:]]

@@ -128,9 +128,7 @@ class Line:
 def measured_sources(study: Study, direction: str) -> list[tuple[Source, DirectionResult]]:
     """Return the sources that have results of a direction, with these results."""
     return [
-        (source, source.data.directions[direction])
-        for source in study.sources
-        if direction in source.data.directions
+        (source, source.data.directions[direction]) for source in study.sources if direction in source.data.directions
     ]
 
 

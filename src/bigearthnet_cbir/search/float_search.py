@@ -49,9 +49,7 @@ def _chi_square_screen(queries: Any, rows: Any, screen: Any) -> None:
             screen[i, j] = total
 
 
-def start_tile(
-    queries: FloatArray, shard: FeatureShard, distance: str, k: int, exclude: IntArray
-) -> Candidates:
+def start_tile(queries: FloatArray, shard: FeatureShard, distance: str, k: int, exclude: IntArray) -> Candidates:
     """Return the empty candidate lists of a tile of queries, with the error bounds of its screen values."""
     count, width = queries.shape
     lengths = lengths_of(queries)
@@ -67,9 +65,17 @@ def start_tile(
         absolute /= CHI2_TINY  # a square may be flushed before it is divided by as little as this
     room = 2 * k + TILE + LEAST_ROOM
     return Candidates(
-        KINDS[distance], queries.astype(np.float64), lengths, np.zeros(count), absolute, relative,
-        np.empty((count, room), np.float32), np.empty((count, room), np.int32),
-        np.zeros(count, np.int64), np.full(count, np.inf, np.float32), kernel_array(exclude),
+        KINDS[distance],
+        queries.astype(np.float64),
+        lengths,
+        np.zeros(count),
+        absolute,
+        relative,
+        np.empty((count, room), np.float32),
+        np.empty((count, room), np.int32),
+        np.zeros(count, np.int64),
+        np.full(count, np.inf, np.float32),
+        kernel_array(exclude),
     )
 
 

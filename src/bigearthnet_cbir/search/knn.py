@@ -145,9 +145,7 @@ def _tasks(
                 yield partial(search_tile, rows[a:b], shard, job.distance, job.k, exclude[a:b])
 
 
-def in_order(
-    pool: ThreadPoolExecutor, tasks: Iterator[Callable[[], Neighbours]], ahead: int
-) -> Iterator[Neighbours]:
+def in_order(pool: ThreadPoolExecutor, tasks: Iterator[Callable[[], Neighbours]], ahead: int) -> Iterator[Neighbours]:
     """Yield the tasks' results in order, with at most `ahead` of them started and not yet handed out."""
     waiting: deque[Future[Neighbours]] = deque()
     try:

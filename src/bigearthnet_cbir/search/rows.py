@@ -72,9 +72,7 @@ def _check_not_lost(rows: npt.NDArray[Any], singles: npt.NDArray[np.float32], wh
         )
 
 
-def row_pieces(
-    archive: Sliceable, first: int, stop: int, distance: str, multiple: int
-) -> Iterator[npt.NDArray[Any]]:
+def row_pieces(archive: Sliceable, first: int, stop: int, distance: str, multiple: int) -> Iterator[npt.NDArray[Any]]:
     """Yield rows first ... stop - 1 of an archive as pieces of some MiB, each a multiple of so many rows but the last.
 
     Raises:

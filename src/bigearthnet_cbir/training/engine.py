@@ -288,7 +288,13 @@ def fit(
         save_checkpoint(last, trainer.checkpoint())
         logger.info(
             "epoch %d/%d: training loss %.4f, validation loss %.4f%s, %.1f s, %.1f pairs/s",
-            trainer.state.epoch, epochs, training_loss, validation_loss, " (best)" if improved else "", seconds, rate,
+            trainer.state.epoch,
+            epochs,
+            training_loss,
+            validation_loss,
+            " (best)" if improved else "",
+            seconds,
+            rate,
         )
         if scores:
             logger.info("    %s", ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))

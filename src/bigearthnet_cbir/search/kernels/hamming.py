@@ -194,8 +194,15 @@ def _search(
                 if states[i, 2] + CHUNK > room:
                     _compact(kept[i], k, states[i])
                 _collect(
-                    sums, min(CHUNK, size - first), offset + first, k, exclude[i], kept[i], tallies[i],
-                    states[i], groups,
+                    sums,
+                    min(CHUNK, size - first),
+                    offset + first,
+                    k,
+                    exclude[i],
+                    kept[i],
+                    tallies[i],
+                    states[i],
+                    groups,
                 )
     slots, ranked = np.empty(bits + 2, np.int64), np.empty(k + 1, np.int64)
     for i in range(count):

@@ -47,9 +47,7 @@ def _row_pointers(builder: Any, array: Any, first: Any, column: Any, kind: Any) 
     strides = [builder.extract_value(array.strides, axis) for axis in (0, 1)]
     start = builder.add(builder.ptrtoint(array.data, WHOLE), builder.mul(column, strides[1]))
     rows = [builder.add(first, WHOLE(row)) for row in range(QUERIES_AT_ONCE)]
-    return [
-        builder.inttoptr(builder.add(start, builder.mul(row, strides[0])), kind.as_pointer()) for row in rows
-    ]
+    return [builder.inttoptr(builder.add(start, builder.mul(row, strides[0])), kind.as_pointer()) for row in rows]
 
 
 def _add_products(builder: Any, rows: list[Any], panel: Any, pairs: Any) -> list[Any]:
@@ -72,9 +70,7 @@ def _add_products(builder: Any, rows: list[Any], panel: Any, pairs: Any) -> list
     return [builder.load(total) for total in sums]
 
 
-def _pair_products(
-    _context: Any, queries: Any, steps: Any, first: Any, panels: Any, panel: Any, screen: Any
-) -> Any:
+def _pair_products(_context: Any, queries: Any, steps: Any, first: Any, panels: Any, panel: Any, screen: Any) -> Any:
     require_contiguous(queries, steps, panels, screen)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

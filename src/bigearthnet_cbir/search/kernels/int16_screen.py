@@ -95,9 +95,7 @@ def _round_rows(
     integers = np.zeros(2 * values.shape[1], np.int16)
     reach, error = 0.0, 0.0
     for row in range(start, stop):
-        step, squared, lost = _round_row(
-            rows[row], lengths[row], middle, largest, spare, integers[: rows.shape[1]]
-        )
+        step, squared, lost = _round_row(rows[row], lengths[row], middle, largest, spare, integers[: rows.shape[1]])
         steps[row] = step
         reach, error = max(reach, squared), max(error, lost)
         place = values[row // PANEL, :, row % PANEL, :]

@@ -12,9 +12,7 @@ from bigearthnet_cbir.types import Neighbours
 
 
 @compiled
-def _merge(
-    left: Any, left_distances: Any, right: Any, right_distances: Any, indices: Any, distances: Any
-) -> None:
+def _merge(left: Any, left_distances: Any, right: Any, right_distances: Any, indices: Any, distances: Any) -> None:
     """Merge two lists per query; `left` holds smaller archive positions, so it goes first among equals."""
     k = indices.shape[1]
     for i in range(indices.shape[0]):

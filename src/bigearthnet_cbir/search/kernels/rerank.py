@@ -156,8 +156,15 @@ def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any
     room = found.values.shape[1]
     for i in range(found.counts.size):
         found.counts[i] = _gather(
-            screen[i, :size], scale, shift, shard.offset + first, found.limits[i], found.exclude[i],
-            found.values[i], found.places[i], found.counts[i],
+            screen[i, :size],
+            scale,
+            shift,
+            shard.offset + first,
+            found.limits[i],
+            found.exclude[i],
+            found.values[i],
+            found.places[i],
+            found.counts[i],
         )
         if found.counts[i] + TILE > room:
             _cut(found, i, k, tally, False)
