@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.config import MODEL_KEYS, load_config
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
@@ -17,7 +17,7 @@ from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
-from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, pick_device
+from bigearthnet_cbir.pipelines.builders import pick_device
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED, S1, S2

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tqdm import tqdm
 
 from bigearthnet_cbir.config import Config, as_config
+from bigearthnet_cbir.config.keys import MEASUREMENT, settings_affecting
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ResultsError
@@ -53,6 +54,9 @@ logger = logging.getLogger(__name__)
 TIE_RULE = "equal distances are ordered by archive index"
 CONVENTION = "standard"
 
+_IN_FEATURES: Final = frozenset({"query_split", "archive_split", "feature", "fusion"})
+"""Keys of the measurement that the digests of the feature files tell already."""
+
 
 def retrieve(
     config: Config | Mapping[str, Any] | Path | str,
@@ -87,14 +91,12 @@ def retrieve(
 
 
 def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recompute: bool) -> Path:
+    measured_with = settings_affecting(config, MEASUREMENT)
     made_from = {
         "schema": SCHEMA_VERSION,
         "query": extract(config, config.query_split, source, folder.query, recompute=recompute),
         "archive": extract(config, config.archive_split, source, folder.archive, recompute=recompute),
-        "distance": config.distance,
-        "top_k": config.top_k,
-        "protocol": config.protocol,
-        "exclude_within": config.exclude_within,
+        **{name: value for name, value in measured_with.items() if name not in _IN_FEATURES},
         "directions": source.directions,
         "classes": CLASSES,
         "provenance": source.provenance,
