@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bigearthnet_cbir.pipelines.embedding import Embeddings, embed, load_encoder
     from bigearthnet_cbir.pipelines.encode import encode
     from bigearthnet_cbir.pipelines.evaluate import Evaluation, evaluate
+    from bigearthnet_cbir.pipelines.evaluate_files import evaluate_files
     from bigearthnet_cbir.pipelines.report import write_report as report
     from bigearthnet_cbir.pipelines.retrieve import retrieve
     from bigearthnet_cbir.pipelines.train import train
@@ -35,6 +36,7 @@ _PLACES = {
     "embed": "pipelines.embedding",
     "encode": "pipelines.encode",
     "evaluate": "pipelines.evaluate",
+    "evaluate_files": "pipelines.evaluate_files",
     "load_config": "config",
     "load_encoder": "pipelines.embedding",
     "read_results": "storage.results",
@@ -58,6 +60,7 @@ __all__ = [
     "embed",
     "encode",
     "evaluate",
+    "evaluate_files",
     "load_config",
     "load_encoder",
     "read_results",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -43,3 +43,15 @@ class Neighbours(NamedTuple):
 
     indices: IntArray
     distances: FloatArray
+
+
+class Columns(NamedTuple):
+    """What a file of embeddings holds, before anything in it is checked.
+
+    Attributes:
+        columns: name -> array or list with one entry for each row.
+        attributes: what the file says of all rows: class names, fusion, model.
+    """
+
+    columns: dict[str, Any]
+    attributes: dict[str, Any]

@@ -179,7 +179,7 @@ def _attributes(
 def _session(config: Config, archive: h5py.File) -> Any:
     if config.num_cpu == 0:
         return nullcontext()
-    largest = max(archive[name].size * archive[name].dtype.itemsize for name in FEATURES)
+    largest = max(archive[name].size * archive[name].dtype.itemsize for name in FEATURES if name in archive)
     return ray_session(config.num_cpu, largest, config.ray_address)
 
 

@@ -30,6 +30,9 @@ DATASETS: Final = {"fused": FUSED, "s1": S1, "s2": S2}
 CONTENT: Final = "content_sha256"
 """Attribute: digest of all datasets, by which results know the very features that they were computed from."""
 
+OUTSIDE: Final = "made outside this project"
+"""Attribute `vectors` of files whose vectors no network of this project computed."""
+
 _BLOCK: Final = 1 << 14
 
 
@@ -37,7 +40,8 @@ class FeatureWriter:
     """Fills the datasets of a feature file batch by batch.
 
     Datasets: feature (N, D) float32, the fused vector; feature_s1 and feature_s2 (N, P) float32; label (N, L)
-    uint8 multi-hot; patch_name (N, 2) text, Sentinel-1 then Sentinel-2.
+    uint8 multi-hot; patch_name (N, 2) text, Sentinel-1 then Sentinel-2. Vectors of one sensor alone, as other
+    programs make them, leave the other datasets of features out.
     """
 
     def __init__(self, file: NewFile, names: list[list[str]]) -> None:
@@ -115,7 +119,7 @@ def content_digest(path: Path) -> str | None:
     try:
         with h5py.File(path, "r") as file:
             digests = {NAMES: _new_digest(NAMES, file[NAMES].asstr()[:].tolist())}
-            for name in (*FEATURES, "label"):
+            for name in (name for name in (*FEATURES, "label") if name in file):
                 digests[name] = _new_digest(name, None)
                 for start in range(0, len(file[name]), _BLOCK):
                     digests[name].update(np.ascontiguousarray(file[name][start : start + _BLOCK]).data)
@@ -137,15 +141,16 @@ def reusable_digest(path: Path, fingerprint: str) -> str | None:
 
 def stamped_digest(path: Path) -> str | None:
     """Return the content digest that a feature file was written with, or None where there is none."""
-    return _read_attribute(path, CONTENT)
+    return read_attribute(path, CONTENT)
 
 
 def read_fingerprint(path: Path) -> str | None:
     """Return the fingerprint that a feature or results file was written with, or None where it cannot be read."""
-    return _read_attribute(path, "fingerprint")
+    return read_attribute(path, "fingerprint")
 
 
-def _read_attribute(path: Path, name: str) -> str | None:
+def read_attribute(path: Path, name: str) -> str | None:
+    """Return an attribute of a feature or results file as text, or None where there is none or no such file."""
     try:
         with h5py.File(path, "r") as file:
             value = file.attrs.get(name)
@@ -165,7 +170,7 @@ def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], re
     """
     for suffix, name in (("content", CONTENT), ("fingerprint", "fingerprint")):
         stored = attributes.get(f"{side}_{suffix}")
-        if path.exists() and stored is not None and stored != _read_attribute(path, name):
+        if path.exists() and stored is not None and stored != read_attribute(path, name):
             raise ResultsError(f"{path}: is not what {results} was computed from; run project/retrieval.py again")
 
 

@@ -1,0 +1,87 @@
+"""The command cbir-evaluate, also project/evaluate.py: measure embeddings that were made anywhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.cli.report import print_report
+from bigearthnet_cbir.config.loader import repository_root
+from bigearthnet_cbir.config.schema import KEYS
+from bigearthnet_cbir.config.validators import Choice
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    rule = KEYS[key].metadata["rule"]
+    assert isinstance(rule, Choice)
+    return rule.options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Measure embeddings that were made anywhere as this project measures its own (docs/embeddings.md)."
+    )
+    files = {"required": True, "nargs": "+", "metavar": "FILE"}
+    parser.add_argument("--queries", **files, help=".h5, .npz, .npy or .parquet; one file, or one of each sensor")
+    parser.add_argument("--archive", **files, help="likewise; with --protocol it may be the same file")
+    parser.add_argument("--name", metavar="MODEL", help="name of the model (default: of the queries' file)")
+    parser.add_argument("--output", metavar="RUN", help="run folder to write (default: logs/embeddings/MODEL)")
+    parser.add_argument(
+        "--sensor", choices=("s1", "s2", "fused"),
+        help="of a matrix without a name of its own (default: the sensor whose patches are named, fused for both)",
+    )  # fmt: skip
+    parser.add_argument("--labels", metavar="SOURCE", help="metadata.parquet, or LMDB folder, that has the labels")
+    parser.add_argument(
+        "--protocol", choices=("csmae", "original", "ben14k"),
+        help="restrict the rows to the lists of this protocol, in their order (default: all rows)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--splits", metavar="SOURCE",
+        help="its lists: official (BigEarthNet v1), metadata.parquet, or a folder of train.csv, val.csv, test.csv",
+    )  # fmt: skip
+    parser.add_argument("--fusion", choices=_choices("fusion"), help="where the files have no fused vectors")
+    parser.add_argument("--distance", choices=_choices("distance"), default="cosine", help="(default cosine)")
+    parser.add_argument("--top-k", type=int, default=1000, metavar="K", help="ranks kept and scored (default 1000)")
+    parser.add_argument(
+        "--exclude-within", type=int, metavar="R",
+        help="score again without archive patches this near or of the same acquisition",
+    )  # fmt: skip
+    parser.add_argument("--num-cpu", type=int, default=0, metavar="N", help="Ray workers; 0: this process (default)")
+    parser.add_argument("--no-report", action="store_true", help="leave report.html as it is")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure embeddings from files; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    return run(lambda: _evaluate_and_report(arguments))
+
+
+def _evaluate_and_report(arguments: argparse.Namespace) -> None:
+    root = repository_root()
+    given = {
+        option: [find_file(file, root, f"--{option}") for file in getattr(arguments, option)]
+        for option in ("queries", "archive")
+    }
+    labels = arguments.labels and find_file(arguments.labels, root, "--labels")
+    splits = arguments.splits
+    if splits not in (None, "official"):
+        splits = find_file(splits, root, "--splits")
+    from bigearthnet_cbir.pipelines.evaluate_files import evaluate_files  # torch: only once the files are there
+    from bigearthnet_cbir.report.console import describe_search
+    from bigearthnet_cbir.report.console_tables import metrics_table
+    from bigearthnet_cbir.storage.results import read_results
+
+    written = evaluate_files(
+        given["queries"], given["archive"], name=arguments.name, output=arguments.output, sensor=arguments.sensor,
+        labels=labels, protocol=arguments.protocol, splits=splits, fusion=arguments.fusion,
+        distance=arguments.distance, top_k=arguments.top_k, exclude_within=arguments.exclude_within,
+        num_cpu=arguments.num_cpu,
+    )  # fmt: skip
+    results = read_results(written)
+    print(f"model {results.attributes['model']}, its vectors made outside this project")
+    print(describe_search(results))
+    print(metrics_table(results.directions, {}))
+    print(f"evaluated: {written}")
+    if not arguments.no_report:
+        print_report([written.parent])

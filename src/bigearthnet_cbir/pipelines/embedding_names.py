@@ -1,0 +1,127 @@
+"""Names of patches beside embeddings: of Sentinel-1, of Sentinel-2, or of both, told apart by how they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.patch_rules import S1_NAME, S2_NAME
+from bigearthnet_cbir.directions import FUSED, S1, S2
+from bigearthnet_cbir.errors import DataError, short
+
+NAMES: Final = {S1: ("name_s1", "s1_name"), S2: ("name_s2", "s2_name", "patch_id")}
+"""Columns of one sensor's names."""
+
+EITHER: Final = ("patch_name", "name", "names")
+"""Columns whose names tell by themselves whose they are; also (N, 2) with both."""
+
+_PATTERNS: Final = {S1: S1_NAME, S2: S2_NAME}
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The names of N pairs.
+
+    Attributes:
+        s1: of the Sentinel-1 patches, None where they are not told.
+        s2: of the Sentinel-2 patches, likewise; one of the two is told.
+    """
+
+    s1: Sequence[str] | None
+    s2: Sequence[str] | None
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    @property
+    def known(self) -> Sequence[str]:
+        """Those by which a row is known: of Sentinel-2, else of Sentinel-1."""
+        return self.of(S2 if self.s2 is not None else S1)
+
+    @property
+    def side(self) -> str:
+        """Sensor of a matrix that says nothing else: fused where both sensors are named."""
+        if self.s1 is None or self.s2 is None:
+            return S1 if self.s2 is None else S2
+        return FUSED
+
+    def has(self, side: str) -> bool:
+        """Return whether the names of a sensor, s1 or s2, are told."""
+        return (self.s1 if side == S1 else self.s2) is not None
+
+    def of(self, side: str) -> Sequence[str]:
+        """Return the names of a sensor that has them."""
+        found = self.s1 if side == S1 else self.s2
+        assert found is not None, side
+        return found
+
+    def rows(self, positions: npt.NDArray[np.int64]) -> Sides:
+        """Return the names at some positions."""
+        chosen = [None if names is None else [names[row] for row in positions] for names in (self.s1, self.s2)]
+        return Sides(*chosen)
+
+    def merged(self, other: Sides) -> Sides:
+        """Return the names of both for the same rows."""
+        return Sides(other.s1 if self.s1 is None else self.s1, other.s2 if self.s2 is None else self.s2)
+
+
+def read_sides(columns: Mapping[str, Any], path: Path) -> Sides:
+    """Return the names in a file's columns.
+
+    Raises:
+        DataError: there are none, one is no name of a patch, or one is there twice.
+    """
+    found: dict[str, list[str]] = {}
+    for side, known in NAMES.items():
+        column = next((name for name in known if name in columns), None)
+        if column is not None:
+            found[side] = _texts(columns[column], f"{path}: {column}")
+    column = next((name for name in EITHER if name in columns), None)
+    if not found and column is not None:
+        found = _split(columns[column], f"{path}: {column}")
+    if not found:
+        words = ", ".join((*EITHER, *NAMES[S1], *NAMES[S2]))
+        raise DataError(f"{path}: which patches are these? Add a column of their names: one of {words}")
+    for side, names in found.items():
+        # An archive of bigearthnet_encoder knows both sensors of a pair by the Sentinel-2 name.
+        if side == S2 or names != found.get(S2):
+            _check(names, side, path)
+    return Sides(found.get(S1), found.get(S2))
+
+
+def _texts(values: Any, where: str) -> list[str]:
+    given = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    row = next((row for row, name in enumerate(given) if not isinstance(name, str)), None)
+    if row is not None:
+        raise DataError(f"{where}, row {row:,} is {short(given[row])}, where there must be the name of a patch")
+    return given
+
+
+def _split(values: Any, where: str) -> dict[str, list[str]]:
+    """Return the names of a column that holds one for each row, or two in either order."""
+    rows = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if not rows:
+        raise DataError(f"{where} is empty; there is nothing to search with or in")
+    if isinstance(rows[0], str):
+        return {S1 if S1_NAME.fullmatch(rows[0]) else S2: _texts(rows, where)}
+    if not all(isinstance(row, list | tuple) and len(row) == 2 for row in rows):
+        raise DataError(f"{where} must hold one name for each row, or the two names of a pair")
+    one, two = (_texts(column, where) for column in zip(*rows, strict=True))
+    return {S1: two, S2: one} if S1_NAME.fullmatch(two[0]) else {S1: one, S2: two}
+
+
+def _check(names: Sequence[str], side: str, path: Path) -> None:
+    seen: dict[str, int] = {}
+    sensor = "Sentinel-1" if side == S1 else "Sentinel-2"
+    for row, name in enumerate(names):
+        if not _PATTERNS[side].fullmatch(name):
+            raise DataError(
+                f"{path}, row {row:,}: {short(name)} is no {sensor} patch of BigEarthNet; name each row by its patch"
+            )
+        if seen.setdefault(name, row) != row:
+            raise DataError(f"{path}, row {row:,}: {name} is already in row {seen[name]:,}; keep one of the two")

@@ -1,0 +1,105 @@
+"""Which rows of embeddings a named protocol asks with and searches in: the lists of its splits, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.config.protocols import PROTOCOLS
+from bigearthnet_cbir.data import metadata
+from bigearthnet_cbir.data.official_splits import read_official_lists
+from bigearthnet_cbir.data.pair_filter import BEN14K_ACQUISITIONS, PairInfo, Selection
+from bigearthnet_cbir.data.pair_list import Names, PairList
+from bigearthnet_cbir.data.splits import read_list
+from bigearthnet_cbir.directions import S1, S2
+from bigearthnet_cbir.errors import ConfigError, DataError, summarize_names
+from bigearthnet_cbir.pipelines.embedding_names import Sides
+from bigearthnet_cbir.types import PatchPair
+
+BEN14K: Final = "ben14k"
+OFFICIAL: Final = "official"
+
+
+class ProtocolLists(NamedTuple):
+    """Both lists of a protocol.
+
+    Attributes:
+        protocol: its name in configurations: ben14k is csmae on the lists of the small benchmark.
+        query: pairs, or Sentinel-2 names alone, of the query split.
+        archive: likewise of the archive split.
+        origin: where the lists are from, for the provenance.
+    """
+
+    protocol: str
+    query: PairList | Names
+    archive: PairList | Names
+    origin: str
+
+
+def protocol_lists(name: str, splits: str) -> ProtocolLists:
+    """Return the lists of a protocol.
+
+    Args:
+        name: original, csmae or ben14k.
+        splits: "official" for those of BigEarthNet v1, a metadata.parquet, or a folder of
+            train.csv, val.csv and test.csv.
+
+    Raises:
+        ConfigError: the protocol is unknown.
+        DataError: a list is missing, malformed or empty.
+    """
+    if name != BEN14K and name not in PROTOCOLS:
+        raise ConfigError(f"protocol is {name!r}; choose one of {', '.join((*PROTOCOLS, BEN14K))}")
+    protocol = "csmae" if name == BEN14K else name
+    official = read_official_lists() if splits == OFFICIAL else []
+    found = []
+    for split in (PROTOCOLS[protocol]["query_split"], PROTOCOLS[protocol]["archive_split"]):
+        pairs = _of_split(splits, split, official)
+        if name == BEN14K:
+            pairs = _of_ben14k(pairs)
+        if not len(pairs):
+            raise DataError(f"{splits}: protocol {name} finds no pair in split {split}; give --splits the right lists")
+        found.append(pairs)
+    return ProtocolLists(protocol, found[0], found[1], f"{splits} lists, {name}")
+
+
+def _of_split(splits: str, split: str, official: Sequence[PairInfo]) -> PairList | Names:
+    if splits == OFFICIAL:
+        return PairList.of([_pair(info) for info in official if info.split == split and info.labels != ()])
+    if splits.endswith(".parquet"):
+        return metadata.read_split(Path(splits), split)[0]
+    return read_list(Path(splits) / f"{split}.csv")
+
+
+def _pair(info: PairInfo) -> PatchPair:
+    return PatchPair(info.s2, info.s1)
+
+
+def _of_ben14k(pairs: PairList | Names) -> PairList | Names:
+    infos = [PairInfo(*pair) if isinstance(pair, PatchPair) else PairInfo(pair, "") for pair in pairs]
+    chosen, _ = Selection(acquisitions=BEN14K_ACQUISITIONS).choose(infos)
+    return PairList.of(map(_pair, chosen)) if isinstance(pairs, PairList) else Names(info.s2 for info in chosen)
+
+
+def rows_of(wanted: PairList | Names, names: Sides, source: str) -> npt.NDArray[np.int64]:
+    """Return the rows of a file that a list wants, in the list's order.
+
+    Raises:
+        DataError: the file lacks some of the patches.
+    """
+    side = S2 if names.has(S2) else S1
+    if isinstance(wanted, Names) and side == S1:
+        raise DataError(f"{source}: names Sentinel-1 patches, but the list has Sentinel-2 names alone; name both")
+    asked = wanted if isinstance(wanted, Names) else wanted.s2 if side == S2 else wanted.s1
+    positions = {name: row for row, name in enumerate(names.of(side))}
+    lacking = [name for name in asked if name not in positions]
+    if lacking:
+        raise DataError(
+            f"{source}: lacks {len(lacking):,} of the {len(asked):,} patches of the list "
+            f"({summarize_names(lacking, 2)}); embed them too, or give --splits the lists that were embedded"
+        )
+    return np.fromiter((positions[name] for name in asked), np.int64, len(asked))

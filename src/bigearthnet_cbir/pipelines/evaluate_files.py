@@ -1,0 +1,190 @@
+"""Embeddings made anywhere, measured as a run of this project: files in, a run folder out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+
+from bigearthnet_cbir.config import Config, write_config
+from bigearthnet_cbir.config.loader import repository_root
+from bigearthnet_cbir.data.dataset import PairBatch
+from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.data.pair_list import Names, PairList
+from bigearthnet_cbir.data.split_writing import write_split
+from bigearthnet_cbir.errors import CheckpointError, DataError
+from bigearthnet_cbir.files import folder_lock
+from bigearthnet_cbir.pipelines.builders import pairs_digest
+from bigearthnet_cbir.pipelines.embedding_files import EmbeddingTable, read_embeddings
+from bigearthnet_cbir.pipelines.embedding_labels import labels_from, pairs_of
+from bigearthnet_cbir.pipelines.embedding_rows import Vectors, check_widths, chosen_rows, directions_of, with_fused
+from bigearthnet_cbir.pipelines.embedding_splits import OFFICIAL, protocol_lists, rows_of
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
+from bigearthnet_cbir.pipelines.outside_runs import record, run_config, told_fusion
+from bigearthnet_cbir.pipelines.retrieve import search_and_score
+from bigearthnet_cbir.provenance import SCHEMA_VERSION, file_digest, fingerprint
+from bigearthnet_cbir.storage.features import (
+    DATASETS,
+    OUTSIDE,
+    read_fingerprint,
+    reusable_digest,
+    stamped_digest,
+    write_features,
+)
+from bigearthnet_cbir.storage.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+GROUP: Final = "embeddings"
+"""Group of experiments that these runs are put into."""
+
+_BLOCK: Final = 1 << 14
+
+Files = Path | str | Sequence[Path | str]
+
+
+def evaluate_files(
+    queries: Files,
+    archive: Files,
+    *,
+    name: str | None = None,
+    output: Path | str | None = None,
+    sensor: str | None = None,
+    labels: Path | str | None = None,
+    protocol: str | None = None,
+    splits: Path | str | None = None,
+    fusion: str | None = None,
+    distance: str = "cosine",
+    top_k: int = 1000,
+    exclude_within: int | None = None,
+    num_cpu: int = 0,
+) -> Path:
+    """Measure embeddings that were made anywhere, and return the path of their retrieval.h5 in a run folder.
+
+    docs/embeddings.md describes the files. Results of just the same are left as they are.
+
+    Args:
+        queries: .h5, .npz, .npy (names in a .csv beside it), .parquet; several files where each has one sensor.
+        archive: likewise; with a protocol the same file may be both.
+        name: of the model; by default that of the queries' file.
+        output: the run folder; by default logs/embeddings/<name>.
+        sensor: what a matrix without a name of its own was computed from: s1, s2 or fused.
+        labels: metadata.parquet or LMDB folder, for files without labels, or instead of theirs.
+        protocol: original, csmae or ben14k: rows are restricted to its lists, and ordered as they are; None: all rows.
+        splits: where the lists are: "official" (BigEarthNet v1), a metadata.parquet, or a folder of CSV lists; by
+            default a metadata.parquet that `labels` names, else official.
+        fusion: how fused vectors are computed where the files have none: concat, avg, max or sum; None: as the files
+            say, else concat.
+        distance: cosine, hamming, euclidean or chi2.
+        top_k: ranks kept and scored per query.
+        exclude_within: also score without archive patches this near.
+        num_cpu: Ray workers for the search, 0 for this process.
+
+    Raises:
+        ConfigError, DataError, ResultsError, SearchError: what is wrong, in one line.
+
+    Example (`run` is a run folder, whose feature files are files like any other):
+        >>> import bigearthnet_cbir as cbir
+        >>> written = cbir.evaluate_files(run / "query.h5", run / "archive.h5", name="ours", output=folder / "ours")
+        >>> list(cbir.read_results(written).directions)[:2]
+        ['fused', 's1_s1']
+    """
+    asked, searched = _paths(queries), _paths(archive)
+    model = name or asked[0].stem
+    root = Path(output).resolve() if output else repository_root() / "logs" / GROUP / model
+    source = Path(labels) if labels else None
+    lists = protocol_lists(protocol, _place_of_lists(splits, source)) if protocol else None
+    config = run_config(
+        root, lists, source, fusion=fusion or "concat", distance=distance, top_k=top_k, exclude_within=exclude_within,
+        num_cpu=num_cpu,
+    )  # fmt: skip
+    tables = [read_embeddings(asked, sensor)]
+    tables.append(tables[0] if asked == searched else read_embeddings(searched, sensor))
+    config = replace(config, fusion=fusion or told_fusion(tables[1].told) or "concat")
+    wanted = (lists.query, lists.archive) if lists else (None, None)
+    query, found = (_select(table, rows, source, config.fusion) for table, rows in zip(tables, wanted, strict=True))
+    check_widths(query, found)
+    sides = query, found
+    digests = [[file_digest(file) for file in files] for files in (asked, searched)]
+    told = record(model, config, lists, sides, digests)
+    with folder_lock(root, "evaluate"):
+        return _measure(config, RunFolder(root), sides, told)
+
+
+def _paths(files: Files) -> list[Path]:
+    return [Path(files)] if isinstance(files, Path | str) else [Path(file) for file in files]
+
+
+def _place_of_lists(splits: Path | str | None, labels: Path | None) -> str:
+    if splits is not None:
+        return str(splits)
+    return str(labels) if labels is not None and labels.suffix == ".parquet" else OFFICIAL
+
+
+def _select(table: EmbeddingTable, wanted: PairList | Names | None, labels: Path | None, fusion: str) -> Vectors:
+    """Return the rows of a table that are wanted, in that order, all where none are named, with labels and names."""
+    rows = None if wanted is None else rows_of(wanted, table.names, table.source)
+    names = table.names if rows is None else table.names.rows(rows)
+    pairs = wanted if isinstance(wanted, PairList) else pairs_of(names, labels)
+    vectors, known = chosen_rows(table.vectors, table.labels, rows)
+    if labels is not None:
+        known = labels_from(labels, pairs)
+    if known is None:
+        raise DataError(
+            f"{table.source}: has no labels; give --labels a metadata.parquet or an LMDB folder that has them"
+        )
+    beyond = len(table) - len(pairs)
+    if beyond:
+        logger.info("%s: %s rows are not in the list and left out", table.source, f"{beyond:,}")
+    return Vectors(table.source, pairs, with_fused(vectors, fusion, table.source), known, beyond)
+
+
+def _measure(config: Config, folder: RunFolder, sides: tuple[Vectors, Vectors], told: dict[str, str]) -> Path:
+    if folder.best.exists() or folder.last.exists():
+        raise CheckpointError(f"{folder.root}: holds a trained run; give --name or --output another one")
+    directions = directions_of(*sides, config.fusion, config.distance)
+    contents = [_write(path, side, told) for path, side in zip((folder.query, folder.archive), sides, strict=True)]
+    wanted = fingerprint({
+        "schema": SCHEMA_VERSION, "contents": contents, "distance": config.distance, "top_k": config.top_k,
+        "exclude_within": config.exclude_within, "fusion": config.fusion, "directions": directions, "provenance": told,
+    })  # fmt: skip
+    for split, side in ((config.query_split, sides[0]), (config.archive_split, sides[1])):
+        write_split(Path(config.split_csv(split)), side.pairs)
+    write_config(config, folder.parameters)
+    if read_fingerprint(folder.retrieval) == wanted:
+        logger.info("%s is up to date: reused", folder.retrieval)
+        return folder.retrieval
+    source = FeatureExtractor({"checkpoint": f"none here, {OUTSIDE}"}, _no_network, directions, told)
+    search_and_score(config, folder, source, wanted)
+    return folder.retrieval
+
+
+def _no_network(batch: PairBatch) -> dict[str, Tensor]:
+    raise NotImplementedError("the vectors of these runs are in files")
+
+
+def _write(path: Path, side: Vectors, told: dict[str, str]) -> str:
+    """Write a feature file, unless it is there already, and return the digest of its content."""
+    made_from = {
+        "schema": SCHEMA_VERSION,
+        "pairs": pairs_digest(side.pairs),
+        "labels": hashlib.sha256(side.labels.tobytes()).hexdigest(),
+        "told": told,
+        "classes": CLASSES,
+    }
+    wanted = fingerprint(made_from)
+    kept = reusable_digest(path, wanted)
+    if kept is not None:
+        return kept
+    attributes = {"fingerprint": wanted, "checkpoint": f"none here, {OUTSIDE}", **told}
+    with write_features(path, side.pairs, CLASSES, attributes) as writer:
+        for start in range(0, len(side.pairs), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            columns = {DATASETS[name]: values[rows] for name, values in side.vectors.items()}
+            writer.append({**columns, "label": side.labels[rows]})
+    return str(stamped_digest(path))

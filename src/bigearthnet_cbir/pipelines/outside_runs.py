@@ -1,0 +1,80 @@
+"""Run folders of vectors that were made outside this project: their configuration and what they record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bigearthnet_cbir.config import Config, parse_config
+from bigearthnet_cbir.config.protocols import CUSTOM
+from bigearthnet_cbir.models.fusion import FUSIONS
+from bigearthnet_cbir.pipelines.embedding_rows import Vectors
+from bigearthnet_cbir.pipelines.embedding_splits import ProtocolLists
+from bigearthnet_cbir.storage.features import OUTSIDE, read_attribute
+from bigearthnet_cbir.storage.run_folder import RunFolder
+
+_RECORDED = ("protocol", "query_split", "archive_split", "fusion", "distance", "top_k", "exclude_within", "num_cpu")
+
+
+def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, **measured: Any) -> Config:
+    """Return a valid configuration of such a run, whose lists of pairs lie in its folder.
+
+    Args:
+        root: the run folder.
+        lists: of the protocol, None where all rows are measured.
+        labels: where the labels are from; an archive also serves the report with images.
+        measured: keys of the measurement, as a YAML file has them.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    store = labels if labels is not None and labels.is_dir() else root / "patches.lmdb"
+    return parse_config(
+        {
+            **{f"{split}_csv": str(root / f"{split}.csv") for split in ("train", "val", "test")},
+            "bigEarthPthLMDB_S2": str(store.resolve()), "bigEarthPthLMDB_S1": str(store.resolve()),
+            "protocol": lists.protocol if lists else CUSTOM, **measured, "name": root.parent.name,
+            "logging_params": {"save_dir": str(root.parent.parent), "name": root.name},
+        },
+        source="the options",
+    )  # fmt: skip
+
+
+def told_fusion(told: Mapping[str, Any]) -> str | None:
+    """Return the fusion that a file says of its fused vectors: in an attribute, or in its run's configuration."""
+    fusion = told.get("fusion")
+    if fusion is None:
+        try:
+            fusion = json.loads(told.get("configuration", "{}")).get("fusion")
+        except (TypeError, ValueError, AttributeError):
+            return None
+    return fusion if fusion in FUSIONS else None
+
+
+def record(
+    model: str, config: Config, lists: ProtocolLists | None, sides: Sequence[Vectors], digests: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    """Return what query.h5, archive.h5 and retrieval.h5 record of where their vectors came from."""
+    query, archive = sides
+    configuration = {key: getattr(config, key) for key in _RECORDED}
+    if Path(config.bigEarthPthLMDB_S2).is_dir():
+        configuration |= {key: getattr(config, key) for key in ("bigEarthPthLMDB_S2", "bigEarthPthLMDB_S1")}
+    return {
+        "vectors": OUTSIDE,
+        "model": model,
+        "feature_kind": f"{model}'s own",
+        "query_files": f"{query.source} (SHA-256 {', '.join(digests[0])})",
+        "archive_files": f"{archive.source} (SHA-256 {', '.join(digests[1])})",
+        "query_split": config.query_split if lists else "given",
+        "archive_split": config.archive_split if lists else "given",
+        "lists": lists.origin if lists else "none: all rows of the files",
+        "rows_left_out": f"{query.beyond} of the queries' files, {archive.beyond} of the archive's",
+        "configuration": json.dumps(configuration),
+    }
+
+
+def is_outside(folder: RunFolder) -> bool:
+    """Return whether the vectors of a run folder came from outside, so that no checkpoint can make them again."""
+    return read_attribute(folder.query, "vectors") == OUTSIDE
