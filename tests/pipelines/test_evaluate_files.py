@@ -1,8 +1,6 @@
 """Embeddings from files: every kind of file gives the figures of the run that they are from; mistakes are one line."""
 
-import importlib.util
-import json
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +123,7 @@ def test_the_folder_is_a_run_like_any_other(own: Run, tmp_path: Path, capsys: py
     assert attributes["vectors"] == "made outside this project"
     assert attributes["model"] == "ours"
     assert str(own.query) in attributes["query_files"]
-    assert cbir.read_split(run / "val.csv") == [pair for pair in cbir.read_split(f"{own.table}:val")]
+    assert cbir.read_split(run / "val.csv") == cbir.read_split(f"{own.table}:val")
     with pytest.raises(ResultsError, match=r"project/evaluate\.py"):
         retrieve(run / "parameters.yaml")
 
@@ -156,9 +154,10 @@ def test_one_sensor_has_its_own_direction_only(own: Run, tmp_path: Path, sensor:
     np.testing.assert_array_equal(neighbours(written, direction), neighbours(own.results, direction))
     with h5py.File(written.with_name("query.h5")) as file:
         assert set(file) == {f"feature_{sensor}", "label", "patch_name"}
-        assert file["patch_name"].asstr()[:].tolist() == np.stack(
-            [columns_of(own.query)[f"name_{s}"] for s in ("s1", "s2")], axis=1
-        ).tolist()
+        assert (
+            file["patch_name"].asstr()[:].tolist()
+            == np.stack([columns_of(own.query)[f"name_{s}"] for s in ("s1", "s2")], axis=1).tolist()
+        )
 
 
 def test_one_file_of_each_sensor_and_a_query_of_one_in_the_other(own: Run, tmp_path: Path) -> None:
@@ -169,7 +168,6 @@ def test_one_file_of_each_sensor_and_a_query_of_one_in_the_other(own: Run, tmp_p
             kept = {name: columns[name] for name in (f"name_{sensor}", sensor)}
             parts[side, sensor] = as_npz(tmp_path / f"{side}{sensor}", kept)
     both = [[parts[side, sensor] for sensor in ("s1", "s2")] for side in ("q", "a")]
-    written = cbir.evaluate_files(*both, labels=own.archive.s2, output=tmp_path / "both") if False else None
     written = cbir.evaluate_files(*both, labels=own.table, output=tmp_path / "both")
     assert_equal_figures(written, own.results)
     across = cbir.evaluate_files(
@@ -193,7 +191,6 @@ def test_a_protocol_restricts_and_orders_the_rows_of_one_file(own: Run, tmp_path
 
 
 def test_ben14k_takes_the_official_lists_of_its_acquisitions(tmp_path: Path) -> None:
-    """Random vectors of one in fifty of BEN-14K are too few, and the error counts what is lacking."""
     wanted = [
         info for info in read_official_lists()
         if info.split in ("val", "test") and info.labels != () and info.s2.split("_")[2] in BEN14K_ACQUISITIONS
@@ -277,8 +274,6 @@ def test_a_mistake_is_one_line(own: Run, tmp_path: Path, capsys: pytest.CaptureF
     assert main(given) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ")
-    import re
-
     assert re.search(MISTAKES[how], said), said
     assert not (tmp_path / "run" / "retrieval.h5").exists()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bigearthnet_cbir.config import Config, parse_config
 from bigearthnet_cbir.config.protocols import CUSTOM
+from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.models.fusion import FUSIONS
 from bigearthnet_cbir.pipelines.embedding_rows import Vectors
 from bigearthnet_cbir.pipelines.embedding_splits import ProtocolLists
@@ -75,6 +76,11 @@ def record(
     }
 
 
-def is_outside(folder: RunFolder) -> bool:
-    """Return whether the vectors of a run folder came from outside, so that no checkpoint can make them again."""
-    return read_attribute(folder.query, "vectors") == OUTSIDE
+def refuse_outside(folder: RunFolder) -> None:
+    """Raise ResultsError where the vectors of a run folder came from outside: no network here can make them again."""
+    if read_attribute(folder.query, "vectors") == OUTSIDE:
+        files = read_attribute(folder.query, "query_files")
+        raise ResultsError(
+            f"{folder.root}: its vectors were {OUTSIDE}, the queries' are those of {files}; measure them again by "
+            "project/evaluate.py"
+        )

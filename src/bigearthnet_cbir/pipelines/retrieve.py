@@ -26,6 +26,7 @@ from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spati
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
 from bigearthnet_cbir.pipelines.missing_modality import MissingModality
+from bigearthnet_cbir.pipelines.outside_runs import refuse_outside
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
 from bigearthnet_cbir.search.knn import iter_search
@@ -84,6 +85,7 @@ def retrieve(
     with folder_lock(folder.root, "retrieval"):
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         if baseline is None:
+            refuse_outside(folder)
             source = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
             return _retrieve(config, folder, source, recompute)
         source = baseline_extractor(config, baseline, checkpoint, allow_different=allow_different)

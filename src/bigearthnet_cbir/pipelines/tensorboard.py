@@ -15,7 +15,7 @@ from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.pipelines.patch_images import PatchImages
 from bigearthnet_cbir.results import RunResults
-from bigearthnet_cbir.storage.features import FUSED, open_features, read_labels, read_names
+from bigearthnet_cbir.storage.features import FEATURES, open_features, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
@@ -53,7 +53,7 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: RunResults, s
     names, labels = read_names(folder.archive), read_labels(folder.archive)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:MAX_PATCHES])
     with open_features(folder.archive) as file:
-        vectors = file[FUSED][chosen]
+        vectors = file[next(name for name in FEATURES if name in file)][chosen]
     classes = data.class_names(CLASSES)
     header = ["patch", "labels", "labels_count"]
     rows = []

@@ -103,7 +103,7 @@ def open_results(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise ResultsError(f"{path}: is no readable HDF5 file (truncated?); run project/retrieval.py again") from error
     with file:
-        if "average_precision" not in file and "fused" not in file:
+        if "average_precision" not in file and not any(map(_is_direction, file.values())):
             raise ResultsError(f"{path}: holds no retrieval results; give a retrieval.h5")
         yield file
 
@@ -117,7 +117,7 @@ def read_results(path: Path) -> RunResults:
     with open_results(path) as file:
         attributes = {name: _plain(value) for name, value in file.attrs.items()}
         configuration = _configuration(attributes.pop("configuration", None))
-        if "fused" not in file:
+        if not any(map(_is_direction, file.values())):
             curves = _read_curves(file)
             only = DirectionResult(curves, original=curves, depth=_depth(file))
             return RunResults(attributes, configuration, {"fused": only}, original_only=True)
