@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
+from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
 from bigearthnet_cbir.data.labels import N_CLASSES, multi_hot
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
@@ -30,6 +30,8 @@ class PairBatch(NamedTuple):
         s2_20m: (6, 60, 60), channels B05 B06 B07 B8A B11 B12; dtype as s2_10m.
         label: (19,) uint8 multi-hot.
         position: index in the list of pairs, int64.
+        s2_60m: (2, 20, 20), channels B01 B09, which only encoders of other projects see; dtype as s2_10m; None where
+            a record has not both.
     """
 
     s1: Tensor
@@ -37,6 +39,7 @@ class PairBatch(NamedTuple):
     s2_20m: Tensor
     label: Tensor
     position: Tensor
+    s2_60m: Tensor | None = None
 
 
 class BigEarthNetMM(Dataset[PairBatch]):
@@ -117,7 +120,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
     def __getitem__(self, index: int) -> PairBatch:
         """Return one pair with its values as stored; raises as `__getitems__` does."""
         batch = self.__getitems__([index])
-        return PairBatch(*(values[0] for values in batch))
+        return PairBatch(*(None if values is None else values[0] for values in batch))  # type: ignore[arg-type]
 
     def __getitems__(self, indices: Sequence[int]) -> PairBatch:
         """Return a batch of pairs: each value is copied once, from the memory map to its place in the batch.
@@ -127,6 +130,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         """
         filling: dict[str, npt.NDArray[Any]] = {}
         labels = np.zeros((len(indices), N_CLASSES), dtype=np.uint8)
+        has_coarse = True
         with self.s2_store.reading() as read_s2, self.s1_store.reading() as read_s1:
             for row, index in enumerate(indices):
                 pair = self.pairs[index]
@@ -134,7 +138,13 @@ class BigEarthNetMM(Dataset[PairBatch]):
                 parts = (("s1", s1, S1_BANDS), ("s2_10m", s2, S2_10M_BANDS), ("s2_20m", s2, S2_20M_BANDS))
                 for field, patch, bands in parts:
                     _fill(filling, field, (row, len(indices)), [_band(patch, band, pair) for band in bands])
+                coarse = [s2.bands[band] for band in S2_60M_BANDS if band in s2.bands]
+                has_coarse = has_coarse and len(coarse) == len(S2_60M_BANDS)
+                if has_coarse:
+                    _fill(filling, "s2_60m", (row, len(indices)), coarse)
                 labels[row] = self._label(pair, s2.labels if s2.labels is not None else s1.labels)
+        if not has_coarse:
+            filling.pop("s2_60m", None)
         return PairBatch(
             **{field: torch.from_numpy(values) for field, values in filling.items()},
             label=torch.from_numpy(labels),
@@ -177,4 +187,6 @@ def collate(samples: PairBatch | list[PairBatch]) -> PairBatch:
     """Return samples as a batch; `BigEarthNetMM.__getitems__` has already made it one."""
     if isinstance(samples, PairBatch):
         return samples
-    return PairBatch(*(torch.stack(part) for part in zip(*samples, strict=True)))
+    parts = zip(*samples, strict=True)
+    stacked = (None if any(values is None for values in part) else torch.stack(part) for part in parts)
+    return PairBatch(*stacked)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.models.heads import HEADS
-from bigearthnet_cbir.models.resnet import Backbone
+from bigearthnet_cbir.models.backbones import build_backbone
 from bigearthnet_cbir.models.sensor_batchnorm import convert_sensor_batchnorm, select_sensor
 
 S1_CHANNELS = 2
@@ -32,7 +32,7 @@ class DualEncoder(nn.Module):
     Args:
         type: "separate" has a trunk per sensor; "joint" maps each sensor by its own 1x1 convolution to
             `out_channels` channels and sends both through one trunk.
-        backbone: name of a torchvision ResNet.
+        backbone: name of a torchvision ResNet, or "timm:" and the name of a network of timm.
         projection_dim: length of z.
         projection_head: "mlp" or "original".
         out_channels: channels after the joint type's stems; unused by "separate".
@@ -68,13 +68,13 @@ class DualEncoder(nn.Module):
         if self.is_joint:
             self.stem_s1 = nn.Conv2d(S1_CHANNELS, out_channels, 1)
             self.stem_s2 = nn.Conv2d(S2_CHANNELS, out_channels, 1)
-            self.trunk = Backbone(backbone, out_channels)
+            self.trunk = build_backbone(backbone, out_channels)
             if sensor_norm == "per_sensor":
                 convert_sensor_batchnorm(self.trunk)
             width = self.trunk.width
         else:
-            self.trunk_s1 = Backbone(backbone, S1_CHANNELS)
-            self.trunk_s2 = Backbone(backbone, S2_CHANNELS)
+            self.trunk_s1 = build_backbone(backbone, S1_CHANNELS)
+            self.trunk_s2 = build_backbone(backbone, S2_CHANNELS)
             width = self.trunk_s1.width
         self.n_features = width
         self.projection_dim = projection_dim

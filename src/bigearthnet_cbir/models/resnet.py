@@ -19,7 +19,7 @@ _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _library: torch.library.Library | None = None
 
 
-def _import_resnet_module() -> Any:
+def import_resnet_module() -> Any:
     """Import torchvision's resnet module, also where its compiled operators cannot load.
 
     The wheel is compiled for CUDA; beside a CPU-only torch the import stops at operators that nobody declared.
@@ -47,7 +47,7 @@ class Backbone(nn.Module):
 
     def __init__(self, backbone: str, in_channels: int) -> None:
         super().__init__()
-        resnets = _import_resnet_module()
+        resnets = import_resnet_module()
         if backbone == "resnet10":
             # One block per stage: too small for torchvision to name, right for a demo on a CPU.
             network = resnets.ResNet(resnets.BasicBlock, [1, 1, 1, 1])

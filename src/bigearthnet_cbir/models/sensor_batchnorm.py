@@ -7,6 +7,8 @@ Chang et al. 2019, "Domain-Specific Batch Normalization", https://arxiv.org/abs/
 
 from __future__ import annotations
 
+import copy
+
 from torch import Tensor, nn
 
 SENSORS = ("s1", "s2")
@@ -17,10 +19,8 @@ class SensorBatchNorm(nn.Module):
 
     def __init__(self, template: nn.BatchNorm2d) -> None:
         super().__init__()
-        width, eps, momentum = template.num_features, template.eps, template.momentum
-        self.norms = nn.ModuleDict({sensor: nn.BatchNorm2d(width, eps, momentum) for sensor in SENSORS})
-        for norm in self.norms.values():
-            norm.load_state_dict(template.state_dict())
+        # A copy, since timm has batch norms with an activation of their own.
+        self.norms = nn.ModuleDict({sensor: copy.deepcopy(template) for sensor in SENSORS})
         self.sensor = SENSORS[0]
 
     def forward(self, images: Tensor) -> Tensor:

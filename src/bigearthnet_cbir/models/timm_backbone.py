@@ -1,0 +1,132 @@
+"""Trunks from timm: convolutional networks and vision transformers by name, without their classification layer.
+
+Wightman 2019, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models. Networks are built with
+random weights: nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bigearthnet_cbir.errors import ConfigError, short
+from bigearthnet_cbir.models.resnet import import_resnet_module
+
+logger = logging.getLogger(__name__)
+
+PREFIX: Final = "timm:"
+INSTALL: Final = "pip install '.[timm]'"
+PATCH: Final = 120
+
+
+def import_timm() -> Any:
+    """Import timm, after torchvision, whose operators beside a CPU-only torch must be declared first.
+
+    Raises:
+        ConfigError: timm is not installed.
+    """
+    import_resnet_module()
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"backbone: timm:... needs the optional package timm; install it by {INSTALL}") from error
+    return timm
+
+
+class TimmBackbone(nn.Module):
+    """A network of timm from its first layer to its pooled features.
+
+    A network of any image size sees patches as they are. One of a fixed size is built for patches of 120 pixels where
+    its patches divide them, as those of 8 do; else images are resized to the size that it was made for. Either is said
+    in the log.
+
+    Args:
+        backbone: "timm:" and the name of a network.
+        in_channels: of the images.
+
+    Attributes:
+        width: length of the pooled features.
+        side: pixels along a side that images are resized to; None where they stay as they are.
+        first_convolution: name of the layer that sees the channels, as timm tells it; "" where it tells none.
+
+    Raises:
+        ConfigError: timm is not installed, or has no network of that name that gives pooled features.
+    """
+
+    def __init__(self, backbone: str, in_channels: int) -> None:
+        super().__init__()
+        name = _checked_name(backbone)
+        self.network, self.side = _build(name, in_channels)
+        first = self.network.default_cfg.get("first_conv")
+        self.first_convolution: str = first if isinstance(first, str) else ""
+        self.width = _width(self.network, in_channels, self.side or PATCH, backbone)
+
+    def forward(self, images: Tensor, stem: nn.Module | None = None) -> Tensor:
+        """Return the pooled features (B, width) of (B, in_channels, H, W) images.
+
+        Args:
+            images: normalised; with a stem, (B, its channels, H, W).
+            stem: 1x1 convolution that comes before the trunk.
+        """
+        if self.side is not None and images.shape[-2:] != (self.side, self.side):
+            images = functional.interpolate(images, size=(self.side, self.side), mode="bicubic", align_corners=False)
+        features: Tensor = self.network(images if stem is None else stem(images))
+        return features
+
+
+def _checked_name(backbone: str) -> str:
+    timm = import_timm()
+    name = backbone.removeprefix(PREFIX)
+    if not timm.is_model(name) or "." in name:
+        base = name.partition(".")[0]
+        if timm.is_model(base):
+            cure = f"the part after the point names weights, which are not downloaded: write {PREFIX}{base}"
+        else:
+            near = difflib.get_close_matches(base, timm.list_models(), n=3)
+            cure = f"did you mean {', '.join(near)}?" if near else "timm.list_models() has the names"
+        raise ConfigError(f"backbone is {short(backbone)}, which timm {timm.__version__} does not have; {cure}")
+    return name
+
+
+def _build(name: str, in_channels: int) -> tuple[nn.Module, int | None]:
+    """Return a network, and the side that images must be resized to; None where they are 120 pixels or any size."""
+    timm = import_timm()
+    options = {"pretrained": False, "in_chans": in_channels, "num_classes": 0}
+    network: nn.Module = timm.create_model(name, **options)
+    settings = network.default_cfg
+    if not settings.get("fixed_input_size"):
+        return network, None
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and all(PATCH % side == 0 for side in patch):
+        try:
+            network = timm.create_model(name, **options, img_size=PATCH)
+        except (TypeError, ValueError, AssertionError):
+            logger.debug("%s takes no image size", name, exc_info=True)
+        else:
+            logger.info("timm:%s is built for patches of %d pixels, %d tokens a side", name, PATCH, PATCH // patch[0])
+            return network, PATCH
+    side = int(settings["input_size"][-1])
+    logger.info("timm:%s wants images of %d pixels: patches of %d are resized to it", name, side, PATCH)
+    return network, side
+
+
+def _width(network: nn.Module, in_channels: int, side: int, backbone: str) -> int:
+    """Return the length of the pooled features, found by one image of zeros."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            output = network(torch.zeros(1, in_channels, side, side))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"backbone is {backbone}, which takes no images of {side} pixels ({reason}); use another") from (
+            error
+        )
+    network.train()
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise ConfigError(f"backbone is {backbone}, which gives no pooled features (B, D); use another network of timm")
+    return int(output.shape[1])

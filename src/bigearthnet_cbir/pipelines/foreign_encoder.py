@@ -1,0 +1,215 @@
+"""Encoders of other projects: a callable that the YAML file names, what it must return, and how it is loaded."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+from torch import Tensor
+
+from bigearthnet_cbir.data.bands import S1_BANDS, S2_BANDS
+from bigearthnet_cbir.errors import ConfigError, short, summarize_names
+from bigearthnet_cbir.provenance import file_digest
+
+logger = logging.getLogger(__name__)
+
+LARGEST_INPUT: Final = 4096
+_KEY: Final = "encoder"
+
+
+class ForeignEncoder(Protocol):
+    """What the callable returns; docs/embeddings.md has a complete example.
+
+    An encoder of one sensor has no bands of the other, and needs no method for it. Where there are `to` and `eval`, as
+    every torch.nn.Module has them, they are called. Optional: `encode_fused(s1, s2)`, in place of the configured
+    fusion of both vectors; `weights`, the path of the file that its weights are from.
+
+    Attributes:
+        bands_s1: some of VV, VH, in the order of the channels.
+        bands_s2: some of B01 to B12 and B8A (BigEarthNet has no B10), in the order of the channels.
+        size: pixels along a side of the images that it wants; patches have 120.
+        normalisation: band -> (mean, standard deviation); a channel is (value - mean) / standard deviation of what the
+            patch store has: reflectance x 10 000, or dB. Bands that are not in it stay as they are.
+    """
+
+    bands_s1: Sequence[str]
+    bands_s2: Sequence[str]
+    size: int
+    normalisation: Mapping[str, tuple[float, float]]
+
+    def encode_s1(self, images: Tensor) -> Tensor:
+        """Return (B, D) embeddings of (B, len(bands_s1), size, size) float32 images on the configured device."""
+        ...
+
+    def encode_s2(self, images: Tensor) -> Tensor:
+        """Return (B, D) embeddings of (B, len(bands_s2), size, size) images."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder that was loaded and whose declaration is sound.
+
+    Attributes:
+        network: what the callable returned.
+        bands: sensor, s1 or s2 -> its bands; a sensor that it does not know is left out.
+        identity: plain values that decide its vectors, as far as they can be seen from here.
+        where: begins each message about it.
+    """
+
+    network: Any
+    bands: dict[str, tuple[str, ...]]
+    identity: dict[str, Any]
+    where: str
+
+    def call(self, name: str, *images: Tensor) -> Any:
+        """Return what one of its methods returns; raises ConfigError with the line of its code where that fails."""
+        return _guarded(lambda: getattr(self.network, name)(*images), f"{self.where}: {name}")
+
+
+def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
+    """Import the callable that `spec` names, call it, and check what it returns.
+
+    Args:
+        spec: package.module:function.
+        folder: searched after the installed packages.
+        source: the YAML file, for messages.
+
+    Raises:
+        ConfigError: the module is missing or fails, the name is no callable, or what it returns lacks something.
+    """
+    where = f"{source}: {_KEY} is {spec}"
+    module_name, _, name = spec.partition(":")
+    module = _import(module_name, folder, where)
+    function = getattr(module, name, None)
+    if not callable(function):
+        found = "is no callable" if hasattr(module, name) else "is not there"
+        raise ConfigError(f"{where}; {name} {found} in {module.__file__}; name a function that returns an encoder")
+    network = _guarded(function, f"{where}: {name}()")
+    bands = _checked_bands(network, where)
+    size = getattr(network, "size", None)
+    if not isinstance(size, int) or not 1 <= size <= LARGEST_INPUT:
+        raise ConfigError(f"{where}; its size is {short(size)}, give the pixels along a side, 1 to {LARGEST_INPUT:,}")
+    normalisation = _checked_normalisation(network, where)
+    sources = {module.__file__, getattr(sys.modules.get(function.__module__), "__file__", None)}
+    identity = {
+        "encoder": spec,
+        "source": sorted(file_digest(Path(file)) for file in sources if file),
+        "weights": _digest_of_weights(network, where),
+        "bands": bands, "size": size, "normalisation": normalisation,
+    }  # fmt: skip
+    return LoadedEncoder(network, bands, identity, where)
+
+
+def _import(name: str, folder: Path | None, where: str) -> ModuleType:
+    """Import a module from the installed environment, else from the folder.
+
+    Two YAML files may name two modules of one name: one that an earlier folder gave makes way.
+    """
+    top = name.partition(".")[0]
+    if folder is not None:
+        origin = getattr(sys.modules.get(top), "__file__", None)
+        if top in _from_folders and origin is not None and not Path(origin).is_relative_to(folder):
+            for known in [module for module in sys.modules if module == top or module.startswith(f"{top}.")]:
+                del sys.modules[known]
+            sys.path[:] = [place for place in sys.path if place != _from_folders[top]]
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+        importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            places = "among the installed packages" + (f" or in {folder}" if folder is not None else "")
+            raise ConfigError(f"{where}; no module {error.name} is {places}; install it, or set encoder_path") from error
+        raise ConfigError(f"{where}; its module needs {error.name}, which is not installed") from error
+    except Exception as error:
+        raise _failure(error, f"{where}: importing {name}") from error
+    if folder is not None and module.__file__ is not None and Path(module.__file__).is_relative_to(folder):
+        _from_folders[top] = str(folder)
+    return module
+
+
+_from_folders: dict[str, str] = {}
+"""Top-level module -> the folder of a YAML file that it was imported from."""
+
+
+def _checked_bands(network: Any, where: str) -> dict[str, tuple[str, ...]]:
+    bands: dict[str, tuple[str, ...]] = {}
+    for sensor, known in (("s1", S1_BANDS), ("s2", S2_BANDS)):
+        wanted = getattr(network, f"bands_{sensor}", ())
+        if isinstance(wanted, str) or not isinstance(wanted, Sequence):
+            raise ConfigError(f"{where}; its bands_{sensor} is {short(wanted)}; give a list of names of bands")
+        unknown = [str(band) for band in wanted if band not in known]
+        if unknown:
+            raise ConfigError(
+                f"{where}; its bands_{sensor} has {summarize_names(unknown)}, but BigEarthNet has {', '.join(known)}"
+            )
+        if wanted:
+            bands[sensor] = tuple(wanted)
+            if not callable(getattr(network, f"encode_{sensor}", None)):
+                raise ConfigError(f"{where}; it has bands_{sensor}, but no method encode_{sensor}; add it")
+    if not bands:
+        raise ConfigError(f"{where}; it names no bands; set bands_s1, bands_s2 or both on what it returns")
+    return bands
+
+
+def _checked_normalisation(network: Any, where: str) -> dict[str, tuple[float, float]]:
+    given = getattr(network, "normalisation", None)
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{where}; its normalisation is {short(given)}; give band -> (mean, standard deviation), {{}} for raw values"
+        )
+    checked = {}
+    for band, pair in given.items():
+        try:
+            mean, deviation = (float(value) for value in pair)
+        except (TypeError, ValueError):
+            mean = deviation = math.nan
+        if band not in (*S1_BANDS, *S2_BANDS) or not math.isfinite(mean) or not 0 < deviation < math.inf:
+            raise ConfigError(
+                f"{where}; its normalisation of {short(band)} is {short(pair)}; give a band's mean and a standard "
+                "deviation above 0"
+            )
+        checked[str(band)] = (mean, deviation)
+    return checked
+
+
+def _digest_of_weights(network: Any, where: str) -> str | None:
+    weights = getattr(network, "weights", None)
+    if not isinstance(weights, str | Path):
+        return None
+    try:
+        return file_digest(Path(weights))
+    except OSError as error:
+        raise ConfigError(f"{where}; its weights are {short(str(weights))}: {error.strerror}; name their file") from error
+
+
+def _guarded(call: Callable[[], Any], where: str) -> Any:
+    try:
+        return call()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise _failure(error, where) from error
+
+
+def _failure(error: Exception, where: str) -> ConfigError:
+    """Return one line for an exception in somebody else's code: what, and where in that code."""
+    logger.debug("%s failed", where, exc_info=error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f"{frame.filename}, line {frame.lineno}" for frame in reversed(frames) if _is_theirs(frame)), "")
+    reason = " ".join(str(error).split())[:200]
+    return ConfigError(f"{where} failed: {type(error).__name__}: {reason} ({place or 'no place known'}); mend that code")
+
+
+def _is_theirs(frame: traceback.FrameSummary) -> bool:
+    return not any(part in frame.filename for part in ("/torch/", "/bigearthnet_cbir/", "<frozen", "/importlib/"))
