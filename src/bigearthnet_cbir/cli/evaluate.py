@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.report import print_report
@@ -21,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measure embeddings that were made anywhere as this project measures its own (docs/embeddings.md)."
     )
-    files = {"required": True, "nargs": "+", "metavar": "FILE"}
+    files: dict[str, Any] = {"required": True, "nargs": "+", "metavar": "FILE"}
     parser.add_argument("--queries", **files, help=".h5, .npz, .npy or .parquet; one file, or one of each sensor")
     parser.add_argument("--archive", **files, help="likewise; with --protocol it may be the same file")
     parser.add_argument("--name", metavar="MODEL", help="name of the model (default: of the queries' file)")

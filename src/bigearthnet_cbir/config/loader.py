@@ -55,7 +55,10 @@ def load_config(path: str | Path, root: Path | None = None) -> Config:
         ConfigError: the file cannot be read, or some keys are wrong; every wrong key is named.
     """
     path = Path(path)
-    return parse_config(read_mapping(path), source=plain(path.name), root=root or repository_root(path))
+    values = read_mapping(path)
+    if values.get("encoder") is not None and values.get("encoder_path") is None:
+        values["encoder_path"] = str(path.resolve().parent)
+    return parse_config(values, source=plain(path.name), root=root or repository_root(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

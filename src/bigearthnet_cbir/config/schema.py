@@ -11,7 +11,7 @@ from typing import Final
 
 from bigearthnet_cbir.config.keys import MEASUREMENT, MODEL, NOTHING, TRAINING, declared_keys, key, names_affecting
 from bigearthnet_cbir.config.protocols import CUSTOM, DEFAULT, PROTOCOLS
-from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Number, PathText, Text
+from bigearthnet_cbir.config.validators import Choice, ChoiceOrName, Flag, FunctionName, Integer, Number, PathText, Text
 
 BACKBONE_WIDTHS: Final = {
     "resnet10": 512,
@@ -50,7 +50,12 @@ class Config:
     type: str = key(
         MODEL, Choice(("joint", "separate")), "joint: one trunk, a stem each; separate: a trunk each", "joint"
     )
-    backbone: str = key(MODEL, Choice(tuple(BACKBONE_WIDTHS)), "ResNet used as trunk", "resnet50")
+    backbone: str = key(
+        MODEL,
+        ChoiceOrName(tuple(BACKBONE_WIDTHS), "timm:"),
+        "trunk: a ResNet of torchvision, or a network of timm by its name",
+        "resnet50",
+    )
     n_features: int | None = key(NOTHING, Integer(1), "must match the backbone: resnet50 has 2048", None, optional=True)
     projection_dim: int = key(MODEL, Integer(1, 16384), "length of a projected vector z1 or z2", 128)
     projection_head: str = key(
@@ -62,9 +67,7 @@ class Config:
     sensor_norm: str = key(
         MODEL, Choice(("shared", "per_sensor")), "batch-norm statistics of the joint type's trunk", "per_sensor"
     )
-    init_weights: str | None = key(
-        TRAINING, PathText(), "local file of ResNet weights for the trunks", None, optional=True
-    )
+    init_weights: str | None = key(TRAINING, PathText(), "local file of weights for the trunks", None, optional=True)
     init_weights_s1: str | None = key(
         TRAINING, PathText(), "another such file for the separate type's Sentinel-1 trunk", None, optional=True
     )
@@ -135,6 +138,16 @@ class Config:
     state_dict: str | None = key(
         NOTHING, PathText(), "checkpoint to retrieve with; if absent the run's best", None, optional=True
     )
+    encoder: str | None = key(
+        MEASUREMENT,
+        FunctionName(),
+        "encoder of another project to retrieve with, docs/embeddings.md; its code is run",
+        None,
+        optional=True,
+    )
+    encoder_path: str | None = key(
+        NOTHING, PathText(), "folder of that module; if absent that of the YAML file", None, optional=True
+    )
     protocol: str = key(
         MEASUREMENT,
         Choice((*PROTOCOLS, CUSTOM)),
@@ -168,11 +181,6 @@ class Config:
     def run_folder(self) -> Path:
         """The folder that everything of this run is written to."""
         return Path(self.logging_params.save_dir) / self.name / self.logging_params.name
-
-    @property
-    def feature_width(self) -> int:
-        """Length of the trunk's feature vector."""
-        return BACKBONE_WIDTHS[self.backbone]
 
     def split_csv(self, split: str) -> str:
         """Return the path of the list of pairs of train, val or test."""

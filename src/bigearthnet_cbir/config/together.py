@@ -22,12 +22,17 @@ def check_together(kept: dict[str, Any], problems: list[str]) -> None:
         problems: messages are appended here.
     """
     values = {name: kept.get(name, item.default) for name, item in KEYS.items()}
-    backbone, width = values["backbone"], BACKBONE_WIDTHS[values["backbone"]]
-    if values["n_features"] not in (None, width):
+    backbone = values["backbone"]
+    width = BACKBONE_WIDTHS.get(backbone)  # only timm knows those of its networks
+    if width is not None and values["n_features"] not in (None, width):
         given = brief(values["n_features"])
         problems.append(f"n_features is {given}; {backbone} gives {width}: write that or leave it out")
     if values["init_weights_s1"] is not None and values["type"] == "joint":
         problems.append("init_weights_s1 is for the separate type's Sentinel-1 trunk; leave it out, or type: separate")
+    if values["encoder"] is not None and values["state_dict"] is not None:
+        problems.append("state_dict is given beside encoder, which brings its own weights; leave one of them out")
+    if values["encoder_path"] is not None and values["encoder"] is None:
+        problems.append("encoder_path is for the module that encoder names; leave it out")
     if values["start_epoch"] >= values["epochs"]:
         given = brief(values["start_epoch"])
         problems.append(f"start_epoch is {given}; give less than epochs, which is {values['epochs']}")

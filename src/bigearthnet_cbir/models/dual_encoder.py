@@ -7,8 +7,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import short
-from bigearthnet_cbir.models.heads import HEADS
 from bigearthnet_cbir.models.backbones import build_backbone
+from bigearthnet_cbir.models.heads import HEADS
 from bigearthnet_cbir.models.sensor_batchnorm import convert_sensor_batchnorm, select_sensor
 
 S1_CHANNELS = 2

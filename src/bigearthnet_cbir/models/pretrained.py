@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +41,7 @@ def read_pretrained(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing, broken, or holds no ResNet.
     """
     content = read_tensor_file(path, "init_weights takes a local .pth state_dict, nothing is downloaded")
-    for nested in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(nested), Mapping):
-            content = content[nested]
+    content = nested_weights(content)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: init_weights holds no state_dict; give a .pth file that maps names to weights")
     weights = {_plain(str(name)): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
@@ -51,6 +49,14 @@ def read_pretrained(path: Path) -> dict[str, Tensor]:
     if "layer4.0.conv1.weight" not in weights or "conv1.weight" not in weights or weights["conv1.weight"].ndim != 4:
         raise CheckpointError(f"{path}: init_weights holds no ResNet in torchvision's or torchgeo's naming")
     return weights
+
+
+def nested_weights(content: Any) -> Any:
+    """Return the weights of a file that keeps them under "state_dict" or "model"; else what it holds."""
+    for nested in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(nested), Mapping):
+            content = content[nested]
+    return content
 
 
 def _plain(name: str) -> str:
@@ -81,7 +87,7 @@ def load_backbone_weights(
     for name, tensor in weights.items():
         head, rest = name.split(".", 1)
         new |= dict.fromkeys(_targets(own, f"encoder.{_LAYERS[head]}", rest), tensor)
-    first = _first_convolution(new.pop("encoder.0.weight"), bands)
+    first = first_convolution(new.pop("encoder.0.weight"), bands)
     if first is not None:
         new["encoder.0.weight"] = first
     needed = [name for name in own if not name.endswith("num_batches_tracked") and name != "encoder.0.weight"]
@@ -116,7 +122,7 @@ def _targets(own: Mapping[str, Tensor], layer: str, rest: str) -> list[str]:
     return per_sensor if per_sensor[0] in own else [plain]
 
 
-def _first_convolution(weight: Tensor, bands: tuple[str, ...] | None) -> Tensor | None:
+def first_convolution(weight: Tensor, bands: tuple[str, ...] | None) -> Tensor | None:
     """Return the file's first convolution with a trunk's channels, or None where the two have no band in common."""
     known = CHANNELS.get(weight.shape[1])
     if bands is None or known is None or not set(bands) & set(known):

@@ -62,7 +62,7 @@ class TimmBackbone(nn.Module):
         super().__init__()
         name = _checked_name(backbone)
         self.network, self.side = _build(name, in_channels)
-        first = self.network.default_cfg.get("first_conv")
+        first = _settings(self.network).get("first_conv")
         self.first_convolution: str = first if isinstance(first, str) else ""
         self.width = _width(self.network, in_channels, self.side or PATCH, backbone)
 
@@ -98,7 +98,7 @@ def _build(name: str, in_channels: int) -> tuple[nn.Module, int | None]:
     timm = import_timm()
     options = {"pretrained": False, "in_chans": in_channels, "num_classes": 0}
     network: nn.Module = timm.create_model(name, **options)
-    settings = network.default_cfg
+    settings = _settings(network)
     if not settings.get("fixed_input_size"):
         return network, None
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
@@ -115,6 +115,11 @@ def _build(name: str, in_channels: int) -> tuple[nn.Module, int | None]:
     return network, side
 
 
+def _settings(network: nn.Module) -> dict[str, Any]:
+    """Return what timm says of a network: input size, name of the first convolution."""
+    return dict(network.default_cfg)  # type: ignore[arg-type]
+
+
 def _width(network: nn.Module, in_channels: int, side: int, backbone: str) -> int:
     """Return the length of the pooled features, found by one image of zeros."""
     network.eval()
@@ -123,9 +128,7 @@ def _width(network: nn.Module, in_channels: int, side: int, backbone: str) -> in
             output = network(torch.zeros(1, in_channels, side, side))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ConfigError(f"backbone is {backbone}, which takes no images of {side} pixels ({reason}); use another") from (
-            error
-        )
+        raise ConfigError(f"backbone is {backbone}, which takes no images of {side} pixels ({reason})") from (error)
     network.train()
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise ConfigError(f"backbone is {backbone}, which gives no pooled features (B, D); use another network of timm")

@@ -22,7 +22,7 @@ _COUNTS: Final = ("queries", "archive_size", "k")
 _OTHERWISE: Final = frozenset({"protocol", "top_k", "exclude_within"})
 """Keys that are not compared: a protocol is its two splits, top_k shows in k, exclude_within only adds figures."""
 
-_NETWORK: Final = frozenset({"fusion"})
+_NETWORK: Final = frozenset({"fusion", "feature"})
 """Keys of the measurement that do nothing where there is no network."""
 
 

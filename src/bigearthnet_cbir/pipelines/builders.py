@@ -36,9 +36,11 @@ from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
 from bigearthnet_cbir.losses.memory_bank import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
+from bigearthnet_cbir.models.backbones import AnyBackbone
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.pretrained import load_backbone_weights, random_layers, read_pretrained
-from bigearthnet_cbir.models.resnet import Backbone
+from bigearthnet_cbir.models.timm_backbone import TimmBackbone
+from bigearthnet_cbir.models.timm_pretrained import load_timm_weights, read_timm_weights
 from bigearthnet_cbir.training.distributed import convert_sync_batchnorm
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
@@ -83,7 +85,13 @@ def pick_device(device: str, source: str = "device") -> torch.device:
 def build_encoder(config: Config, **options: Any) -> DualEncoder:
     """Return a freshly initialised encoder; the seed decides its weights, and options replace configured keys."""
     torch.manual_seed(config.seed)
-    return DualEncoder(**{**model_settings(config), **options})
+    model = DualEncoder(**{**model_settings(config), **options})
+    if config.n_features not in (None, model.n_features):
+        raise ConfigError(
+            f"{config.source}: n_features is {config.n_features}; {config.backbone} gives {model.n_features}: write "
+            "that or leave it out"
+        )
+    return model
 
 
 def start_from_pretrained(config: Config, model: DualEncoder) -> None:
@@ -101,8 +109,11 @@ def start_from_pretrained(config: Config, model: DualEncoder) -> None:
     filled: set[str] = set()
     for name, (file, bands) in trunks.items():
         if file is not None:
-            trunk: Backbone = getattr(model, name)
-            loaded = load_backbone_weights(trunk, read_pretrained(Path(file)), bands, file)
+            trunk: AnyBackbone = getattr(model, name)
+            if isinstance(trunk, TimmBackbone):
+                loaded = load_timm_weights(trunk, read_timm_weights(Path(file)), bands, file)
+            else:
+                loaded = load_backbone_weights(trunk, read_pretrained(Path(file)), bands, file)
             filled |= {f"{name}.{weight}" for weight in loaded}
             logger.info("%s starts from %s", name, file)
     if filled:

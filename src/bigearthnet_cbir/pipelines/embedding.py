@@ -11,6 +11,7 @@ import numpy as np
 
 from bigearthnet_cbir.config import MODEL_KEYS, load_config
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
+from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.errors import CheckpointError
@@ -18,7 +19,8 @@ from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.builders import pick_device
-from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor, foreign_extractor
+from bigearthnet_cbir.pipelines.foreign_encoder import load_foreign
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED, S1, S2
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -63,8 +65,8 @@ def load_encoder(
     """Return a trained encoder, ready for `embed`.
 
     Args:
-        path: a run folder (its best checkpoint), a checkpoint of this project or of the original scripts, or a folder
-            that project/export_model.py wrote.
+        path: a run folder (its best checkpoint, or the encoder that it names), a checkpoint of this project or of the
+            original scripts, or a folder that project/export_model.py wrote.
         device: auto, cpu, cuda or cuda:N.
         precision: auto (bfloat16 where the hardware computes in it), fp32 or bf16.
         feature: "projection" for z1 and z2, "backbone" for h1 and h2; None for what the run's own files say.
@@ -82,6 +84,12 @@ def load_encoder(
         ('resnet10', 8)
     """
     place = Path(path)
+    foreign = _foreign(place)
+    if foreign is not None:
+        chosen = pick_device(device)
+        return foreign_extractor(
+            load_foreign(*foreign[:3]), chosen, choose_precision(precision, chosen), fusion or foreign[3]
+        )
     model, told = _read_encoder(place, type)
     chosen = pick_device(device)
     return encoder_extractor(
@@ -92,6 +100,16 @@ def load_encoder(
         feature=feature or told.get("feature", "projection"),
         fusion=fusion or told.get("fusion", "concat"),
     )
+
+
+def _foreign(place: Path) -> tuple[str, Path | None, str, str] | None:
+    """Return spec, folder, name of the YAML file and fusion where a run retrieves with another project's encoder."""
+    parameters = RunFolder(place).parameters
+    if not parameters.is_file():
+        return None
+    config = load_config(parameters)
+    folder = None if config.encoder_path is None else Path(config.encoder_path)
+    return None if config.encoder is None else (config.encoder, folder, config.source, config.fusion)
 
 
 def _read_encoder(place: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
@@ -153,8 +171,10 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
         for name, vectors in encoder.compute(batch).items():
             columns[name].append(vectors.numpy())
         columns["label"].append(batch.label.numpy())
-    if not columns["label"]:
-        empty = np.empty((0, 0), np.float32)
-        return Embeddings(empty, empty, empty, np.empty((0, 0), np.uint8), data.pairs)
-    fused, s1, s2, labels = (np.concatenate(columns[name]) for name in (FUSED, S1, S2, "label"))
+    # An encoder of one sensor has no vectors of the other: width 0.
+    fused, s1, s2 = (
+        np.concatenate(columns[name]) if columns[name] else np.empty((len(data), 0), np.float32)
+        for name in (FUSED, S1, S2)
+    )
+    labels = np.concatenate(columns["label"]) if columns["label"] else np.empty((0, N_CLASSES), np.uint8)
     return Embeddings(fused, s1, s2, labels, data.pairs)

@@ -1,4 +1,4 @@
-"""Feature extractors: a trained encoder, an untrained one, or plain band statistics."""
+"""Feature extractors: a trained encoder, one of another project, an untrained one, or plain band statistics."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
+from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_foreign, refuse_foreign
+from bigearthnet_cbir.pipelines.foreign_features import ForeignFeatures
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED, S1, S2
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
@@ -65,6 +67,7 @@ def build_from_checkpoint(
     Raises:
         CheckpointError: it is missing, broken, belongs to another model, or was trained with other settings.
     """
+    refuse_foreign(config, "there is no checkpoint to build a network from")
     content = load_checkpoint(checkpoint)
     differing = check_agreement(config, content, checkpoint, allow_different=allow_different)
     weights = content["state_dict"]
@@ -86,6 +89,36 @@ def checkpoint_extractor(config: Config, checkpoint: Path, *, allow_different: b
     return replace(_configured(config, model, options, identity), provenance=provenance)
 
 
+def configured_extractor(config: Config, checkpoint: Path, *, allow_different: bool = False) -> FeatureExtractor:
+    """Return the encoder that a configuration retrieves with: another project's, or that of a checkpoint.
+
+    Raises:
+        ConfigError: the key encoder names none that works.
+        CheckpointError: as build_from_checkpoint.
+    """
+    if config.encoder is None:
+        return checkpoint_extractor(config, checkpoint, allow_different=allow_different)
+    folder = None if config.encoder_path is None else Path(config.encoder_path)
+    loaded = load_foreign(config.encoder, folder, config.source)
+    device = choose_device(config)
+    return foreign_extractor(loaded, device, choose_precision(config.precision, device), config.fusion)
+
+
+def foreign_extractor(
+    loaded: LoadedEncoder, device: torch.device, precision: torch.dtype, fusion: str
+) -> FeatureExtractor:
+    """Return an encoder of another project as a feature extractor; raises as ForeignFeatures does."""
+    compute = ForeignFeatures(loaded, device, precision, fusion)
+    told = {key: loaded.identity[key] for key in ("encoder", "source", "weights")}
+    identity = {
+        **loaded.identity,
+        "checkpoint": f"none here, encoder {loaded.identity['encoder']}",
+        "feature": "encoder", "fusion": fusion, "precision": str(precision),
+    }  # fmt: skip
+    provenance = {"encoder": json.dumps(told), "feature_kind": "the encoder's"}
+    return FeatureExtractor(identity, compute, compute.directions, provenance)
+
+
 def baseline_extractor(
     config: Config, baseline: str, checkpoint: Path | None = None, *, allow_different: bool = False
 ) -> FeatureExtractor:
@@ -103,6 +136,7 @@ def baseline_extractor(
     """
     if baseline == "band_statistics":
         return FeatureExtractor({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
+    refuse_foreign(config, "there are no random weights of it to compare with: use --baseline band_statistics")
     differing: dict[str, list[Any]] = {}
     if checkpoint is not None and checkpoint.exists():
         content, keys = load_checkpoint(checkpoint), (*MODEL_KEYS, "seed")

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from torch import Tensor
 
+from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.bands import S1_BANDS, S2_BANDS
 from bigearthnet_cbir.errors import ConfigError, short, summarize_names
 from bigearthnet_cbir.provenance import file_digest
@@ -109,6 +110,12 @@ def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
     return LoadedEncoder(network, bands, identity, where)
 
 
+def refuse_foreign(config: Config, why: str) -> None:
+    """Raise ConfigError where the key encoder is set, for what needs a network of this project."""
+    if config.encoder is not None:
+        raise ConfigError(f"{config.source}: encoder is {config.encoder}, which is trained elsewhere; {why}")
+
+
 def _import(name: str, folder: Path | None, where: str) -> ModuleType:
     """Import a module from the installed environment, else from the folder.
 
@@ -129,7 +136,9 @@ def _import(name: str, folder: Path | None, where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             places = "among the installed packages" + (f" or in {folder}" if folder is not None else "")
-            raise ConfigError(f"{where}; no module {error.name} is {places}; install it, or set encoder_path") from error
+            raise ConfigError(
+                f"{where}; no module {error.name} is {places}; install it, or set encoder_path"
+            ) from error
         raise ConfigError(f"{where}; its module needs {error.name}, which is not installed") from error
     except Exception as error:
         raise _failure(error, f"{where}: importing {name}") from error
@@ -166,7 +175,7 @@ def _checked_normalisation(network: Any, where: str) -> dict[str, tuple[float, f
     given = getattr(network, "normalisation", None)
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"{where}; its normalisation is {short(given)}; give band -> (mean, standard deviation), {{}} for raw values"
+            f"{where}; its normalisation is {short(given)}; give band -> (mean, deviation), {{}} for raw values"
         )
     checked = {}
     for band, pair in given.items():
@@ -190,7 +199,9 @@ def _digest_of_weights(network: Any, where: str) -> str | None:
     try:
         return file_digest(Path(weights))
     except OSError as error:
-        raise ConfigError(f"{where}; its weights are {short(str(weights))}: {error.strerror}; name their file") from error
+        raise ConfigError(
+            f"{where}; its weights are {short(str(weights))}: {error.strerror}; name their file"
+        ) from error
 
 
 def _guarded(call: Callable[[], Any], where: str) -> Any:
@@ -208,7 +219,9 @@ def _failure(error: Exception, where: str) -> ConfigError:
     frames = traceback.extract_tb(error.__traceback__)
     place = next((f"{frame.filename}, line {frame.lineno}" for frame in reversed(frames) if _is_theirs(frame)), "")
     reason = " ".join(str(error).split())[:200]
-    return ConfigError(f"{where} failed: {type(error).__name__}: {reason} ({place or 'no place known'}); mend that code")
+    return ConfigError(
+        f"{where} failed: {type(error).__name__}: {reason} ({place or 'no place known'}); mend that code"
+    )
 
 
 def _is_theirs(frame: traceback.FrameSummary) -> bool:

@@ -45,7 +45,7 @@ class ForeignFeatures:
         network = encoder.network
         for name, arguments in (("to", (device,)), ("eval", ())):
             if callable(getattr(network, name, None)):
-                encoder.call(name, *arguments)  # type: ignore[arg-type]
+                encoder.call(name, *arguments)
         self._own_fusion = len(encoder.bands) == 2 and callable(getattr(network, "encode_fused", None))
         size = encoder.identity["size"]
         zeros = {
@@ -82,7 +82,9 @@ class ForeignFeatures:
                     "before; all embeddings of a sensor need one length"
                 )
             if not bool(torch.isfinite(vectors).all()):
-                raise ConfigError(f"{self._encoder.where}; it gave NaN or infinity; check its normalisation and weights")
+                raise ConfigError(
+                    f"{self._encoder.where}; it gave NaN or infinity; check its normalisation and weights"
+                )
         return {name: vectors.cpu() for name, vectors in found.items()}
 
     def _vectors(self, images: dict[str, Tensor], rows: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tqdm import tqdm
 
-from bigearthnet_cbir.config import Config, as_config
+from bigearthnet_cbir.config import Config, as_config, write_config
 from bigearthnet_cbir.config.keys import MEASUREMENT, settings_affecting
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.directions import DIRECTIONS
@@ -24,7 +24,7 @@ from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spatial_exclusion, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
-from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, configured_extractor
 from bigearthnet_cbir.pipelines.missing_modality import MissingModality
 from bigearthnet_cbir.pipelines.outside_runs import refuse_outside
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
@@ -86,7 +86,9 @@ def retrieve(
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         if baseline is None:
             refuse_outside(folder)
-            source = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
+            source = configured_extractor(config, checkpoint, allow_different=allow_different)
+            if config.encoder is not None:  # nothing is trained here that would have written it
+                write_config(config, folder.parameters)
             return _retrieve(config, folder, source, recompute)
         source = baseline_extractor(config, baseline, checkpoint, allow_different=allow_different)
         return _retrieve(config, folder.baseline(baseline), source, recompute)

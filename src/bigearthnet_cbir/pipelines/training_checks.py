@@ -13,13 +13,17 @@ import torch
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError, ConfigError, TrainingError
 from bigearthnet_cbir.models.pretrained import read_pretrained
+from bigearthnet_cbir.models.timm_backbone import PREFIX
+from bigearthnet_cbir.models.timm_pretrained import read_timm_weights
 from bigearthnet_cbir.pipelines.builders import build_dataset, choose_device
+from bigearthnet_cbir.pipelines.foreign_encoder import refuse_foreign
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.resuming import CHANGEABLE
 
 
 def check_options(config: Config, goes_on: bool, overwrite: bool, change: Collection[str]) -> None:
     """Refuse options that contradict each other, and changes that a run cannot take; raises ConfigError."""
+    refuse_foreign(config, "leave the key encoder out to train a network here")
     if overwrite and goes_on:
         raise ConfigError(
             f"{config.source}: start_epoch > 0 and --resume go on, --overwrite begins anew; give one of them only"
@@ -49,12 +53,13 @@ def check_inputs(config: Config) -> None:
     Raises:
         ConfigError, CheckpointError, DataError: as training and retrieval would.
     """
+    refuse_foreign(config, "a sweep trains its networks: leave the key encoder out")
     choose_device(config)
     for split in dict.fromkeys(("train", "val", config.query_split, config.archive_split)):
         build_dataset(config, split, require_labels=True)
     for file in (config.init_weights, config.init_weights_s1):
         if file is not None:
-            read_pretrained(Path(file))
+            read_timm_weights(Path(file)) if config.backbone.startswith(PREFIX) else read_pretrained(Path(file))
     group = config.run_folder.parent
     with writable(config):
         group.mkdir(parents=True, exist_ok=True)

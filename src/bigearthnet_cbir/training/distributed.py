@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from bigearthnet_cbir.errors import TrainingError
+
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
@@ -140,6 +142,14 @@ def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module
     """Let every batch norm of a module see the batches of all processes; weights and their names stay."""
     if world_size() == 1:
         return module
+    known = nn.BatchNorm2d, GlobalBatchNorm
+    others = {type(child).__name__ for child in module.modules() if isinstance(child, nn.BatchNorm2d)}
+    others -= {kind.__name__ for kind in known}
+    if others:
+        raise TrainingError(
+            f"the backbone has batch norms of another kind ({', '.join(sorted(others))}), which several processes do "
+            "not share; train it in one process"
+        )
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
