@@ -38,6 +38,11 @@ def convert_sensor_batchnorm(module: nn.Module) -> None:
             convert_sensor_batchnorm(child)
 
 
+def has_sensor_batchnorm(module: nn.Module) -> bool:
+    """Return whether there is any SensorBatchNorm inside a module."""
+    return any(isinstance(child, SensorBatchNorm) for child in module.modules())
+
+
 def select_sensor(module: nn.Module, sensor: str) -> None:
     """Tell every SensorBatchNorm inside a module whose batch comes next."""
     for child in module.modules():

@@ -39,6 +39,7 @@ from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.backbones import AnyBackbone
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.pretrained import load_backbone_weights, random_layers, read_pretrained
+from bigearthnet_cbir.models.sensor_batchnorm import has_sensor_batchnorm
 from bigearthnet_cbir.models.timm_backbone import TimmBackbone
 from bigearthnet_cbir.models.timm_pretrained import load_timm_weights, read_timm_weights
 from bigearthnet_cbir.training.distributed import convert_sync_batchnorm
@@ -186,6 +187,8 @@ def build_trainer(config: Config, train_pairs: Sequence[PatchPair], steps_per_ep
     """Return everything that trains, before the first step."""
     device = choose_device(config)
     encoder = build_encoder(config)
+    if encoder.is_joint and config.sensor_norm == "per_sensor" and not has_sensor_batchnorm(encoder):
+        logger.info("%s has no batch norm: sensor_norm changes nothing", config.backbone)
     start_from_pretrained(config, encoder)
     encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = convert_sync_batchnorm(encoder, device)
