@@ -116,39 +116,40 @@ def refuse_foreign(config: Config, why: str) -> None:
         raise ConfigError(f"{config.source}: encoder is {config.encoder}, which is trained elsewhere; {why}")
 
 
-def _import(name: str, folder: Path | None, where: str) -> ModuleType:
-    """Import a module from the installed environment, else from the folder.
+_searched: list[Path] = []
+"""Folders of YAML files that modules were looked for in, the latest last."""
 
-    Two YAML files may name two modules of one name: one that an earlier folder gave makes way.
-    """
-    top = name.partition(".")[0]
-    if folder is not None:
-        origin = getattr(sys.modules.get(top), "__file__", None)
-        if top in _from_folders and origin is not None and not Path(origin).is_relative_to(folder):
-            for known in [module for module in sys.modules if module == top or module.startswith(f"{top}.")]:
-                del sys.modules[known]
-            sys.path[:] = [place for place in sys.path if place != _from_folders[top]]
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
-        importlib.invalidate_caches()
+
+def _import(name: str, folder: Path | None, where: str) -> ModuleType:
+    """Import a module from the installed environment, else from the folder."""
+    _search_in(folder, name.partition(".")[0])
     try:
-        module = importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             places = "among the installed packages" + (f" or in {folder}" if folder is not None else "")
-            raise ConfigError(
-                f"{where}; no module {error.name} is {places}; install it, or set encoder_path"
-            ) from error
+            raise ConfigError(f"{where}; no module {error.name} is {places}; install it or set encoder_path") from error
         raise ConfigError(f"{where}; its module needs {error.name}, which is not installed") from error
     except Exception as error:
         raise _failure(error, f"{where}: importing {name}") from error
-    if folder is not None and module.__file__ is not None and Path(module.__file__).is_relative_to(folder):
-        _from_folders[top] = str(folder)
-    return module
 
 
-_from_folders: dict[str, str] = {}
-"""Top-level module -> the folder of a YAML file that it was imported from."""
+def _search_in(folder: Path | None, top: str) -> None:
+    """Put a folder at the end of Python's path, in place of an earlier YAML file's.
+
+    Two YAML files may name two modules of one name: the one that an earlier folder gave is forgotten.
+    """
+    origin = getattr(sys.modules.get(top), "__file__", None)
+    if origin is not None and any(Path(origin).is_relative_to(other) for other in _searched if other != folder):
+        for known in [module for module in sys.modules if module == top or module.startswith(f"{top}.")]:
+            del sys.modules[known]
+    places = {str(other) for other in _searched}
+    sys.path[:] = [place for place in sys.path if place not in places]
+    if folder is not None:
+        if folder not in _searched:
+            _searched.append(folder)
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()
 
 
 def _checked_bands(network: Any, where: str) -> dict[str, tuple[str, ...]]:
