@@ -30,13 +30,17 @@ from bigearthnet_cbir.search.distances import (
 )
 from bigearthnet_cbir.search.kernels.hamming import scan_codes
 from bigearthnet_cbir.search.kernels.merge import merge
+from bigearthnet_cbir.search.partition import SearchRequest
 from bigearthnet_cbir.search.planes import as_words
 from bigearthnet_cbir.search.rows import as_rows
-from bigearthnet_cbir.search.shards import lengths_of
+from bigearthnet_cbir.search.shards import PreparedArchive, lengths_of
 from bigearthnet_cbir.types import FloatArray, Neighbours
 
 LEAST_ROWS: Final = 4096
 """Rows that are worth a thread of their own."""
+
+FEW_QUERIES: Final = 3
+"""Queries, at most, for which codes are read as they are: from four on bit planes are faster (benchmarks/query.py)."""
 
 Positions = npt.NDArray[np.int32]
 
@@ -123,7 +127,12 @@ def _smallest(values: FloatArray, k: int) -> npt.NDArray[np.intp]:
 
 
 def nearest_code(
-    query: npt.NDArray[np.uint8], codes: npt.NDArray[np.uint8], k: int, allowed: npt.NDArray[np.bool_] | None = None
+    query: npt.NDArray[np.uint8],
+    codes: npt.NDArray[np.uint8],
+    k: int,
+    allowed: npt.NDArray[np.bool_] | None = None,
+    *,
+    threads: int | None = None,
 ) -> Neighbours:
     """Return the k nearest packed codes to one query by Hamming distance.
 
@@ -132,6 +141,7 @@ def nearest_code(
         codes: (N, B) uint8; may be memory-mapped. Without a copy where B is a multiple of 8.
         k: how many to return.
         allowed: (N,) which of them may be found, k or more; None for all.
+        threads: threads to use; None for one a core.
 
     Returns:
         Neighbours of (1, k) arrays, nearest first, ties by position.
@@ -144,5 +154,13 @@ def nearest_code(
         scan_codes(asks, words, mask, first, stop, found)
         return found
 
-    parts = in_threads(len(words), scan)
+    parts = in_threads(len(words), scan, threads)
     return parts[0] if len(parts) == 1 else merge(parts)
+
+
+def plain_codes(job: SearchRequest) -> npt.NDArray[np.uint8] | None:
+    """Return the codes of a search that is best done query by query, or None where it is not one of few codes."""
+    if job.distance != "hamming" or not 1 <= job.queries.shape[0] <= FEW_QUERIES:
+        return None
+    given = job.archive.given if isinstance(job.archive, PreparedArchive) else job.archive
+    return as_rows(given, "hamming", "archive") if isinstance(given, np.ndarray) else None
