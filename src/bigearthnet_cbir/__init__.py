@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bigearthnet_cbir.pipelines.encode import encode
     from bigearthnet_cbir.pipelines.evaluate import Evaluation, evaluate
     from bigearthnet_cbir.pipelines.evaluate_files import evaluate_files
+    from bigearthnet_cbir.pipelines.export_embeddings import export_embeddings
     from bigearthnet_cbir.pipelines.report import write_report as report
     from bigearthnet_cbir.pipelines.retrieve import retrieve
     from bigearthnet_cbir.pipelines.train import train
@@ -37,6 +38,7 @@ _PLACES = {
     "encode": "pipelines.encode",
     "evaluate": "pipelines.evaluate",
     "evaluate_files": "pipelines.evaluate_files",
+    "export_embeddings": "pipelines.export_embeddings",
     "load_config": "config",
     "load_encoder": "pipelines.embedding",
     "read_results": "storage.results",
@@ -61,6 +63,7 @@ __all__ = [
     "encode",
     "evaluate",
     "evaluate_files",
+    "export_embeddings",
     "load_config",
     "load_encoder",
     "read_results",

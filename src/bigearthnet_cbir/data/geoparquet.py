@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -75,7 +76,15 @@ def label_lists(labels: ByteArray, class_names: Sequence[str]) -> TextLists:
     return TextLists(Categories(class_names, np.nonzero(labels)[1]), labels.sum(axis=1, dtype=np.int64))
 
 
-def write_points(path: Path, columns: Mapping[str, Column], longitude: DoubleArray, latitude: DoubleArray) -> None:
+def write_points(
+    path: Path,
+    columns: Mapping[str, Column],
+    longitude: DoubleArray,
+    latitude: DoubleArray,
+    *,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+    group_rows: int | None = None,
+) -> None:
     """Write a GeoParquet file of N points, atomically.
 
     Args:
@@ -83,6 +92,8 @@ def write_points(path: Path, columns: Mapping[str, Column], longitude: DoubleArr
         columns: name -> (N,) numbers, dates or texts; (N, D) numbers become lists of fixed size.
         longitude: (N,) degrees east; NaN, as in the latitude, where a row has no place.
         latitude: (N,) degrees north.
+        metadata: further entries of the file's metadata.
+        group_rows: rows of a row group, by default pyarrow's choice.
     """
     fields = {name: _as_arrow(column) for name, column in columns.items()}
     fields[GEOMETRY] = _points(longitude, latitude)
@@ -92,9 +103,10 @@ def write_points(path: Path, columns: Mapping[str, Column], longitude: DoubleArr
         "primary_column": GEOMETRY,
         "columns": {GEOMETRY: {"encoding": "WKB", "geometry_types": ["Point"], **_bounds(longitude, latitude)}},
     }
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": json.dumps(geo).encode()})
+    told = {b"geo": json.dumps(geo).encode(), **{name.encode(): text.encode() for name, text in metadata.items()}}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **told})
     with atomic_write(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, temporary, row_group_size=group_rows, compression="zstd", write_page_checksum=True)
 
 
 def _bounds(longitude: DoubleArray, latitude: DoubleArray) -> dict[str, list[float]]:

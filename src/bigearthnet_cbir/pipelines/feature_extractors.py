@@ -109,7 +109,7 @@ def foreign_extractor(
 ) -> FeatureExtractor:
     """Return an encoder of another project as a feature extractor; raises as ForeignFeatures does."""
     compute = ForeignFeatures(loaded, device, precision, fusion)
-    told = {key: loaded.identity[key] for key in ("encoder", "source", "weights")}
+    told = {key: loaded.identity[key] for key in ("encoder", "source", "weights", "bands", "size", "normalisation")}
     identity = {
         **loaded.identity,
         "checkpoint": f"none here, encoder {loaded.identity['encoder']}",

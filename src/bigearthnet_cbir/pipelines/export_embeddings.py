@@ -1,0 +1,148 @@
+"""A run's embeddings and codes as GeoParquet and .npz, for vector databases, maps and other people's scripts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.bands import BAND_STATISTICS, MODEL_S2_BANDS, S1_BANDS
+from bigearthnet_cbir.data.embedding_columns import ATTRIBUTES
+from bigearthnet_cbir.data.geoparquet import Categories, label_lists, write_points
+from bigearthnet_cbir.data.pair_list import PairList
+from bigearthnet_cbir.data.positions import acquisition_dates, positions_of
+from bigearthnet_cbir.files import atomic_write, folder_lock
+from bigearthnet_cbir.pipelines.outside_runs import told_fusion
+from bigearthnet_cbir.provenance import stamp
+from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
+from bigearthnet_cbir.storage.features import FEATURES, OUTSIDE, open_features, read_names
+from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.types import ByteArray, FloatArray
+
+logger = logging.getLogger(__name__)
+
+GROUP_ROWS: Final = 1 << 16
+"""Rows of a row group: readers fetch and filter by these, vector databases load them in parallel."""
+
+CODES: Final = {"feature": "code", "feature_s1": "code_s1", "feature_s2": "code_s2"}
+"""Column of vectors -> column of their binary codes."""
+
+
+def export_embeddings(run: Path | str, output: Path | str | None = None) -> list[Path]:
+    """Write what retrieval computed of a run as query.parquet, archive.parquet, query.npz and archive.npz.
+
+    Columns: name_s1, name_s2, split, date_s1, date_s2, labels, the vectors feature, feature_s1, feature_s2 as the run
+    has them, and their codes, one bit a feature cut at the archive's medians, packed from the highest bit down.
+    docs/embeddings.md describes them. `evaluate_files` reads either kind back to the same figures.
+
+    Args:
+        run: run folder with query.h5 and archive.h5.
+        output: folder to write, by default embeddings/ in the run folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        ResultsError: the run has no readable features.
+        LockedError: another process is writing to the run folder.
+
+    Example (`run` is a run folder that retrieval has been through):
+        >>> import bigearthnet_cbir as cbir
+        >>> [path.name for path in cbir.export_embeddings(run, folder / "vectors")]
+        ['query.parquet', 'query.npz', 'archive.parquet', 'archive.npz']
+    """
+    folder = RunFolder(Path(run))
+    target = Path(output) if output is not None else folder.root / "embeddings"
+    with folder_lock(folder.root, "export"):
+        with open_features(folder.archive) as file:
+            thresholds = {name: median_thresholds(file[name]) for name in FEATURES if name in file}
+        target.mkdir(parents=True, exist_ok=True)
+        written = []
+        for path in (folder.query, folder.archive):
+            written += _export(path, target, thresholds, folder.root.resolve().name)
+    return written
+
+
+def _export(path: Path, target: Path, thresholds: Mapping[str, FloatArray], run: str) -> list[Path]:
+    with open_features(path) as file:
+        vectors = {name: np.asarray(file[name][:], np.float32) for name in FEATURES if name in file}
+        labels = np.asarray(file["label"][:], np.uint8)
+        attributes = dict(file.attrs)
+    pairs = PairList.of(read_names(path))
+    classes = [str(name) for name in attributes["class_names"]]
+    columns: dict[str, Any] = {
+        "name_s1": pairs.s1,
+        "name_s2": pairs.s2,
+        "split": Categories.of([str(attributes.get("split", attributes.get(f"{path.stem}_split", "")))] * len(pairs)),
+        "date_s1": acquisition_dates(pairs.s1),
+        "date_s2": acquisition_dates(pairs.s2),
+    }
+    codes = {CODES[name]: codes_of(values, thresholds[name]) for name, values in vectors.items() if name in thresholds}
+    told = describe_vectors(attributes, run)
+    return [
+        _write_parquet(target / f"{path.stem}.parquet", pairs, {**columns, **vectors, **codes}, labels, classes, told),
+        _write_npz(target / f"{path.stem}.npz", pairs, {**columns, **vectors, **codes}, labels, classes, told),
+    ]
+
+
+def describe_vectors(attributes: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """Return what a file of embeddings says of all its rows.
+
+    Args:
+        attributes: of the run's feature file.
+        run: its name, for a model that has no other.
+    """
+    configuration = json.loads(attributes.get("configuration", "{}"))
+    outside = attributes.get("vectors") == OUTSIDE
+    foreign = json.loads(attributes["encoder"]) if "encoder" in attributes else None
+    own: dict[str, Any] = {
+        "inputs": {"s1": list(S1_BANDS), "s2": list(MODEL_S2_BANDS)},
+        "units": {"s1": "dB", "s2": "reflectance x 10 000"},
+        "normalisation": {band: list(BAND_STATISTICS[band]) for band in (*S1_BANDS, *MODEL_S2_BANDS)},
+    }
+    return {
+        "model": str(attributes.get("model", run)),
+        "checkpoint_sha256": str(attributes.get("checkpoint", "unknown")),
+        "fusion": told_fusion(attributes),
+        "distance": configuration.get("distance"),
+        "feature": None if outside or foreign else configuration.get("feature"),
+        **({"vectors": OUTSIDE} if outside else {"encoder": foreign} if foreign else own),
+        "codes": "one bit a feature, above the median of its column over the archive; eight to a byte, high bit first",
+        **stamp(),
+    }
+
+
+def _write_parquet(
+    path: Path, pairs: PairList, columns: Mapping[str, Any], labels: ByteArray, classes: list[str], told: dict[str, Any]
+) -> Path:
+    places = positions_of(pairs)
+    written = {**columns, "labels": label_lists(labels, classes)}
+    write_points(
+        path, written, places.longitude, places.latitude,
+        metadata={ATTRIBUTES: json.dumps({**told, "class_names": classes})}, group_rows=GROUP_ROWS,
+    )  # fmt: skip
+    logger.info("wrote %s, %s rows", path, f"{len(pairs):,}")
+    return path
+
+
+def _write_npz(
+    path: Path, pairs: PairList, columns: Mapping[str, Any], labels: ByteArray, classes: list[str], told: dict[str, Any]
+) -> Path:
+    places = positions_of(pairs)
+    arrays: dict[str, npt.NDArray[Any]] = {name: _as_array(values) for name, values in columns.items()}
+    arrays |= {"label": labels, "class_names": np.array(classes)}
+    arrays |= {"longitude": places.longitude, "latitude": places.latitude}
+    texts = {name: np.array(text if isinstance(text, str) else json.dumps(text)) for name, text in told.items()}
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **{**texts, **arrays})
+    logger.info("wrote %s, %s rows", path, f"{len(pairs):,}")
+    return path
+
+
+def _as_array(values: Any) -> npt.NDArray[Any]:
+    return values if isinstance(values, np.ndarray) else np.array(list(values), dtype=str)
