@@ -19,7 +19,12 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.official_splits import read_official_lists
 from bigearthnet_cbir.data.pair_filter import BEN14K_ACQUISITIONS
 from bigearthnet_cbir.errors import CbirError, ResultsError
+from bigearthnet_cbir.pipelines import embedding_splits, index_sources
+from bigearthnet_cbir.pipelines.index import build_index
+from bigearthnet_cbir.pipelines.query import Question, ask
+from bigearthnet_cbir.pipelines.query_encoder import QueryEncoder
 from bigearthnet_cbir.pipelines.retrieve import retrieve
+from bigearthnet_cbir.query.index import open_index
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ("validation", "validation", "test", "test", "test", "test")
@@ -128,6 +133,26 @@ def test_the_folder_is_a_run_like_any_other(own: Run, tmp_path: Path, capsys: py
         retrieve(run / "parameters.yaml")
 
 
+def test_an_index_of_vectors_from_outside(own: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_sources, "is_installed", lambda: False)  # the official lists take seconds
+    written = cbir.evaluate_files(own.query, own.found, labels=own.table, output=tmp_path / "run", name="ours")
+    folder = build_index(written.parent)
+    index = open_index(folder)
+    assert index.size == 6
+    assert set(index.catalogue.split) == {""}  # no protocol was given
+    for path in (own.query, own.found):
+        with h5py.File(path) as file:
+            for name, vector in zip(file["patch_name"].asstr()[:, 0], file["feature"][:], strict=True):
+                np.testing.assert_array_equal(index.vectors("fused")[index.position(name)], vector)
+    answer = ask(index, Question(patch=index.names_s2[0]), written.parent)
+    assert len(answer.hits) == 5
+    before = (folder / "manifest.json").stat().st_mtime_ns
+    build_index(written.parent)
+    assert (folder / "manifest.json").stat().st_mtime_ns == before
+    with pytest.raises(ResultsError, match="no network here can make more of them"):
+        QueryEncoder(written.parent)
+
+
 def test_what_was_measured_already_is_reused(own: Run, tmp_path: Path) -> None:
     times = []
     for _ in range(2):
@@ -190,9 +215,12 @@ def test_a_protocol_restricts_and_orders_the_rows_of_one_file(own: Run, tmp_path
     assert attributes["rows_left_out"] == "4 of the queries' files, 2 of the archive's"
 
 
-def test_ben14k_takes_the_official_lists_of_its_acquisitions(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_ben14k_takes_the_official_lists_of_its_acquisitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    official = read_official_lists()  # seconds, so it is read once
+    monkeypatch.setattr(embedding_splits, "read_official_lists", lambda: official)
     wanted = [
-        info for info in read_official_lists()
+        info for info in official
         if info.split in ("val", "test") and info.labels != () and info.s2.split("_")[2] in BEN14K_ACQUISITIONS
     ]  # fmt: skip
     assert len(wanted) == 3508 + 3563
@@ -207,6 +235,9 @@ def test_ben14k_takes_the_official_lists_of_its_acquisitions(tmp_path: Path) -> 
     attributes = cbir.read_results(written).attributes
     assert (attributes["queries"], attributes["archive_size"]) == (3508, 3563)
     assert attributes["lists"] == "official lists, ben14k"
+    assert [pair.s2 for pair in cbir.read_split(written.with_name("val.csv"))] == [
+        info.s2 for info in wanted if info.split == "val"
+    ]
     few = as_npz(tmp_path / "few", {k: v[:100] for k, v in columns.items()} | {"class_names": np.array(CLASSES)})
     with pytest.raises(CbirError, match=r"lacks 3,4\d\d of the 3,508 patches"):
         cbir.evaluate_files(few, few, protocol="ben14k", output=tmp_path / "run2", name="random")

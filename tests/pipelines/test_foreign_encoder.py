@@ -7,15 +7,19 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.conftest import Archive
+from tests.conftest import Archive, RealPairs
 
 import bigearthnet_cbir as cbir
 from bigearthnet_cbir.cli.retrieve import main as retrieve_command
 from bigearthnet_cbir.config import Config, parse_config, write_config
 from bigearthnet_cbir.data.bands import BAND_STATISTICS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
-from bigearthnet_cbir.errors import CbirError, ConfigError, DataError
+from bigearthnet_cbir.errors import CbirError, ConfigError, DataError, QueryError
+from bigearthnet_cbir.pipelines import index_sources
 from bigearthnet_cbir.pipelines.feature_extractors import configured_extractor
+from bigearthnet_cbir.pipelines.index import build_index
+from bigearthnet_cbir.pipelines.query import Question, ask
+from bigearthnet_cbir.query.index import open_index
 from bigearthnet_cbir.types import Patch
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "embeddings.md"
@@ -222,3 +226,26 @@ def test_what_needs_a_network_of_ours_refuses(tmp_path: Path, archives: dict[str
             config_of(tmp_path, archives["rico"], encoder=wrong)
     with pytest.raises(CbirError, match="state_dict is given beside encoder"):
         config_of(tmp_path, archives["rico"], state_dict="x.pth")
+
+
+def test_an_index_and_a_patch_from_outside(
+    tmp_path: Path, archives: dict[str, Archive], real_pairs: RealPairs, monkeypatch
+) -> None:
+    monkeypatch.setattr(index_sources, "is_installed", lambda: False)
+    path = yaml_file(tmp_path, archives["rico"], EXAMPLE)
+    run = cbir.retrieve(path).parent
+    index = open_index(build_index(run))
+    assert index.size == 5
+    with h5py.File(run / "archive.h5") as file:
+        names = file["patch_name"].asstr()[:, 1].tolist()
+        stored = file["feature_s2"][:]
+    for name, vector in zip(names, stored, strict=True):
+        np.testing.assert_array_equal(index.vectors("s2")[index.position(name)], vector)
+    folder = real_pairs.s2_root / names[0]
+    answer = ask(index, Question(s2=folder, archive="s2"), run)
+    assert answer.asked[0].name_s2 == names[0]
+    one = yaml_file(tmp_path / "one", archives["rico"], EXAMPLE.replace('bands_s1 = ("VV", "VH")', "bands_s1 = ()"))
+    index = open_index(build_index(cbir.retrieve(one).parent))
+    assert len(ask(index, Question(patch=names[0], sensor="s2", archive="s2"), one.parent).hits) == 4
+    with pytest.raises(QueryError, match="its encoder gives s2 vectors"):
+        ask(index, Question(patch=names[0]), one.parent)

@@ -24,6 +24,9 @@ BEN14K: Final = "ben14k"
 OFFICIAL: Final = "official"
 
 
+_BEN14K_ONLY: Final = Selection(acquisitions=BEN14K_ACQUISITIONS)
+
+
 class ProtocolLists(NamedTuple):
     """Both lists of a protocol.
 
@@ -55,7 +58,9 @@ def protocol_lists(name: str, splits: str) -> ProtocolLists:
     if name != BEN14K and name not in PROTOCOLS:
         raise ConfigError(f"protocol is {name!r}; choose one of {', '.join((*PROTOCOLS, BEN14K))}")
     protocol = "csmae" if name == BEN14K else name
-    official = read_official_lists() if splits == OFFICIAL else []
+    official = [info for info in read_official_lists() if info.labels != ()] if splits == OFFICIAL else []
+    if name == BEN14K:
+        official = _BEN14K_ONLY.choose(official)[0]
     found = []
     for split in (PROTOCOLS[protocol]["query_split"], PROTOCOLS[protocol]["archive_split"]):
         pairs = _of_split(splits, split, official)
@@ -69,7 +74,7 @@ def protocol_lists(name: str, splits: str) -> ProtocolLists:
 
 def _of_split(splits: str, split: str, official: Sequence[PairInfo]) -> PairList | Names:
     if splits == OFFICIAL:
-        return PairList.of([_pair(info) for info in official if info.split == split and info.labels != ()])
+        return PairList.of([_pair(info) for info in official if info.split == split])
     if splits.endswith(".parquet"):
         return metadata.read_split(Path(splits), split)[0]
     return read_list(Path(splits) / f"{split}.csv")
@@ -81,7 +86,7 @@ def _pair(info: PairInfo) -> PatchPair:
 
 def _of_ben14k(pairs: PairList | Names) -> PairList | Names:
     infos = [PairInfo(*pair) if isinstance(pair, PatchPair) else PairInfo(pair, "") for pair in pairs]
-    chosen, _ = Selection(acquisitions=BEN14K_ACQUISITIONS).choose(infos)
+    chosen, _ = _BEN14K_ONLY.choose(infos)
     return PairList.of(map(_pair, chosen)) if isinstance(pairs, PairList) else Names(info.s2 for info in chosen)
 
 

@@ -159,7 +159,9 @@ def _measure(config: Config, folder: RunFolder, sides: tuple[Vectors, Vectors], 
     if read_fingerprint(folder.retrieval) == wanted:
         logger.info("%s is up to date: reused", folder.retrieval)
         return folder.retrieval
-    source = FeatureExtractor({"checkpoint": f"none here, {OUTSIDE}"}, _no_network, directions, told)
+    source = FeatureExtractor(
+        {"checkpoint": f"none here, {OUTSIDE}", "feature": told["model"]}, _no_network, directions, told
+    )
     search_and_score(config, folder, source, wanted)
     return folder.retrieval
 

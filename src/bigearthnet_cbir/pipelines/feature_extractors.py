@@ -24,7 +24,7 @@ from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
 from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_foreign, refuse_foreign
 from bigearthnet_cbir.pipelines.foreign_features import ForeignFeatures
-from bigearthnet_cbir.provenance import file_digest
+from bigearthnet_cbir.provenance import file_digest, fingerprint
 from bigearthnet_cbir.storage.features import FUSED, S1, S2
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
@@ -112,10 +112,10 @@ def foreign_extractor(
     told = {key: loaded.identity[key] for key in ("encoder", "source", "weights", "bands", "size", "normalisation")}
     identity = {
         **loaded.identity,
-        "checkpoint": f"none here, encoder {loaded.identity['encoder']}",
+        "checkpoint": f"encoder {loaded.identity['encoder']}, {fingerprint(loaded.identity)}",
         "feature": "encoder", "fusion": fusion, "precision": str(precision),
     }  # fmt: skip
-    provenance = {"encoder": json.dumps(told), "feature_kind": "the encoder's"}
+    provenance = {"encoder": json.dumps(told)}
     return FeatureExtractor(identity, compute, compute.directions, provenance)
 
 

@@ -22,9 +22,11 @@ from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.positions import positions_of
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.extract import EXTRACTION_BATCH, made_from
-from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, configured_extractor
 from bigearthnet_cbir.pipelines.index_sources import IndexPart, index_parts, known_pairs, with_told_places
 from bigearthnet_cbir.pipelines.index_state import list_digests
+from bigearthnet_cbir.pipelines.outside_index import index_outside
+from bigearthnet_cbir.pipelines.outside_runs import is_outside
 from bigearthnet_cbir.provenance import fingerprint
 from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
@@ -66,8 +68,10 @@ def build_index(
     """
     config, folder = _run(run, folder)
     with folder_lock(folder.root, "index"):
+        if is_outside(folder):
+            return index_outside(config, folder, recompute=recompute)
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
-        source = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
+        source = configured_extractor(config, checkpoint, allow_different=allow_different)
         parts = index_parts(config, splits)
         origins = {part.split: made_from(part.dataset, source) for part in parts}
         settings = {"distance": config.distance, "json_root": str(json_root), "lists": list_digests(config)}
@@ -146,7 +150,7 @@ def _embedded(
     wanted = BigEarthNetMM(pairs, dataset.s2_store, dataset.s1_store, require_labels=False)
     for batch in ordered_loader(wanted, _BLOCK, config.num_workers):
         found = source.compute(batch)
-        yield {side: found[name].numpy() for side, name in DATASETS.items()}, batch.label.numpy()
+        yield {side: found[name].numpy() for side, name in DATASETS.items() if name in found}, batch.label.numpy()
 
 
 def _stored(path: Path, rows: list[int]) -> Iterator[tuple[dict[str, Any], Any]]:
@@ -154,7 +158,7 @@ def _stored(path: Path, rows: list[int]) -> Iterator[tuple[dict[str, Any], Any]]
         for first in range(0, len(rows), _BLOCK):
             some = np.array(rows[first : first + _BLOCK])
             span = slice(int(some[0]), int(some[-1]) + 1)
-            vectors = {side: file[name][span][some - some[0]] for side, name in DATASETS.items()}
+            vectors = {side: file[name][span][some - some[0]] for side, name in DATASETS.items() if name in file}
             yield vectors, np.asarray(file["label"][span][some - some[0]], np.uint8)
 
 

@@ -65,7 +65,6 @@ def record(
     return {
         "vectors": OUTSIDE,
         "model": model,
-        "feature_kind": f"{model}'s own",
         "query_files": f"{query.source} (SHA-256 {', '.join(digests[0])})",
         "archive_files": f"{archive.source} (SHA-256 {', '.join(digests[1])})",
         "query_split": config.query_split if lists else "given",
@@ -76,11 +75,16 @@ def record(
     }
 
 
+def is_outside(folder: RunFolder) -> bool:
+    """Return whether the vectors of a run folder came from outside."""
+    return read_attribute(folder.query, "vectors") == OUTSIDE
+
+
 def refuse_outside(folder: RunFolder) -> None:
     """Raise ResultsError where the vectors of a run folder came from outside: no network here can make them again."""
-    if read_attribute(folder.query, "vectors") == OUTSIDE:
+    if is_outside(folder):
         files = read_attribute(folder.query, "query_files")
         raise ResultsError(
-            f"{folder.root}: its vectors were {OUTSIDE}, the queries' are those of {files}; measure them again by "
-            "project/evaluate.py"
+            f"{folder.root}: its vectors were {OUTSIDE}, no network here can make more of them; those of the "
+            f"queries are from {files}: measure files by project/evaluate.py"
         )

@@ -15,7 +15,8 @@ from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import QueryError
-from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, configured_extractor
+from bigearthnet_cbir.pipelines.outside_runs import refuse_outside
 from bigearthnet_cbir.storage.features import DATASETS
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import FloatArray
@@ -34,8 +35,9 @@ class QueryEncoder:
         """Load the encoder of a run folder; raises CheckpointError or ConfigError where it cannot be."""
         run = RunFolder(Path(folder))
         config: Config = load_config(run.parameters)
+        refuse_outside(run)
         checkpoint = Path(config.state_dict) if config.state_dict else run.best
-        self._extractor: FeatureExtractor = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
+        self._extractor: FeatureExtractor = configured_extractor(config, checkpoint, allow_different=allow_different)
         self.identity = self._extractor.identity
 
     def encode(self, s2: Bands | None = None, s1: Bands | None = None) -> dict[str, FloatArray]:
@@ -59,7 +61,11 @@ class QueryEncoder:
         )
         wanted = [side for side, bands in ((S1, s1), (S2, s2)) if bands is not None]
         computed = self._extractor.compute(batch)
-        return {side: computed[DATASETS[side]][0].numpy() for side in ([S1, S2, FUSED] if len(wanted) == 2 else wanted)}
+        sides = [S1, S2, FUSED] if len(wanted) == 2 else wanted
+        found = {side: computed[DATASETS[side]][0].numpy() for side in sides if DATASETS[side] in computed}
+        if not found:
+            raise QueryError(f"the encoder of this run gives no vectors of {wanted[0]}; give the other sensor's patch")
+        return found
 
 
 def _stack(bands: Bands | None, names: tuple[str, ...], size: int, dtype: type) -> torch.Tensor:

@@ -171,7 +171,7 @@ def _attributes(
         "archive_without_labels": int((archive_labels.sum(axis=1) == 0).sum()),
         "k": k,
         "distance": config.distance,
-        "feature_kind": config.feature,
+        "feature_kind": source.identity.get("feature", config.feature),
         "tie_rule": TIE_RULE,
         "checkpoint": source.identity["checkpoint"],
         "class_names": list(CLASSES),

@@ -167,11 +167,14 @@ class Index:
     def _array(self, name: str) -> Any:
         path = self.folder / name
         self._check_same()
+        expected = self.manifest["arrays"].get(name)
+        if expected is None:
+            known = [side for side in SIDES if vectors_file(side) in self.manifest["arrays"]]
+            raise QueryError(f"{self.folder}: has no {name}, its encoder gives {', '.join(known)} vectors: use these")
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise QueryError(f"{path}: missing or damaged ({short(str(error))}); {_CURE}") from error
-        expected = self.manifest["arrays"].get(name)
         if [list(found.shape), str(found.dtype)] != expected:
             raise QueryError(f"{path}: holds {found.shape} {found.dtype}, not {expected}; {_CURE}")
         return found

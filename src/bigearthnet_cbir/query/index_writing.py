@@ -77,7 +77,7 @@ class IndexWriter:
                 stream.truncate(self._start(name, self.rows))
 
     def append(self, vectors: Mapping[str, npt.NDArray[np.float32]], labels: npt.NDArray[np.uint8]) -> None:
-        """Append a block of rows: the embeddings of s1, s2 and fused, and the labels.
+        """Append a block of rows: the embeddings of s1, s2 and fused, as far as the encoder has them, and the labels.
 
         Raises:
             ResultsError: an embedding is not finite.
@@ -89,7 +89,7 @@ class IndexWriter:
                     f"the {side} embeddings of pairs {self.rows:,} to {self.rows + len(values) - 1:,} are not finite; "
                     "the checkpoint is broken or precision: bf16 overflowed: use another checkpoint or precision: fp32"
                 )
-        for name, block in {**{vectors_file(side): vectors[side] for side in SIDES}, LABELS: labels}.items():
+        for name, block in {**{vectors_file(side): vectors[side] for side in vectors}, LABELS: labels}.items():
             self._write(name, np.ascontiguousarray(block))
         self.rows += len(labels)
         if self.rows - self._recorded >= RECORD_ROWS or self.rows == self._size:
@@ -142,7 +142,7 @@ class IndexWriter:
         """
         if self.rows != self._size:
             raise ResultsError(f"{self.rows:,} of {self._size:,} pairs are in the index; run project/index.py again")
-        for side in SIDES:
+        for side in (side for side in SIDES if vectors_file(side) in self._widths):
             rows = np.load(self._part / vectors_file(side), mmap_mode="r")
             thresholds = median_thresholds(rows)
             self._save(thresholds_file(side), thresholds)
