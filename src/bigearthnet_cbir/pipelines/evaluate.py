@@ -18,7 +18,7 @@ from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.evaluation.tie_aware import tie_aware_curves
-from bigearthnet_cbir.report.console_tables import metrics_table
+from bigearthnet_cbir.report.console import metrics_table
 from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult, GroupMetrics
 from bigearthnet_cbir.types import IntArray, Neighbours, PatchPair
 

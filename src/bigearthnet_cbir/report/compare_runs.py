@@ -14,7 +14,7 @@ from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.report.console_tables import table_line
+from bigearthnet_cbir.report.console import table_line
 from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, direction_title
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours, read_results
