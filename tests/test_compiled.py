@@ -26,10 +26,9 @@ TIES = """
 import numpy as np
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.tie_aware import tie_aware_curves
-from bigearthnet_cbir.types import Neighbours
 archive = np.eye(30, 4, dtype=np.uint8) | 1
 distances = np.repeat(np.arange(3.0), [8, 12, 10])[None]
-ties = tie_aware_curves(GroundTruth.of(archive[:1], archive), Neighbours(np.arange(30)[None], distances))
+ties = tie_aware_curves(GroundTruth.of(archive[:1], archive), np.arange(30)[None], distances)
 print(ties.numbers["largest_group"], round(float(ties.curves["normalized_discounted_cumulative_gains"][0]), 6))
 """
 

@@ -27,7 +27,6 @@ from bigearthnet_cbir.evaluation.metrics import (
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.tie_aware import tie_aware_curves
 from bigearthnet_cbir.results import CurveVariant
-from bigearthnet_cbir.types import Neighbours
 
 QUERIES, ARCHIVE = random_labels(9, 1), random_labels(30, 2)
 QUERIES[3] = 0
@@ -65,8 +64,8 @@ def test_layouts_and_types_change_no_figure(data: st.DataObject) -> None:
     np.testing.assert_array_equal(confusion(truth, indices), confusion(LEFT_OUT, INDICES))
     for name, curve in chance_curves(LEFT_OUT, 9).items():
         np.testing.assert_array_equal(chance_curves(truth, 9)[name], curve)
-    ties = tie_aware_curves(truth, Neighbours(indices, distances))
-    plain: CurveVariant = tie_aware_curves(LEFT_OUT, Neighbours(INDICES, DISTANCES.astype(np.float64)))
+    ties = tie_aware_curves(truth, indices, distances)
+    plain: CurveVariant = tie_aware_curves(LEFT_OUT, INDICES, DISTANCES.astype(np.float64))
     for name, curve in plain.curves.items():
         np.testing.assert_array_equal(ties.curves[name], curve)
     assert ties.numbers == plain.numbers
@@ -89,7 +88,7 @@ def with_indices(indices: Any) -> list[Callable[[], Any]]:
         lambda: retrieval_curves(QUERIES, ARCHIVE, indices),
         lambda: original_convention_curves(QUERIES, ARCHIVE, indices),
         lambda: mean_curves(TRUTH, indices),
-        lambda: tie_aware_curves(TRUTH, Neighbours(indices, distances)),
+        lambda: tie_aware_curves(TRUTH, indices, distances),
         lambda: per_query_values(TRUTH, indices, [1]),
         lambda: query_columns(TRUTH, indices),
         lambda: confusion(TRUTH, indices),

@@ -13,7 +13,6 @@ from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.tie_aware import TIE_AWARE, tie_aware_curves
 from bigearthnet_cbir.results import CurveVariant
-from bigearthnet_cbir.types import Neighbours
 
 
 def all_orders(distances: list[int]) -> list[list[int]]:
@@ -25,7 +24,7 @@ def all_orders(distances: list[int]) -> list[list[int]]:
 def tie_aware(queries: np.ndarray, archive: np.ndarray, distances: np.ndarray, k: int) -> CurveVariant:
     indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
     ranked = np.take_along_axis(distances, indices, axis=1).astype(np.float32)
-    return tie_aware_curves(GroundTruth.of(queries, archive), Neighbours(indices.astype(np.int32), ranked))
+    return tie_aware_curves(GroundTruth.of(queries, archive), indices.astype(np.int32), ranked)
 
 
 def groups(found: CurveVariant) -> tuple[float, ...]:
@@ -84,7 +83,7 @@ def test_long_groups_agree_with_sampled_orders() -> None:
 def test_the_query_itself_is_left_out_of_the_ideal() -> None:
     archive = labels_of([{0, 1}, {0}, {2}])
     truth = GroundTruth.of(archive[:1], archive, np.array([[0]]))
-    found = tie_aware_curves(truth, Neighbours(np.array([[1, 2]]), np.array([[3.0, 3.0]])))
+    found = tie_aware_curves(truth, np.array([[1, 2]]), np.array([[3.0, 3.0]]))
     expected = [
         retrieval_curves(archive[:1], archive, np.array([order]), np.array([[0]])) for order in ([1, 2], [2, 1])
     ]
@@ -105,7 +104,7 @@ def test_groups_are_measured_at_rank_ten_and_cut_ones_counted() -> None:
 def test_distances_of_another_shape_are_refused() -> None:
     archive = random_labels(6, 13)
     with pytest.raises(ResultsError, match=r"distances have shape \(1, 1\); they must be \(1, 2\)"):
-        tie_aware_curves(GroundTruth.of(archive[:1], archive), Neighbours(np.array([[0, 1]]), np.array([[1.0]])))
+        tie_aware_curves(GroundTruth.of(archive[:1], archive), np.array([[0, 1]]), np.array([[1.0]]))
 
 
 @pytest.mark.parametrize("distances", [[[2.0, 1.0]], [[np.nan, np.nan]], [[1.0, np.nan]], [[np.nan, 1.0]]])
@@ -113,7 +112,7 @@ def test_distances_that_no_search_returns_are_refused(distances: list[list[float
     archive = random_labels(6, 13)
     with pytest.raises(ResultsError, match="distances of query 1 hold NaN or do not ascend"):
         tie_aware_curves(
-            GroundTruth.of(archive[:2], archive), Neighbours(np.array([[0, 1]] * 2), np.array([[0.0, 1.0], *distances]))
+            GroundTruth.of(archive[:2], archive), np.array([[0, 1]] * 2), np.array([[0.0, 1.0], *distances])
         )
 
 
@@ -124,9 +123,9 @@ def test_a_group_is_cut_only_where_it_is_seen_and_may_go_on() -> None:
     lists = {"no tie": (steps, 0), "ended before": (np.maximum(steps, 3), 0), "last three": (np.minimum(steps, 7), 1)}
     for name, (distances, expected) in lists.items():
         truth = GroundTruth.of(archive[:1], archive)
-        found = tie_aware_curves(truth, Neighbours(np.arange(10)[None], distances[None]))
+        found = tie_aware_curves(truth, np.arange(10)[None], distances[None])
         assert groups(found)[2] == expected, name
     ten, equal = GroundTruth.of(archive[:1], archive[:10]), np.zeros((1, 10))
-    assert groups(tie_aware_curves(ten, Neighbours(np.arange(10)[None], equal)))[1:] == (10, 0)
+    assert groups(tie_aware_curves(ten, np.arange(10)[None], equal))[1:] == (10, 0)
     without_itself = GroundTruth.of(archive[:1], archive[:11], np.array([[0]]))
-    assert groups(tie_aware_curves(without_itself, Neighbours(np.arange(1, 11)[None], equal)))[2] == 0
+    assert groups(tie_aware_curves(without_itself, np.arange(1, 11)[None], equal))[2] == 0

@@ -17,9 +17,9 @@ from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.kernels import ideal_dcg, tables_for
 from bigearthnet_cbir.evaluation.metrics import ranks_of
+from bigearthnet_cbir.evaluation.positions import Positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.results import CurveVariant
-from bigearthnet_cbir.types import Neighbours
 
 TIE_AWARE: Final = ("average_precision", "normalized_discounted_cumulative_gains")
 _NEGLIGIBLE: Final = 1e-18
@@ -135,7 +135,7 @@ def _add_expected(
             sizes[q] = -sizes[q]
 
 
-def tie_aware_curves(truth: GroundTruth, found: Neighbours) -> CurveVariant:
+def tie_aware_curves(truth: GroundTruth, indices: Positions, distances: npt.NDArray[np.floating[Any]]) -> CurveVariant:
     """Return AP and NDCG as means over the orders of equal distances, and how large the groups of equal ones are.
 
     A retrieved list may end inside a group of equal distances. The rest of that group is not in the list, and the
@@ -144,36 +144,33 @@ def tie_aware_curves(truth: GroundTruth, found: Neighbours) -> CurveVariant:
 
     Args:
         truth: of Q queries and their archive.
-        found: (Q, K) indices and distances, nearest first.
+        indices: (Q, K) archive positions, nearest first.
+        distances: (Q, K) of these.
 
     Returns:
-        Curves by the names of TIE_AWARE, (K,) float64 each; and of the queries with labels:
-        mean_group, largest_group: retrieved items at the distance of the tenth.
-        cut_queries: queries whose group at rank 10 has several members, the list's last among them, and may go on
-        beyond it. What stands alone at the end of a list is not counted, though an item beyond it may be as far.
+        Curves by the names of TIE_AWARE, (K,) float64 each. Numbers of the queries with labels: mean_group and
+        largest_group, retrieved items at the distance of the tenth; cut_queries, those whose group at rank 10 has
+        several members, the list's last among them, and may go on beyond it. What stands alone at the end of a list
+        is not counted, though an item beyond it may be as far.
 
     Raises:
         ResultsError: shapes do not fit, a position is outside the archive, or distances do not ascend.
     """
-    top_k = ranks_of(truth, found.indices)
-    if np.shape(found.distances) != np.shape(found.indices):
+    top_k = ranks_of(truth, indices)
+    if np.shape(distances) != np.shape(indices):
         raise ResultsError(
-            f"distances have shape {np.shape(found.distances)}; they must be {np.shape(found.indices)}, one for each "
-            "position"
+            f"distances have shape {np.shape(distances)}; they must be {np.shape(indices)}, one for each position"
         )
     tables, sums = tables_for(top_k), np.zeros((len(TIE_AWARE), top_k))
     sizes = np.zeros(len(truth.queries), np.int64)
-    for rows, places in truth.ranked_blocks(found.indices):
-        ranked = _ascending(found.distances[rows], rows.start)
+    for rows, places in truth.ranked_blocks(indices):
+        ranked = _ascending(distances[rows], rows.start)
         words, tallies = truth.queries[rows], truth.tallies[rows]
         _add_expected(words, truth.archive, places, ranked, tallies, tables, sums, sizes[rows])
-    queries = max(int((sizes != 0).sum()), 1)
-    numbers = {
-        "mean_group": int(abs(sizes).sum()) / queries,
-        "largest_group": int(abs(sizes).max(initial=0)),
-        "cut_queries": int((sizes < 0).sum()),
-    }
-    return CurveVariant(dict(zip(TIE_AWARE, sums / queries, strict=True)), numbers)
+    queries, cut = max(int((sizes != 0).sum()), 1), int((sizes < 0).sum())
+    mean, largest = int(abs(sizes).sum()) / queries, int(abs(sizes).max(initial=0))
+    curves = dict(zip(TIE_AWARE, sums / queries, strict=True))
+    return CurveVariant(curves, {"mean_group": mean, "largest_group": largest, "cut_queries": cut})
 
 
 def _ascending(distances: npt.NDArray[Any], first: int) -> npt.NDArray[np.floating[Any]]:

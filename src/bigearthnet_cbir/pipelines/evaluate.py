@@ -153,7 +153,7 @@ def evaluate_direction(
         per_class=GroupMetrics(np.arange(len(classes.queries)), classes.queries, classes.figures),
         per_label_count=GroupMetrics(present, counts.queries, counts.figures),
         confusion=confusion(truth, found.indices),
-        tie_aware=tie_aware_curves(truth, found) if ties else None,
+        tie_aware=tie_aware_curves(truth, found.indices, found.distances) if ties else None,
         exclude_within=None if apart is None else _without_near(*apart),
         neighbours=found,
         depth=found.indices.shape[1],
