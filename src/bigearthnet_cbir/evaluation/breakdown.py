@@ -34,7 +34,7 @@ def by_group(columns: DoubleArray, members: npt.NDArray[np.bool_]) -> Breakdown:
     """Return the figures of groups of queries, each with its 95 % interval over the group's own queries.
 
     Args:
-        columns: (Q, C) from figures.query_columns; rows with NaN belong to no group.
+        columns: (Q, C) from headline_metrics.query_columns; rows with NaN belong to no group.
         members: (Q, G) whether a query belongs to a group; it may belong to several.
     """
     counted = np.isfinite(columns).all(axis=1).reshape(-1, 1)

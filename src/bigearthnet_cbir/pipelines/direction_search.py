@@ -45,7 +45,9 @@ class DirectionSearch:
     query: h5py.File
     archive: h5py.File
 
-    def search(self, direction: str, k: int, exclude: Sliceable | None, rows: PartialSearch) -> Neighbours:
+    def search(
+        self, direction: str, k: int, exclude: Sliceable | None, rows: PartialSearch, rule: str = ""
+    ) -> Neighbours:
         """Search a direction from where its rows stop, and return all of them, as views of their files.
 
         Args:
@@ -53,12 +55,14 @@ class DirectionSearch:
             k: neighbours of a query.
             exclude: (Q, E) archive positions that queries must not get, -1 as filling; or None.
             rows: where they are kept, opened for Q queries and k.
+            rule: what is special about `exclude`, for the log.
         """
+        title = f"{direction} {rule}".strip()
         queries, vectors = self._sides(direction)
         start, size = rows.finished(direction), len(vectors)
         began = time.perf_counter()
         bar = tqdm(
-            total=len(queries) * size, initial=start * size, desc=f"search {direction}", unit="pair", unit_scale=True,
+            total=len(queries) * size, initial=start * size, desc=f"search {title}", unit="pair", unit_scale=True,
             disable=None,
         )  # fmt: skip
         with bar:
@@ -68,7 +72,7 @@ class DirectionSearch:
         seconds = time.perf_counter() - began
         compared = (len(queries) - start) * size
         rate = compared / seconds
-        logger.info("searched %s: %s distances, %.1f s, %.3g pairs/s", direction, f"{compared:,}", seconds, rate)
+        logger.info("searched %s: %s distances, %.1f s, %.3g pairs/s", title, f"{compared:,}", seconds, rate)
         return rows.neighbours(direction)
 
     def _sides(self, direction: str) -> tuple[Any, Any]:

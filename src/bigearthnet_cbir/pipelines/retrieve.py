@@ -121,7 +121,8 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
             found = search.search(direction, k, exclude, rows)
             apart = None
             if spatial is not None:
-                apart = search.search(direction, spatial.depth, spatial.near, further), spatial
+                others = search.search(direction, spatial.depth, spatial.near, further, "without neighbours")
+                apart = others, spatial
             scored[direction] = evaluate_direction(found, truth, chance, ties=config.distance == "hamming", apart=apart)
     write_results(folder.retrieval, _attributes(config, folder, source, truth, k, wanted), scored)
     rows.remove()
