@@ -69,8 +69,7 @@ def _evaluate_and_report(arguments: argparse.Namespace) -> None:
     if splits not in (None, "official"):
         splits = find_file(splits, root, "--splits")
     from bigearthnet_cbir.pipelines.evaluate_files import evaluate_files  # torch: only once the files are there
-    from bigearthnet_cbir.report.console import describe_search
-    from bigearthnet_cbir.report.console_tables import metrics_table
+    from bigearthnet_cbir.report.console import describe_search, metrics_table
     from bigearthnet_cbir.storage.results import read_results
 
     written = evaluate_files(

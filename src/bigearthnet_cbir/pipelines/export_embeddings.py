@@ -16,6 +16,7 @@ from bigearthnet_cbir.data.embedding_columns import ATTRIBUTES
 from bigearthnet_cbir.data.geoparquet import Categories, label_lists, write_points
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.positions import acquisition_dates, positions_of
+from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.files import atomic_write, folder_lock
 from bigearthnet_cbir.pipelines.outside_runs import told_fusion
 from bigearthnet_cbir.provenance import stamp
@@ -74,11 +75,12 @@ def _export(path: Path, target: Path, thresholds: Mapping[str, FloatArray], run:
         labels = np.asarray(file["label"][:], np.uint8)
         attributes = dict(file.attrs)
     pairs = PairList.of(read_names(path))
+    split = str(attributes.get("split", attributes.get(f"{path.stem}_split", "")))
     classes = [str(name) for name in attributes["class_names"]]
     columns: dict[str, Any] = {
         "name_s1": pairs.s1,
         "name_s2": pairs.s2,
-        "split": Categories.of([str(attributes.get("split", attributes.get(f"{path.stem}_split", "")))] * len(pairs)),
+        "split": Categories.of([split if split in SPLITS else ""] * len(pairs)),
         "date_s1": acquisition_dates(pairs.s1),
         "date_s2": acquisition_dates(pairs.s2),
     }
