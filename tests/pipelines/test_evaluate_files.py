@@ -164,6 +164,18 @@ def test_what_was_measured_already_is_reused(own: Run, tmp_path: Path) -> None:
     assert len(figures(again)["fused"]["precision"]) == 1
 
 
+def test_further_keys_of_the_measurement(own: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--queries", str(own.query), "--archive", str(own.found), "--output", str(tmp_path / "run"), "--no-report"]
+    assert main([*given, "--set", "top_k=2"]) == 0
+    assert load_config(tmp_path / "run/parameters.yaml").top_k == 2
+    capsys.readouterr()
+    for key in ("encoder=a:b", "learning_rate=1", "protocol=csmae"):
+        assert main([*given, "--set", key]) == 2
+        assert "no key of this measurement" in capsys.readouterr().err
+    assert main([*given, "--distance", "chi2"]) == 2
+    assert "chi2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("sensor", ["s1", "s2"])
 def test_one_sensor_has_its_own_direction_only(own: Run, tmp_path: Path, sensor: str) -> None:
     """A .npy matrix with one name a line is of the sensor whose patches are named."""

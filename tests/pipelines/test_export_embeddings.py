@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.conftest import Archive
 from tests.pipelines.test_evaluate_files import Run, assert_equal_figures
+from tests.pipelines.test_foreign_encoder import EXAMPLE
 
 import bigearthnet_cbir as cbir
 from bigearthnet_cbir.cli.export_embeddings import main
@@ -141,3 +142,28 @@ def test_the_script_runs_from_another_folder(own: Run, tmp_path: Path) -> None:
     done = subprocess.run([*command, "--output", str(tmp_path / "out")], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exported: ") == 4
+
+
+def test_real_v2_samples_through_an_encoder_out_and_back_in(samples: Path, tmp_path: Path) -> None:
+    """18 pairs of version 2: another project's encoder that sees B01, its vectors exported, measured by protocol."""
+    v2 = samples / "bigearthnet-v2"
+    table, store = v2 / "metadata.parquet", v2 / "BigEarthNet-V2-LMDB"
+    code = EXAMPLE.replace('"B02", "B08")', '"B02", "B01")')
+    (tmp_path / "my_encoder.py").write_text(code)
+    config = {
+        **{f"{split}_csv": f"{table}:{split}" for split in ("train", "val", "test")},
+        "bigEarthPthLMDB_S2": str(store), "bigEarthPthLMDB_S1": str(store), "num_workers": 0, "device": "cpu",
+        "precision": "fp32", "encoder": "my_encoder:build", "encoder_path": str(tmp_path), "name": "v2",
+        "logging_params": {"save_dir": str(tmp_path), "name": "run"},
+    }  # fmt: skip
+    measured = cbir.retrieve(config)
+    files = cbir.export_embeddings(measured.parent)
+    for end in ("parquet", "npz"):
+        query, archive = (path for path in files if path.suffix == f".{end}")
+        written = cbir.evaluate_files(
+            query, archive, protocol="csmae", splits=table, labels=table, output=tmp_path / end, name="theirs"
+        )
+        assert_equal_figures(written, measured)
+    told = json.loads(pq.read_schema(files[0]).metadata[b"bigearthnet_cbir"])
+    assert told["encoder"]["bands"]["s2"] == ["B04", "B03", "B02", "B01"]
+    assert pq.read_table(files[0]).column("split").to_pylist() == ["val"] * 6

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.config.schema import KEYS
@@ -48,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
         help="score again without archive patches this near or of the same acquisition",
     )  # fmt: skip
     parser.add_argument("--num-cpu", type=int, default=0, metavar="N", help="Ray workers; 0: this process (default)")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="further keys of the measurement, as in a YAML file",
+    )  # fmt: skip
     parser.add_argument("--no-report", action="store_true", help="leave report.html as it is")
     return parser
 
@@ -76,7 +81,7 @@ def _evaluate_and_report(arguments: argparse.Namespace) -> None:
         given["queries"], given["archive"], name=arguments.name, output=arguments.output, sensor=arguments.sensor,
         labels=labels, protocol=arguments.protocol, splits=splits, fusion=arguments.fusion,
         distance=arguments.distance, top_k=arguments.top_k, exclude_within=arguments.exclude_within,
-        num_cpu=arguments.num_cpu,
+        num_cpu=arguments.num_cpu, settings=assignments(arguments.set, "--set"),
     )  # fmt: skip
     results = read_results(written)
     print(f"model {results.attributes['model']}, its vectors made outside this project")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from torch import Tensor
 
 from bigearthnet_cbir.config import Config, write_config
+from bigearthnet_cbir.config.keys import MEASUREMENT, settings_affecting
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.labels import CLASSES
@@ -63,6 +65,7 @@ def evaluate_files(
     top_k: int = 1000,
     exclude_within: int | None = None,
     num_cpu: int = 0,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Measure embeddings that were made anywhere, and return the path of their retrieval.h5 in a run folder.
 
@@ -84,6 +87,7 @@ def evaluate_files(
         top_k: ranks kept and scored per query.
         exclude_within: also score without archive patches this near.
         num_cpu: Ray workers for the search, 0 for this process.
+        settings: further keys of the measurement, as a YAML file has them; they win over the arguments.
 
     Raises:
         ConfigError, DataError, ResultsError, SearchError: what is wrong, in one line.
@@ -99,10 +103,8 @@ def evaluate_files(
     root = Path(output).resolve() if output else repository_root() / "logs" / GROUP / model
     source = Path(labels) if labels else None
     lists = protocol_lists(protocol, _place_of_lists(splits, source)) if protocol else None
-    config = run_config(
-        root, lists, source, fusion=fusion or "concat", distance=distance, top_k=top_k, exclude_within=exclude_within,
-        num_cpu=num_cpu,
-    )  # fmt: skip
+    options = {"distance": distance, "top_k": top_k, "exclude_within": exclude_within, "num_cpu": num_cpu}
+    config = run_config(root, lists, source, {"fusion": fusion or "concat", **options, **settings})
     tables = [read_embeddings(asked, sensor)]
     tables.append(tables[0] if asked == searched else read_embeddings(searched, sensor))
     config = replace(config, fusion=fusion or told_fusion(tables[1].told) or "concat")
@@ -148,10 +150,13 @@ def _measure(config: Config, folder: RunFolder, sides: tuple[Vectors, Vectors], 
     if folder.best.exists() or folder.last.exists():
         raise CheckpointError(f"{folder.root}: holds a trained run; give --name or --output another one")
     directions = directions_of(*sides, config.fusion, config.distance)
-    contents = [_write(path, side, told) for path, side in zip((folder.query, folder.archive), sides, strict=True)]
+    contents = [
+        _write(path, side, config.fusion, told)
+        for path, side in zip((folder.query, folder.archive), sides, strict=True)
+    ]
     wanted = fingerprint({
-        "schema": SCHEMA_VERSION, "contents": contents, "distance": config.distance, "top_k": config.top_k,
-        "exclude_within": config.exclude_within, "fusion": config.fusion, "directions": directions, "provenance": told,
+        "schema": SCHEMA_VERSION, "contents": contents, "directions": directions, "provenance": told,
+        **settings_affecting(config, MEASUREMENT),
     })  # fmt: skip
     for split, side in ((config.query_split, sides[0]), (config.archive_split, sides[1])):
         write_split(Path(config.split_csv(split)), side.pairs)
@@ -170,13 +175,14 @@ def _no_network(batch: PairBatch) -> dict[str, Tensor]:
     raise NotImplementedError("the vectors of these runs are in files")
 
 
-def _write(path: Path, side: Vectors, told: dict[str, str]) -> str:
+def _write(path: Path, side: Vectors, fusion: str, told: dict[str, str]) -> str:
     """Write a feature file, unless it is there already, and return the digest of its content."""
     made_from = {
         "schema": SCHEMA_VERSION,
         "pairs": pairs_digest(side.pairs),
         "labels": hashlib.sha256(side.labels.tobytes()).hexdigest(),
-        "told": told,
+        "fusion": fusion,
+        "told": {name: value for name, value in told.items() if name != "configuration"},
         "classes": CLASSES,
     }
     wanted = fingerprint(made_from)

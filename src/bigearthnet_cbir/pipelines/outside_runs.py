@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bigearthnet_cbir.config import Config, parse_config
+from bigearthnet_cbir.config.keys import MEASUREMENT, names_affecting, settings_affecting
 from bigearthnet_cbir.config.protocols import CUSTOM
-from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.errors import ConfigError, ResultsError
 from bigearthnet_cbir.models.fusion import FUSIONS
 from bigearthnet_cbir.pipelines.embedding_rows import Vectors
 from bigearthnet_cbir.pipelines.embedding_splits import ProtocolLists
 from bigearthnet_cbir.storage.features import OUTSIDE, read_attribute
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
-_RECORDED = ("protocol", "query_split", "archive_split", "fusion", "distance", "top_k", "exclude_within", "num_cpu")
+_DECIDED: Final = ("protocol", "query_split", "archive_split", "feature", "encoder")
+"""Keys of the measurement that the files and the lists decide."""
 
 
-def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, **measured: Any) -> Config:
+def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, measured: Mapping[str, Any]) -> Config:
     """Return a valid configuration of such a run, whose lists of pairs lie in its folder.
 
     Args:
@@ -31,6 +33,10 @@ def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, **m
     Raises:
         ConfigError: one of them is wrong.
     """
+    known = [key for key in names_affecting(Config, MEASUREMENT) if key not in _DECIDED] + ["num_cpu"]
+    unknown = [key for key in measured if key not in known]
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: no key of this measurement; they are {', '.join(known)}")
     store = labels if labels is not None and labels.is_dir() else root / "patches.lmdb"
     return parse_config(
         {
@@ -59,7 +65,7 @@ def record(
 ) -> dict[str, str]:
     """Return what query.h5, archive.h5 and retrieval.h5 record of where their vectors came from."""
     query, archive = sides
-    configuration = {key: getattr(config, key) for key in _RECORDED}
+    configuration = settings_affecting(config, MEASUREMENT)
     if Path(config.bigEarthPthLMDB_S2).is_dir():
         configuration |= {key: getattr(config, key) for key in ("bigEarthPthLMDB_S2", "bigEarthPthLMDB_S1")}
     return {
