@@ -103,3 +103,32 @@ def test_scripts_hold_no_logic() -> None:
 def test_nobody_imports_the_scripts() -> None:
     for path in modules():
         assert not {name for name in imports(path) if name.split(".")[0] in {"project", "utils"}}
+
+
+MOST_LINES = {"file": 250, "function": 40}
+"""A reader takes a file in at a sitting and a function at a glance; compiled kernels are written out for speed."""
+
+
+def too_long(path: Path) -> list[str]:
+    """Return the file, and those of its functions, that have more lines than MOST_LINES, decorators left out."""
+    text = path.read_text()
+    found = [name_of(path)] if text.count("\n") > MOST_LINES["file"] else []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            if node.end_lineno - node.lineno + 1 > MOST_LINES["function"]:
+                found.append(f"{name_of(path)}.{node.name}")
+    return found
+
+
+def test_files_and_functions_are_short() -> None:
+    measured = [path for path in modules() if not name_of(path).startswith("search/kernels/")]
+    assert len(measured) > 100
+    assert [found for path in measured for found in too_long(path)] == []
+
+
+def test_length_is_measured_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
+    (tmp_path / "fits.py").write_text("def f():\n" + "    pass\n" * 39 + "x = 1\n" * 210)
+    (tmp_path / "long.py").write_text("class C:\n    def f(self):\n" + "        pass\n" * 40 + "x = 1\n" * 209)
+    assert [too_long(path) for path in modules()] == [[], ["long", "long.f"]]

@@ -17,7 +17,8 @@ from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder, DualOutput
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bigearthnet_cbir.training.engine import Trainer, fit
+from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.fit import fit
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
 from bigearthnet_cbir.training.optimizers import OPTIMIZERS, build_optimizer, one_cycle
 

@@ -81,8 +81,7 @@ def load_encoder(
         >>> encoder.identity["backbone"], encoder.identity["projection_dim"]
         ('resnet10', 8)
     """
-    place = Path(path)
-    model, told = _read_encoder(place, type)
+    model, told = _read_encoder(Path(path), type)
     chosen = pick_device(device)
     return encoder_extractor(
         model,
@@ -94,16 +93,16 @@ def load_encoder(
     )
 
 
-def _read_encoder(place: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
+def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
     """Return the network and what its files say of it."""
-    if (place / DESCRIPTION).is_file():
-        model, description = read_export(place)
+    if (path / DESCRIPTION).is_file():
+        model, description = read_export(path)
         kept = {name: description[name] for name in ("feature", "fusion") if name in description}
-        return model, {**kept, **description["encoder"], "checkpoint": file_digest(place / WEIGHTS)}
+        return model, {**kept, **description["encoder"], "checkpoint": file_digest(path / WEIGHTS)}
     told: dict[str, Any] = {}
-    checkpoint = place
-    if place.is_dir():
-        folder = RunFolder(place)
+    checkpoint = path
+    if path.is_dir():
+        folder = RunFolder(path)
         checkpoint = folder.best
         if folder.parameters.is_file():
             config = load_config(folder.parameters)
