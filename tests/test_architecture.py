@@ -121,10 +121,17 @@ def too_long(path: Path) -> list[str]:
     return found
 
 
+AWAITED = {
+    "data/tiff_writing.write_tiff", "evaluation/kernels._accumulate", "evaluation/random_ranking.chance_curves",
+    "pipelines/retrieve",
+}  # fmt: skip
+"""Longer ones that are being replaced; nothing joins them."""
+
+
 def test_files_and_functions_are_short() -> None:
     measured = [path for path in modules() if not name_of(path).startswith("search/kernels/")]
     assert len(measured) > 100
-    assert [found for path in measured for found in too_long(path)] == []
+    assert {found for path in measured for found in too_long(path)} - AWAITED == set()
 
 
 def test_length_is_measured_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +139,33 @@ def test_length_is_measured_as_written(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "fits.py").write_text("def f():\n" + "    pass\n" * 39 + "x = 1\n" * 210)
     (tmp_path / "long.py").write_text("class C:\n    def f(self):\n" + "        pass\n" * 40 + "x = 1\n" * 209)
     assert [too_long(path) for path in modules()] == [[], ["long", "long.f"]]
+
+
+SHARED_NAMES = {"main", "logger"}
+"""Each command has its main, each module that logs its logger."""
+
+
+def public_names(path: Path) -> set[str]:
+    """Return the public classes, functions and constants that a module defines itself."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+    return {name for name in found if not name.startswith("_")} - SHARED_NAMES
+
+
+def test_no_public_name_is_defined_in_two_modules() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in modules():
+        for name in public_names(path):
+            homes.setdefault(name, []).append(name_of(path))
+    assert len(homes) > 500
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+def test_public_names_are_found_however_they_are_bound(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("A, B = 1, 2\nC: int = 3\nclass D: x = 1\ndef f(y): z = 1\n_e = main = 4\n")
+    assert public_names(tmp_path / "module.py") == {"A", "B", "C", "D", "f"}

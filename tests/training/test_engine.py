@@ -217,7 +217,7 @@ def gradients_of(trainer: Trainer, batches: list[PairBatch]) -> list[torch.Tenso
     trainer.model.train()
     for batch in batches:
         output = trainer.model(*trainer.transform(batch))
-        (trainer.objective(output, batch.label, batch.position) / len(batches)).backward()
+        (trainer.objective(output, batch.label, batch.pair_index) / len(batches)).backward()
     return [weight.grad.clone() for weight in trainer.model.parameters() if weight.grad is not None]
 
 

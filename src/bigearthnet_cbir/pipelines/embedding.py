@@ -20,7 +20,7 @@ from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.builders import pick_device
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor
 from bigearthnet_cbir.provenance import file_digest
-from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
@@ -147,7 +147,7 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
         >>> embeddings.s1.shape, embeddings.fused.shape, embeddings.labels.shape
         ((6, 8), (6, 16), (6, 19))
     """
-    columns: dict[str, list[Any]] = {FUSED: [], S1: [], S2: [], "label": []}
+    columns: dict[str, list[Any]] = {FUSED_FEATURE: [], S1_FEATURE: [], S2_FEATURE: [], "label": []}
     for batch in ordered_loader(data, batch_size, num_workers):
         for name, vectors in encoder.compute(batch).items():
             columns[name].append(vectors.numpy())
@@ -155,5 +155,5 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
     if not columns["label"]:
         empty = np.empty((0, 0), np.float32)
         return Embeddings(empty, empty, empty, np.empty((0, 0), np.uint8), data.pairs)
-    fused, s1, s2, labels = (np.concatenate(columns[name]) for name in (FUSED, S1, S2, "label"))
+    fused, s1, s2, labels = (np.concatenate(columns[name]) for name in (FUSED_FEATURE, S1_FEATURE, S2_FEATURE, "label"))
     return Embeddings(fused, s1, s2, labels, data.pairs)

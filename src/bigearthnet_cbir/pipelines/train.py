@@ -110,7 +110,7 @@ def _prepare(config: Config) -> tuple[DataLoader[PairBatch], DataLoader[PairBatc
     pinned = choose_device(config).type == "cuda"
     train_loader = training_loader(
         train_set, config.batch_size, config.seed, config.num_workers,
-        pin_memory=pinned, part=rank(), parts=world_size(),
+        pin_memory=pinned, rank=rank(), num_replicas=world_size(),
     )  # fmt: skip
     if config.accumulate_steps > len(train_loader):
         raise ConfigError(

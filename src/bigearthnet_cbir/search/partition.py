@@ -27,7 +27,7 @@ class SearchRequest(NamedTuple):
         archive: (N, D), sliced shard by shard.
         k: neighbours per query.
         distance: one of DISTANCES.
-        exclude: (Q, E) archive positions that a query must not get, or None.
+        exclude: (Q, E) archive indices that a query must not get, or None.
     """
 
     queries: Sliceable

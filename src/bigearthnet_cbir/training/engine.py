@@ -136,7 +136,7 @@ class Trainer:
             self.scheduler.step()
 
     def _targets(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        return batch.label.to(self.device, non_blocking=True), batch.position.to(self.device, non_blocking=True)
+        return batch.label.to(self.device, non_blocking=True), batch.pair_index.to(self.device, non_blocking=True)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
