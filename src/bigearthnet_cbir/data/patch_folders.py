@@ -24,12 +24,12 @@ class Notes(NamedTuple):
     Attributes:
         labels: 19-class names.
         s2: for Sentinel-1, the name of the Sentinel-2 patch of the place.
-        place: where the patch lies, or None where that is not told.
+        corner: upper left, or None where that is not told.
     """
 
     labels: tuple[str, ...]
     s2: str | None
-    place: Corner | None
+    corner: Corner | None
 
 
 class PatchFolders:

@@ -99,7 +99,7 @@ def _labels_and_place(job: EncodeJob) -> tuple[tuple[str, ...], bool]:
 
 def _is_one_place(job: EncodeJob, s1_notes: Notes | None, s2_notes: Notes | None) -> bool:
     """Return whether coordinates tell that both patches show one place, in the JSONs or else in the files."""
-    one, two = (None if notes is None else notes.place for notes in (s1_notes, s2_notes))
+    one, two = (None if notes is None else notes.corner for notes in (s1_notes, s2_notes))
     one = one or corner_in_file(job.s1_folder / f"{job.pair.s1}_VV.tif")
     two = two or corner_in_file(job.s2_folder / f"{job.pair.s2}_B02.tif")
     if one is None or two is None:
