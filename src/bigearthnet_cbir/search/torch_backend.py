@@ -72,7 +72,7 @@ def iter_search_on_device(
 
 
 def _leave_out(values: torch.Tensor, exclude: torch.Tensor, first: int, worst: Any) -> None:
-    """Give `worst` to the excluded positions of a block of the archive that starts at `first`."""
+    """Give `worst` to the excluded rows of a block of the archive that starts at `first`."""
     import torch
 
     inside = (exclude >= first) & (exclude < first + values.shape[1])
@@ -153,7 +153,7 @@ def _codes_block(job: SearchRequest, codes: Any, archive: Any, exclude: IntArray
     best = torch.empty((len(codes), 0), dtype=torch.int64, device=device)
     for first, stop in batched_ranges(len(archive), ROW_BLOCK):
         distances = (bits - (queries @ _signs(archive[first:stop], device).T).to(torch.int64)) // 2
-        # Distance and position in one number: no two are equal, so the selection has no ties to break.
+        # Distance and index in one number: no two are equal, so the selection has no ties to break.
         keys = (distances << 32) | torch.arange(first, stop, device=device)
         _leave_out(keys, left_out, first, worst)
         best = torch.cat([best, keys], 1)
