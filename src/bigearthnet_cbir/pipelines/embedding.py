@@ -22,7 +22,7 @@ from bigearthnet_cbir.pipelines.builders import pick_device
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor, foreign_extractor
 from bigearthnet_cbir.pipelines.foreign_encoder import load_foreign
 from bigearthnet_cbir.provenance import file_digest
-from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
@@ -102,9 +102,9 @@ def load_encoder(
     )
 
 
-def _foreign(place: Path) -> tuple[str, Path | None, str, str] | None:
+def _foreign(path: Path) -> tuple[str, Path | None, str, str] | None:
     """Return spec, folder, name of the YAML file and fusion where a run retrieves with another project's encoder."""
-    parameters = RunFolder(place).parameters
+    parameters = RunFolder(path).parameters
     if not parameters.is_file():
         return None
     config = load_config(parameters)
@@ -112,16 +112,16 @@ def _foreign(place: Path) -> tuple[str, Path | None, str, str] | None:
     return None if config.encoder is None else (config.encoder, folder, config.source, config.fusion)
 
 
-def _read_encoder(place: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
+def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
     """Return the network and what its files say of it."""
-    if (place / DESCRIPTION).is_file():
-        model, description = read_export(place)
+    if (path / DESCRIPTION).is_file():
+        model, description = read_export(path)
         kept = {name: description[name] for name in ("feature", "fusion") if name in description}
-        return model, {**kept, **description["encoder"], "checkpoint": file_digest(place / WEIGHTS)}
+        return model, {**kept, **description["encoder"], "checkpoint": file_digest(path / WEIGHTS)}
     told: dict[str, Any] = {}
-    checkpoint = place
-    if place.is_dir():
-        folder = RunFolder(place)
+    checkpoint = path
+    if path.is_dir():
+        folder = RunFolder(path)
         checkpoint = folder.best
         if folder.parameters.is_file():
             config = load_config(folder.parameters)
@@ -166,7 +166,7 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
         >>> embeddings.s1.shape, embeddings.fused.shape, embeddings.labels.shape
         ((6, 8), (6, 16), (6, 19))
     """
-    columns: dict[str, list[Any]] = {FUSED: [], S1: [], S2: [], "label": []}
+    columns: dict[str, list[Any]] = {FUSED_FEATURE: [], S1_FEATURE: [], S2_FEATURE: [], "label": []}
     for batch in ordered_loader(data, batch_size, num_workers):
         for name, vectors in encoder.compute(batch).items():
             columns[name].append(vectors.numpy())
@@ -174,7 +174,7 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
     # An encoder of one sensor has no vectors of the other: width 0.
     fused, s1, s2 = (
         np.concatenate(columns[name]) if columns[name] else np.empty((len(data), 0), np.float32)
-        for name in (FUSED, S1, S2)
+        for name in (FUSED_FEATURE, S1_FEATURE, S2_FEATURE)
     )
     labels = np.concatenate(columns["label"]) if columns["label"] else np.empty((0, N_CLASSES), np.uint8)
     return Embeddings(fused, s1, s2, labels, data.pairs)

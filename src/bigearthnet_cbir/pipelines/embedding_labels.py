@@ -11,7 +11,7 @@ import numpy as np
 
 from bigearthnet_cbir.data import official_splits
 from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES, multi_hot, to_19_classes
-from bigearthnet_cbir.data.metadata import read_metadata, read_partners
+from bigearthnet_cbir.data.metadata import read_metadata, read_table_partners
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.directions import S1, S2
@@ -127,6 +127,6 @@ def pairs_of(names: Sides, labels: Path | None) -> PairList:
 
 def _partner_lists(labels: Path | None) -> Iterator[tuple[str, Mapping[str, str]]]:
     if labels is not None and labels.suffix == ".parquet":
-        yield str(labels), read_partners(labels)
+        yield str(labels), read_table_partners(labels)
     if official_splits.is_installed():
-        yield "the official lists", official_splits.read_partners()
+        yield "the official lists", official_splits.read_official_partners()

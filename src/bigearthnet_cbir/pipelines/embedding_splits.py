@@ -76,7 +76,7 @@ def _of_split(splits: str, split: str, official: Sequence[PairInfo]) -> PairList
     if splits == OFFICIAL:
         return PairList.of([_pair(info) for info in official if info.split == split])
     if splits.endswith(".parquet"):
-        return metadata.read_split(Path(splits), split)[0]
+        return metadata.read_table_split(Path(splits), split)[0]
     return read_list(Path(splits) / f"{split}.csv")
 
 

@@ -25,7 +25,7 @@ from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
 from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_foreign, refuse_foreign
 from bigearthnet_cbir.pipelines.foreign_features import ForeignFeatures
 from bigearthnet_cbir.provenance import file_digest, fingerprint
-from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
 from bigearthnet_cbir.training.resuming import changes_of
@@ -186,7 +186,7 @@ def encoder_extractor(
             output = model(s1, s2)
         chosen = (output.z1, output.z2) if feature == "projection" else (output.h1, output.h2)
         one, two = (vectors.float() for vectors in chosen)
-        return {FUSED: fuse(one, two, fusion).cpu(), S1: one.cpu(), S2: two.cpu()}
+        return {FUSED_FEATURE: fuse(one, two, fusion).cpu(), S1_FEATURE: one.cpu(), S2_FEATURE: two.cpu()}
 
     return FeatureExtractor({**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}, compute)
 
@@ -202,4 +202,4 @@ class _BandStatistics:
         one, two = (
             torch.cat((images.mean((2, 3)), images.std((2, 3))), dim=1).cpu() for images in self._transform(batch)
         )
-        return {FUSED: torch.cat((one, two), dim=1), S1: one, S2: two}
+        return {FUSED_FEATURE: torch.cat((one, two), dim=1), S1_FEATURE: one, S2_FEATURE: two}

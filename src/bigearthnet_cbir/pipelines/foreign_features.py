@@ -14,7 +14,7 @@ from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.errors import ConfigError, DataError
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder
-from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 
 _STORED: Final = (
     ("s1", S1_BANDS),
@@ -22,7 +22,7 @@ _STORED: Final = (
     ("s2_20m", S2_20M_BANDS),
     ("s2_60m", S2_60M_BANDS),
 )
-_FEATURES: Final = {"s1": S1, "s2": S2}
+_FEATURES: Final = {"s1": S1_FEATURE, "s2": S2_FEATURE}
 
 
 class ForeignFeatures:
@@ -55,8 +55,8 @@ class ForeignFeatures:
         self.directions = self._directions()
 
     def _directions(self) -> tuple[str, ...]:
-        sides = {side for side in ("s1", "s2", "fused") if {"fused": FUSED, **_FEATURES}[side] in self._widths}
-        one_space = len({width for name, width in self._widths.items() if name != FUSED}) == 1
+        sides = {side for side in ("s1", "s2", "fused") if {"fused": FUSED_FEATURE, **_FEATURES}[side] in self._widths}
+        one_space = len({width for name, width in self._widths.items() if name != FUSED_FEATURE}) == 1
         names = tuple(DIRECTIONS) if one_space else SAME_FEATURES
         return tuple(
             name
@@ -93,9 +93,9 @@ class ForeignFeatures:
                 _FEATURES[sensor]: self._checked(f"encode_{sensor}", rows, values) for sensor, values in images.items()
             }
             if self._own_fusion:
-                found[FUSED] = self._checked("encode_fused", rows, images["s1"], images["s2"])
+                found[FUSED_FEATURE] = self._checked("encode_fused", rows, images["s1"], images["s2"])
         if len(found) == 2:
-            found[FUSED] = self._fused(found[S1], found[S2])
+            found[FUSED_FEATURE] = self._fused(found[S1_FEATURE], found[S2_FEATURE])
         return found
 
     def _autocast(self) -> Any:

@@ -137,7 +137,7 @@ def with_told_places(places: Positions, pairs: Sequence[PatchPair], root: Path) 
     epsg, left, top = places.epsg.copy(), places.left.copy(), places.top.copy()
     for position, pair in enumerate(pairs):
         folder = folders.folder(pair.s2 if sensor == "S2" else pair.s1)
-        told = read_notes(folder).place if notes_file(folder).is_file() else None
+        told = read_notes(folder).corner if notes_file(folder).is_file() else None
         if told is not None and told.system.startswith("EPSG:"):
             epsg[position], left[position], top[position] = int(told.system[5:]), told.left, told.top
     moved = int(((epsg != places.epsg) | (left != places.left) | (top != places.top)).sum())

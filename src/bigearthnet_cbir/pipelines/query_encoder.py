@@ -57,7 +57,7 @@ class QueryEncoder:
             s2_10m=_stack(s2, S2_10M_BANDS, PATCH_SIZE, np.uint16),
             s2_20m=_stack(s2, S2_20M_BANDS, PATCH_SIZE // 2, np.uint16),
             label=torch.zeros(1, N_CLASSES, dtype=torch.uint8),
-            position=torch.zeros(1, dtype=torch.int64),
+            pair_index=torch.zeros(1, dtype=torch.int64),
         )
         wanted = [side for side, bands in ((S1, s1), (S2, s2)) if bands is not None]
         computed = self._extractor.compute(batch)

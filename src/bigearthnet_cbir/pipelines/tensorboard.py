@@ -57,10 +57,10 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: RunResults, s
     classes = data.class_names(CLASSES)
     header = ["patch", "labels", "labels_count"]
     rows = []
-    for position in chosen:
-        present = [classes[column] for column in np.flatnonzero(labels[position])]
-        rows.append([names[position].s2, "; ".join(present) or "none", str(len(present))])
-    images = _thumbnails(data, [names[position] for position in chosen])
+    for index in chosen:
+        present = [classes[column] for column in np.flatnonzero(labels[index])]
+        rows.append([names[index].s2, "; ".join(present) or "none", str(len(present))])
+    images = _thumbnails(data, [names[index] for index in chosen])
     writer.add_embedding(
         torch.from_numpy(np.ascontiguousarray(vectors)), metadata=rows, label_img=images, metadata_header=header,
         tag="archive",
