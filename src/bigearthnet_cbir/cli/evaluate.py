@@ -64,6 +64,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _evaluate_and_report(arguments: argparse.Namespace) -> None:
+    options = {key: getattr(arguments, key) for key in ("distance", "top_k", "exclude_within", "num_cpu", "fusion")}
+    settings = {key: value for key, value in options.items() if value is not None}
+    settings |= assignments(arguments.set, "--set")
     root = repository_root()
     given = {
         option: [find_file(file, root, f"--{option}") for file in getattr(arguments, option)]
@@ -79,9 +82,7 @@ def _evaluate_and_report(arguments: argparse.Namespace) -> None:
 
     written = evaluate_files(
         given["queries"], given["archive"], name=arguments.name, output=arguments.output, sensor=arguments.sensor,
-        labels=labels, protocol=arguments.protocol, splits=splits, fusion=arguments.fusion,
-        distance=arguments.distance, top_k=arguments.top_k, exclude_within=arguments.exclude_within,
-        num_cpu=arguments.num_cpu, settings=assignments(arguments.set, "--set"),
+        labels=labels, protocol=arguments.protocol, splits=splits, **settings,
     )  # fmt: skip
     results = read_results(written)
     print(f"model {results.attributes['model']}, its vectors made outside this project")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from bigearthnet_cbir.config.keys import MEASUREMENT, MODEL, NOTHING, TRAINING, declared_keys, key, names_affecting
+from bigearthnet_cbir.config.name_validators import ChoiceOrName, FunctionName
 from bigearthnet_cbir.config.protocols import CUSTOM, DEFAULT, PROTOCOLS
-from bigearthnet_cbir.config.validators import Choice, ChoiceOrName, Flag, FunctionName, Integer, Number, PathText, Text
+from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Number, PathText, Text
 
 BACKBONE_WIDTHS: Final = {
     "resnet10": 512,

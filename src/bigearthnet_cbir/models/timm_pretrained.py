@@ -67,16 +67,12 @@ def load_timm_weights(
     new: dict[str, Tensor] = {}
     for name in own:
         tensor = weights.get(_name_in_file(name))
-        if tensor is None:
-            continue
-        if name == first and tensor.shape != own[name].shape:
-            adapted = first_convolution(tensor, bands) if tensor.ndim == 4 else None
-        elif name == first and bands is None:
-            adapted = None
-        else:
-            adapted = _resampled(trunk, tensor, own[name]) if name == _POSITIONS else tensor
-        if adapted is not None:
-            new[name] = adapted
+        if name == first:
+            tensor = _first(tensor, own[name], bands)
+        elif name == _POSITIONS and tensor is not None:
+            tensor = _resampled(trunk, tensor, own[name])
+        if tensor is not None:
+            new[name] = tensor
     wrong = [name for name in own if name not in new and name != first and not name.endswith("num_batches_tracked")]
     wrong += [name for name, tensor in new.items() if tensor.shape != own[name].shape]
     if wrong:
@@ -86,6 +82,13 @@ def load_timm_weights(
     check_weights(new, own, source)
     trunk.network.load_state_dict({**own, **new})
     return {f"network.{name}" for name in new}
+
+
+def _first(tensor: Tensor | None, own: Tensor, bands: tuple[str, ...] | None) -> Tensor | None:
+    """Return the first convolution for a trunk's bands; None where it stays random, as that of the joint trunk does."""
+    if tensor is None or bands is None or tensor.ndim != own.ndim:
+        return None
+    return tensor if tensor.shape == own.shape or tensor.ndim != 4 else first_convolution(tensor, bands)
 
 
 def _name_in_file(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigearthnet_cbir.config import MODEL_KEYS, load_config
+from bigearthnet_cbir.config import MODEL_KEYS, Config, load_config
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.data.loaders import ordered_loader
@@ -20,7 +20,7 @@ from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.builders import pick_device
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor, foreign_extractor
-from bigearthnet_cbir.pipelines.foreign_encoder import load_foreign
+from bigearthnet_cbir.pipelines.foreign_encoder import load_configured
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -83,33 +83,29 @@ def load_encoder(
         >>> encoder.identity["backbone"], encoder.identity["projection_dim"]
         ('resnet10', 8)
     """
-    place = Path(path)
-    foreign = _foreign(place)
-    if foreign is not None:
-        chosen = pick_device(device)
-        return foreign_extractor(
-            load_foreign(*foreign[:3]), chosen, choose_precision(precision, chosen), fusion or foreign[3]
-        )
-    model, told = _read_encoder(place, type)
     chosen = pick_device(device)
+    computed_in = choose_precision(precision, chosen)
+    config = _foreign_config(Path(path))
+    if config is not None:
+        return foreign_extractor(
+            load_configured(config), chosen, choose_precision(precision, chosen), fusion or config.fusion
+        )
+    model, told = _read_encoder(Path(path), type)
     return encoder_extractor(
         model,
         {name: value for name, value in told.items() if name not in {"feature", "fusion"}},
         device=chosen,
-        precision=choose_precision(precision, chosen),
+        precision=computed_in,
         feature=feature or told.get("feature", "projection"),
         fusion=fusion or told.get("fusion", "concat"),
     )
 
 
-def _foreign(path: Path) -> tuple[str, Path | None, str, str] | None:
-    """Return spec, folder, name of the YAML file and fusion where a run retrieves with another project's encoder."""
+def _foreign_config(path: Path) -> Config | None:
+    """Return the configuration of a run that retrieves with another project's encoder, else None."""
     parameters = RunFolder(path).parameters
-    if not parameters.is_file():
-        return None
-    config = load_config(parameters)
-    folder = None if config.encoder_path is None else Path(config.encoder_path)
-    return None if config.encoder is None else (config.encoder, folder, config.source, config.fusion)
+    config = load_config(parameters) if parameters.is_file() else None
+    return None if config is None or config.encoder is None else config
 
 
 def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from torch import Tensor
@@ -25,7 +24,7 @@ from bigearthnet_cbir.pipelines.builders import pairs_digest
 from bigearthnet_cbir.pipelines.embedding_files import EmbeddingTable, read_embeddings
 from bigearthnet_cbir.pipelines.embedding_labels import labels_from, pairs_of
 from bigearthnet_cbir.pipelines.embedding_rows import Vectors, check_widths, chosen_rows, directions_of, with_fused
-from bigearthnet_cbir.pipelines.embedding_splits import OFFICIAL, protocol_lists, rows_of
+from bigearthnet_cbir.pipelines.embedding_splits import OFFICIAL, ProtocolLists, protocol_lists, rows_of
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.outside_runs import record, run_config, told_fusion
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
@@ -50,6 +49,19 @@ _BLOCK: Final = 1 << 14
 Files = Path | str | Sequence[Path | str]
 
 
+@dataclass(frozen=True)
+class _Request:
+    """Files, and how they are to be measured: the arguments of evaluate_files, as paths."""
+
+    files: tuple[list[Path], list[Path]]
+    model: str
+    root: Path
+    sensor: str | None
+    labels: Path | None
+    lists: ProtocolLists | None
+    settings: Mapping[str, Any]
+
+
 def evaluate_files(
     queries: Files,
     archive: Files,
@@ -60,16 +72,9 @@ def evaluate_files(
     labels: Path | str | None = None,
     protocol: str | None = None,
     splits: Path | str | None = None,
-    fusion: str | None = None,
-    distance: str = "cosine",
-    top_k: int = 1000,
-    exclude_within: int | None = None,
-    num_cpu: int = 0,
-    settings: Mapping[str, Any] = MappingProxyType({}),
+    **settings: Any,
 ) -> Path:
-    """Measure embeddings that were made anywhere, and return the path of their retrieval.h5 in a run folder.
-
-    docs/embeddings.md describes the files. Results of just the same are left as they are.
+    """Measure embeddings that were made anywhere, described in docs/embeddings.md, and return their retrieval.h5.
 
     Args:
         queries: .h5, .npz, .npy (names in a .csv beside it), .parquet; several files where each has one sensor.
@@ -79,43 +84,37 @@ def evaluate_files(
         sensor: what a matrix without a name of its own was computed from: s1, s2 or fused.
         labels: metadata.parquet or LMDB folder, for files without labels, or instead of theirs.
         protocol: original, csmae or ben14k: rows are restricted to its lists, and ordered as they are; None: all rows.
-        splits: where the lists are: "official" (BigEarthNet v1), a metadata.parquet, or a folder of CSV lists; by
-            default a metadata.parquet that `labels` names, else official.
-        fusion: how fused vectors are computed where the files have none: concat, avg, max or sum; None: as the files
-            say, else concat.
-        distance: cosine, hamming, euclidean or chi2.
-        top_k: ranks kept and scored per query.
-        exclude_within: also score without archive patches this near.
-        num_cpu: Ray workers for the search, 0 for this process.
-        settings: further keys of the measurement, as a YAML file has them; they win over the arguments.
+        splits: its lists: "official" (BigEarthNet v1), a metadata.parquet, or a folder of CSV lists; by default a
+            metadata.parquet that `labels` names, else official.
+        settings: keys of a YAML file: fusion, distance, top_k, exclude_within, num_cpu.
 
     Raises:
         ConfigError, DataError, ResultsError, SearchError: what is wrong, in one line.
-
-    Example (`run` is a run folder, whose feature files are files like any other):
-        >>> import bigearthnet_cbir as cbir
-        >>> written = cbir.evaluate_files(run / "query.h5", run / "archive.h5", name="ours", output=folder / "ours")
-        >>> list(cbir.read_results(written).directions)[:2]
-        ['fused', 's1_s1']
     """
     asked, searched = _paths(queries), _paths(archive)
     model = name or asked[0].stem
     root = Path(output).resolve() if output else repository_root() / "logs" / GROUP / model
     source = Path(labels) if labels else None
     lists = protocol_lists(protocol, _place_of_lists(splits, source)) if protocol else None
-    options = {"distance": distance, "top_k": top_k, "exclude_within": exclude_within, "num_cpu": num_cpu}
-    config = run_config(root, lists, source, {"fusion": fusion or "concat", **options, **settings})
-    tables = [read_embeddings(asked, sensor)]
-    tables.append(tables[0] if asked == searched else read_embeddings(searched, sensor))
-    config = replace(config, fusion=fusion or told_fusion(tables[1].told) or "concat")
+    return _evaluate(_Request((asked, searched), model, root, sensor, source, lists, settings))
+
+
+def _evaluate(request: _Request) -> Path:
+    lists, settings = request.lists, request.settings
+    config = run_config(request.root, lists, request.labels, settings)
+    asked, searched = request.files
+    tables = [read_embeddings(asked, request.sensor)]
+    tables.append(tables[0] if asked == searched else read_embeddings(searched, request.sensor))
+    config = replace(config, fusion=settings.get("fusion") or told_fusion(tables[1].told) or config.fusion)
     wanted = (lists.query, lists.archive) if lists else (None, None)
-    query, found = (_select(table, rows, source, config.fusion) for table, rows in zip(tables, wanted, strict=True))
+    query, found = (
+        _select(table, rows, request.labels, config.fusion) for table, rows in zip(tables, wanted, strict=True)
+    )
     check_widths(query, found)
-    sides = query, found
-    digests = [[file_digest(file) for file in files] for files in (asked, searched)]
-    told = record(model, config, lists, sides, digests)
-    with folder_lock(root, "evaluate"):
-        return _measure(config, RunFolder(root), sides, told)
+    digests = [[file_digest(file) for file in files] for files in request.files]
+    told = record(request.model, config, lists, (query, found), digests)
+    with folder_lock(request.root, "evaluate"):
+        return _measure(config, RunFolder(request.root), (query, found), told)
 
 
 def _paths(files: Files) -> list[Path]:

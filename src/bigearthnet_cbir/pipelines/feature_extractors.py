@@ -22,7 +22,7 @@ from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
-from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_foreign, refuse_foreign
+from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_configured, refuse_foreign
 from bigearthnet_cbir.pipelines.foreign_features import ForeignFeatures
 from bigearthnet_cbir.provenance import file_digest, fingerprint
 from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
@@ -98,10 +98,8 @@ def configured_extractor(config: Config, checkpoint: Path, *, allow_different: b
     """
     if config.encoder is None:
         return checkpoint_extractor(config, checkpoint, allow_different=allow_different)
-    folder = None if config.encoder_path is None else Path(config.encoder_path)
-    loaded = load_foreign(config.encoder, folder, config.source)
     device = choose_device(config)
-    return foreign_extractor(loaded, device, choose_precision(config.precision, device), config.fusion)
+    return foreign_extractor(load_configured(config), device, choose_precision(config.precision, device), config.fusion)
 
 
 def foreign_extractor(

@@ -110,6 +110,12 @@ def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
     return LoadedEncoder(network, bands, identity, where)
 
 
+def load_configured(config: Config) -> LoadedEncoder:
+    """Return the encoder that the key encoder names; raises as load_foreign does."""
+    folder = None if config.encoder_path is None else Path(config.encoder_path)
+    return load_foreign(str(config.encoder), folder, config.source)
+
+
 def refuse_foreign(config: Config, why: str) -> None:
     """Raise ConfigError where the key encoder is set, for what needs a network of this project."""
     if config.encoder is not None:
