@@ -37,6 +37,9 @@ from bigearthnet_cbir.query.index_writing import IndexWriter
 
 SENSOR_WIDTH: Final = 128
 K: Final = 100
+PAUSE: Final = 0.02
+"""Seconds before a call, in which the threads of the call before stop spinning."""
+
 SHARES: Final = (0.01, 0.1, 0.5)
 """Of the pairs that have the class of a filter."""
 
@@ -63,6 +66,7 @@ def alternate(calls: dict[str, Callable[[int], Any]], repeats: int) -> dict[str,
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             call(turn)
             if turn:

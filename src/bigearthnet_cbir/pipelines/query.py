@@ -163,7 +163,8 @@ def mark_vector(
     unit = rocchio(*vectors)
     if distance == "cosine":
         return unit
-    return (unit * np.linalg.norm(vectors[0], axis=1).mean()).astype(np.float32)
+    scaled: FloatArray = (unit * np.linalg.norm(vectors[0], axis=1).mean()).astype(np.float32)
+    return scaled
 
 
 def _given_side(question: Question) -> str:

@@ -167,7 +167,7 @@ def nearest_here(
     prepared = index.prepared.get((archive, distance))
     if prepared is None or np.count_nonzero(mask) < LEAST_SHARE * index.size:
         positions = np.flatnonzero(mask).astype(np.int32)
-        lengths = None if prepared is None else prepared.shard.lengths
+        lengths = None if prepared is None else prepared.lengths
         return nearest_rows(asks, index.vectors(archive), positions, k, distance, lengths)
     exclude = np.flatnonzero(~mask).astype(np.int32)
     if distance == "cosine" and has_pair_products():
