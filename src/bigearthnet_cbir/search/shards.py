@@ -22,7 +22,7 @@ class FeatureShard(NamedTuple):
     """Consecutive float features of an archive.
 
     Attributes:
-        offset: archive position of the first row.
+        offset: archive index of the first row.
         rows: (N, D) float32 features, unchanged.
         lengths: (N,) float64 Euclidean lengths.
         scale: (N,) float32 factor that turns a screen product into a similarity.
@@ -44,7 +44,7 @@ class CodeShard(NamedTuple):
     """Consecutive packed codes of an archive.
 
     Attributes:
-        offset: archive position of the first code.
+        offset: archive index of the first code.
         size: how many there are, N.
         planes: (ceil(N / 256), P, 4) uint64 bit planes.
     """

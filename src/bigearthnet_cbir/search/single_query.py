@@ -41,7 +41,7 @@ LEAST_ROWS: Final = 4096
 """Rows that are worth a thread of their own."""
 
 FEW_QUERIES: Final = 3
-"""Queries, at most, for which codes are read as they are: from four on bit planes are faster (benchmarks/query.py)."""
+"""Queries, at most, for which codes are read as they are; bit planes take about as long for four as for one."""
 
 Positions = npt.NDArray[np.int32]
 
