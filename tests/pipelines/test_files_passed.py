@@ -116,7 +116,7 @@ def test_an_embedding_passes_the_listed_files(world: World) -> None:
     world = small(world)
     with followed(is_embedding) as passed:
         retrieve(world.config, world.run, baseline="untrained")
-    assert passed - {"pipelines/missing_modality.py"} == set(listed()[EMBEDDING])
+    assert passed - {"query/missing_modality.py"} == set(listed()[EMBEDDING])
 
 
 @pytest.mark.slow

@@ -160,6 +160,11 @@ class PreparedArchive:
         self.distance = distance
         self.shard = make_shard(archive, 0, self.shape[0], distance)
 
+    @property
+    def lengths(self) -> DoubleArray | None:
+        """(N,) Euclidean lengths of the features; None for codes."""
+        return None if isinstance(self.shard, CodeShard) else self.shard.lengths
+
     def __getitem__(self, rows: slice) -> Any:
         """Return consecutive rows as they were given."""
         return self.given[rows]
