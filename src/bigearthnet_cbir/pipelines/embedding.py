@@ -79,26 +79,20 @@ def load_encoder(
 
     Example (`run` is a run folder, here of 8 numbers per sensor):
         >>> import bigearthnet_cbir as cbir
-        >>> encoder = cbir.load_encoder(run, device="cpu")
-        >>> encoder.identity["backbone"], encoder.identity["projection_dim"]
-        ('resnet10', 8)
+        >>> cbir.load_encoder(run, device="cpu").identity["projection_dim"]
+        8
     """
     chosen = pick_device(device)
-    computed_in = choose_precision(precision, chosen)
+    kind = choose_precision(precision, chosen)
     config = _foreign_config(Path(path))
     if config is not None:
-        return foreign_extractor(
-            load_configured(config), chosen, choose_precision(precision, chosen), fusion or config.fusion
-        )
+        return foreign_extractor(load_configured(config), chosen, kind, fusion or config.fusion)
     model, told = _read_encoder(Path(path), type)
+    identity = {name: value for name, value in told.items() if name not in {"feature", "fusion"}}
     return encoder_extractor(
-        model,
-        {name: value for name, value in told.items() if name not in {"feature", "fusion"}},
-        device=chosen,
-        precision=computed_in,
-        feature=feature or told.get("feature", "projection"),
-        fusion=fusion or told.get("fusion", "concat"),
-    )
+        model, identity, device=chosen, precision=kind,
+        feature=feature or told.get("feature", "projection"), fusion=fusion or told.get("fusion", "concat"),
+    )  # fmt: skip
 
 
 def _foreign_config(path: Path) -> Config | None:
