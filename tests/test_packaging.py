@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bigearthnet_cbir"
 COMMANDS = (
     "cbir-train", "cbir-retrieve", "cbir-sweep", "cbir-encode", "cbir-show", "cbir-report", "cbir-export",
-    "cbir-make-demo", "cbir-index", "cbir-query",
+    "cbir-make-demo", "cbir-index", "cbir-query", "cbir-evaluate", "cbir-export-embeddings",
 )  # fmt: skip
 
 VALUES = {
@@ -250,8 +250,8 @@ def test_every_requirement_has_its_reason() -> None:
         assert re.fullmatch(r"#.+|\S+ +# \S.+", line), line
 
 
-OPTIONAL = {"onnx", "onnxscript"}
-"""Of the extra `onnx`; export says which files it leaves out without them."""
+OPTIONAL = {"onnx", "onnxscript", "timm"}
+"""Of the extras `onnx` and `timm`; export says which files it leaves out, and `backbone: timm:NAME` what to install."""
 
 
 def test_every_package_that_is_imported_is_required() -> None:

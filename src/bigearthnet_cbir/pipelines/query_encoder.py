@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.data.bands import PATCH_SIZE, S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.labels import N_CLASSES
+from bigearthnet_cbir.data.patch_rules import Bands
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import QueryError
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, configured_extractor
@@ -20,8 +19,6 @@ from bigearthnet_cbir.pipelines.outside_runs import refuse_outside
 from bigearthnet_cbir.storage.features import DATASETS
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import FloatArray
-
-Bands = Mapping[str, npt.NDArray[np.generic]]
 
 
 class QueryEncoder:
