@@ -26,11 +26,8 @@ FEATURES = (FUSED_FEATURE, S1_FEATURE, S2_FEATURE)
 NAMES: Final = "patch_name"
 DATASETS: Final = {"fused": FUSED_FEATURE, "s1": S1_FEATURE, "s2": S2_FEATURE}
 """Dataset of the features that a direction names."""
-
-
 CONTENT: Final = "content_sha256"
 """Attribute: digest of all datasets, by which results know the very features that they were computed from."""
-
 _DIGEST: Final = "sha256"
 """Attribute of each dataset: its own digest, checked wherever it is read whole."""
 
@@ -213,7 +210,7 @@ def _check_layout(file: h5py.File) -> None:
 
 
 def _check_digest(item: h5py.Dataset, digest: hashlib._Hash) -> None:
-    """Raise ResultsError where a dataset's own digest, which earlier versions did not write, is not that of its content."""
+    """Raise ResultsError where a dataset's own digest, if it has one, is not that of its content."""
     stored = item.attrs.get(_DIGEST)
     if stored is not None and stored != digest.hexdigest():
         raise ResultsError(f"{item.file.filename}: {item.name} is not what was written; {_CURE}")
@@ -223,7 +220,7 @@ def read_labels(path: Path) -> ByteArray:
     """Return the (N, L) label matrix of a feature file.
 
     Raises:
-        ResultsError: the file is missing or broken, or a label is neither 0 nor 1.
+        ResultsError: the file is missing or broken, or a label is not 0 or 1.
     """
     with open_features(path) as file:
         labels = read(file["label"])

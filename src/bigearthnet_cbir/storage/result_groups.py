@@ -24,7 +24,7 @@ def read_direction(group: h5py.Group) -> DirectionResult:
     """Return all that a direction's group holds but the neighbours.
 
     Raises:
-        ResultsError: curves of one kind have other lengths, a value cannot be one of its metric, or a part is malformed.
+        ResultsError: curves differ in length, a value cannot be one of its metric, or a part is malformed.
     """
     per_class, per_label_count = _subgroup(group, "per_class"), _subgroup(group, "per_label_count")
     intervals = _subgroup(group, "intervals")

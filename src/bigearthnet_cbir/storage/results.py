@@ -143,7 +143,7 @@ def read_neighbours(path: Path, direction: str, top: int) -> Neighbours:
         ResultsError: the file is missing or broken, or what it holds cannot be neighbours.
     """
     with open_results(path) as file:
-        group = file[direction] if direction in file else file
+        group = file.get(direction, file)
         return read_rows(group, top, read_attributes(file).get("archive_size"))
 
 

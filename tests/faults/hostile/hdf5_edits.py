@@ -124,7 +124,7 @@ def _shared(file: h5py.File, name: str, random: Random) -> str:
     if random.random() < 0.3:
         parent["loop"] = parent
         return "a group in itself"
-    kept = parent[other] if other in parent else file
+    kept = parent.get(other, file)
     del file[name]
     file[name] = kept
     return f"is {other} too"
