@@ -30,7 +30,6 @@ CONTENT: Final = "content_sha256"
 """Attribute: digest of all datasets, by which results know the very features that they were computed from."""
 _DIGEST: Final = "sha256"
 """Attribute of each dataset: its own digest, checked wherever it is read whole."""
-
 _BLOCK: Final = 1 << 14
 _CURE: Final = "run project/retrieval.py to compute it"
 
@@ -202,11 +201,9 @@ def _check_layout(file: h5py.File) -> None:
     """Raise ResultsError unless the datasets that are there have the types and shapes of features of as many pairs."""
     rows = len(dataset(file, NAMES, "S", (None, 2)))
     dataset(file, "label", "iuf", (rows, None))
-    lengths = {dataset(file, name, "f", (rows, None)).shape[1] for name in (S1, S2) if name in file}
-    if FUSED in file:
-        dataset(file, FUSED, "f", (rows, None))
-    if len(lengths) > 1:
-        raise ResultsError(f"{file.filename}: {S1} and {S2} have other lengths, {sorted(lengths)}; {_CURE}")
+    lengths = {name: dataset(file, name, "f", (rows, None)).shape[1] for name in FEATURES if name in file}
+    if lengths.get(S1) != lengths.get(S2):
+        raise ResultsError(f"{file.filename}: the vectors of the two sensors differ in length; {_CURE}")
 
 
 def _check_digest(item: h5py.Dataset, digest: hashlib._Hash) -> None:
