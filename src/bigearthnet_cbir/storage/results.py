@@ -194,13 +194,14 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
         ResultsError: one that is a number of queries or patches is not, or one that is text.
     """
     attributes = {name: _plain(value) for name, value in file.attrs.items()}
-    for names, kind in ((_COUNTS, int), (_TEXTS, str)):
-        for name in names:
-            value = attributes.get(name, kind())
-            if type(value) is not kind or (kind is int and not 0 <= value < 2**31):
-                raise ResultsError(
-                    f"{file.filename}: attribute {name} is {short(value)}; run project/retrieval.py again"
-                )
+    counts = {name: attributes[name] for name in _COUNTS if name in attributes}
+    texts = {name: attributes[name] for name in _TEXTS if name in attributes}
+    wrong = [name for name, value in counts.items() if type(value) is not int or not 0 <= value < 2**31]
+    wrong += [name for name, value in texts.items() if not isinstance(value, str)]
+    for name in wrong:
+        raise ResultsError(
+            f"{file.filename}: attribute {name} is {short(attributes[name])}; run project/retrieval.py again"
+        )
     classes = attributes.get("class_names", [])
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
         raise ResultsError(

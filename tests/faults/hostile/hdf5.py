@@ -19,17 +19,18 @@ from tests.faults.hostile.subject import Subject, require
 
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.metrics import STANDARD
 from bigearthnet_cbir.pipelines.baselines import find_baselines
-from bigearthnet_cbir.pipelines.evaluate import evaluate
-from bigearthnet_cbir.results import DirectionResult, RunResults
-from bigearthnet_cbir.search.knn import search
+from bigearthnet_cbir.results import CurveVariant, DirectionResult, GroupMetrics, RunResults
 from bigearthnet_cbir.storage import features, results
 from bigearthnet_cbir.types import Neighbours, PatchPair
 
 RUNS_OF_VERSION_0_1 = Path(__file__).resolve().parents[2] / "fixtures" / "runs_of_version_0_1.tar.xz"
 _QUERIES, _ARCHIVE, _DEPTH = 5, 12, 7
 _FINGERPRINT = "f" * 64
+_CURVES = (
+    "precision", "recall", "f1score", "average_precision", "average_cumulative_gains", "weighted_avg_precision",
+    "normalized_discounted_cumulative_gains",
+)  # fmt: skip
 _COUNTED = ("average_cumulative_gains", "weighted_avg_precision")
 """Curves that may be above 1."""
 
@@ -128,12 +129,29 @@ def _check_features(found: list[Any]) -> None:
             require(len(values) == len(names) and np.isfinite(values).all(), f"{name} is {values.shape} or not finite")
 
 
+def _direction(seed: int) -> DirectionResult:
+    """Return drawn values of the shapes and ranges that an evaluation has; computing them would compile kernels."""
+    generator = np.random.default_rng(seed)
+    classes = np.sort(generator.random((len(CLASSES), 3)))[:, [1, 0, 2]]
+    groups = GroupMetrics(np.arange(len(CLASSES)), np.arange(len(CLASSES)), {"F1@10": classes, "mAP@10": classes})
+    counts = GroupMetrics(np.array([1, 4]), np.array([3, 2]), {"F1@10": classes[:2]})
+    indices = np.argsort(generator.random((_QUERIES, _ARCHIVE)))[:, :_DEPTH].astype(np.int32)
+    distances = np.sort(generator.random((_QUERIES, _DEPTH))).astype(np.float32)
+    return DirectionResult(
+        *({name: generator.random(_DEPTH) for name in _CURVES} for _ in range(3)),
+        intervals={"P@10": (0.25, 0.5), "mAP@10": (0.5, 0.75)},
+        per_class=groups,
+        per_label_count=counts,
+        confusion=generator.random((len(CLASSES),) * 2),
+        tie_aware=CurveVariant({"average_precision": generator.random(_DEPTH)}, {"mean_group": 1.5, "cut_queries": 0}),
+        exclude_within=CurveVariant({"precision": generator.random(_DEPTH - 2)}, {"radius": 3, "dropped_mean": 1.5}),
+        neighbours=Neighbours(indices, distances),
+        depth=_DEPTH,
+    )
+
+
 def _build_results(folder: Path) -> None:
-    asked, held = _vectors(_QUERIES), _vectors(_ARCHIVE)
-    directions = {}
-    for name, column in (("fused", "feature"), ("s1_s2", "feature_s1")):
-        found = search(asked[column], held[column], k=_DEPTH, distance="cosine")
-        directions[name] = DirectionResult(**vars(evaluate(found, asked["label"], held["label"], ties=True)))
+    directions = {"fused": _direction(1), "s1_s2": _direction(2)}
     told = {
         "queries": _QUERIES, "archive_size": _ARCHIVE, "k": _DEPTH, "distance": "cosine", "class_names": list(CLASSES),
         "configuration": '{"backbone": "resnet18", "seed": 1}', "fingerprint": _FINGERPRINT, "query_split": "val",
@@ -150,7 +168,7 @@ def _build_original_results(folder: Path) -> None:
     with h5py.File(folder / "retrieval.h5", "w") as file:
         file["retrieval_result"] = np.argsort(generator.random((_QUERIES, _ARCHIVE)))[:, :_DEPTH]
         file["distance"] = np.sort(generator.random((_QUERIES, _DEPTH)))
-        for name in STANDARD[:-1]:
+        for name in _CURVES:
             file[name] = generator.random(_DEPTH)
 
 
