@@ -186,7 +186,7 @@ def open_features(path: Path) -> Iterator[h5py.File]:
     """Open a feature file to read its datasets in slices.
 
     Raises:
-        ResultsError: the file is missing or broken, or its datasets do not fit together.
+        ResultsError: the file is missing or broken, or its datasets are not of the same pairs.
     """
     try:
         path.stat()
@@ -201,9 +201,9 @@ def _check_layout(file: h5py.File) -> None:
     """Raise ResultsError unless the datasets that are there have the types and shapes of features of as many pairs."""
     rows = len(dataset(file, NAMES, "S", (None, 2)))
     dataset(file, "label", "iuf", (rows, None))
-    lengths = {name: dataset(file, name, "f", (rows, None)).shape[1] for name in FEATURES if name in file}
-    if lengths.get(S1) != lengths.get(S2):
-        raise ResultsError(f"{file.filename}: the vectors of the two sensors differ in length; {_CURE}")
+    for name in FEATURES:
+        if name in file:
+            dataset(file, name, "f", (rows, None))
 
 
 def _check_digest(item: h5py.Dataset, digest: hashlib._Hash) -> None:
