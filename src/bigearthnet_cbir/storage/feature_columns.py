@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 
 import h5py
-import numpy as np
+import numpy.typing as npt
 
-from bigearthnet_cbir.errors import MissingResultsError, ResultsError
+from bigearthnet_cbir.errors import MissingResultsError
+from bigearthnet_cbir.storage.hdf5_reading import open_hdf5, read, read_texts
+from bigearthnet_cbir.storage.results import read_attributes
 from bigearthnet_cbir.types import Columns
+
+_CURE: Final = "write it again"
 
 
 def read_hdf5(path: Path) -> Columns:
@@ -17,19 +22,12 @@ def read_hdf5(path: Path) -> Columns:
     Raises:
         ResultsError: it is missing or no readable HDF5 file.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            columns = {name: _values(item) for name, item in file.items() if isinstance(item, h5py.Dataset)}
-            attributes = {
-                name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-                for name, value in file.attrs.items()
-            }
-    except FileNotFoundError as error:
-        raise MissingResultsError(f"{path}: there is no such file; give a file of embeddings") from error
-    except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: is no readable HDF5 file (truncated?); write it again") from error
-    return Columns({name: values for name, values in columns.items() if values.ndim}, attributes)
+    if not path.exists():
+        raise MissingResultsError(f"{path}: there is no such file; give a file of embeddings")
+    with open_hdf5(path, _CURE) as file:
+        items = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim}
+        return Columns({name: _values(item) for name, item in items.items()}, read_attributes(file))
 
 
-def _values(dataset: h5py.Dataset) -> np.ndarray:
-    return np.asarray(dataset.asstr()[()] if h5py.check_string_dtype(dataset.dtype) else dataset[()])
+def _values(item: h5py.Dataset) -> npt.NDArray[Any]:
+    return read_texts(item) if h5py.check_string_dtype(item.dtype) else read(item)
