@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.models.resnet import Backbone
-from bigearthnet_cbir.models.timm_backbone import PREFIX, TimmBackbone
+from bigearthnet_cbir.models.timm_backbone import TIMM_PREFIX, TimmBackbone
 
 AnyBackbone: TypeAlias = Backbone | TimmBackbone
 
@@ -19,4 +19,4 @@ def build_backbone(backbone: str, in_channels: int) -> AnyBackbone:
     """
     if not isinstance(backbone, str):
         raise ValueError(f"backbone is {short(backbone)}; give a name")
-    return TimmBackbone(backbone, in_channels) if backbone.startswith(PREFIX) else Backbone(backbone, in_channels)
+    return TimmBackbone(backbone, in_channels) if backbone.startswith(TIMM_PREFIX) else Backbone(backbone, in_channels)

@@ -19,9 +19,9 @@ from bigearthnet_cbir.models.resnet import import_resnet_module
 
 logger = logging.getLogger(__name__)
 
-PREFIX: Final = "timm:"
-INSTALL: Final = "pip install '.[timm]'"
-PATCH: Final = 120
+TIMM_PREFIX: Final = "timm:"
+INSTALL_TIMM: Final = "pip install '.[timm]'"
+PATCH_SIDE: Final = 120
 
 
 def import_timm() -> Any:
@@ -34,7 +34,9 @@ def import_timm() -> Any:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ConfigError(f"backbone: timm:... needs the optional package timm; install it by {INSTALL}") from error
+        raise ConfigError(
+            f"backbone: timm:... needs the optional package timm; install it by {INSTALL_TIMM}"
+        ) from error
     return timm
 
 
@@ -64,7 +66,7 @@ class TimmBackbone(nn.Module):
         self.network, self.side = _build(name, in_channels)
         first = _settings(self.network).get("first_conv")
         self.first_convolution: str = first if isinstance(first, str) else ""
-        self.width = _width(self.network, in_channels, self.side or PATCH, backbone)
+        self.width = _width(self.network, in_channels, self.side or PATCH_SIDE, backbone)
 
     def forward(self, images: Tensor, stem: nn.Module | None = None) -> Tensor:
         """Return the pooled features (B, width) of (B, in_channels, H, W) images.
@@ -81,11 +83,11 @@ class TimmBackbone(nn.Module):
 
 def _checked_name(backbone: str) -> str:
     timm = import_timm()
-    name = backbone.removeprefix(PREFIX)
+    name = backbone.removeprefix(TIMM_PREFIX)
     if not timm.is_model(name) or "." in name:
         base = name.partition(".")[0]
         if timm.is_model(base):
-            cure = f"the part after the point names weights, which are not downloaded: write {PREFIX}{base}"
+            cure = f"the part after the point names weights, which are not downloaded: write {TIMM_PREFIX}{base}"
         else:
             near = difflib.get_close_matches(base, timm.list_models(), n=3)
             cure = f"did you mean {', '.join(near)}?" if near else "timm.list_models() has the names"
@@ -102,16 +104,18 @@ def _build(name: str, in_channels: int) -> tuple[nn.Module, int | None]:
     if not settings.get("fixed_input_size"):
         return network, None
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    if isinstance(patch, tuple) and all(PATCH % side == 0 for side in patch):
+    if isinstance(patch, tuple) and all(PATCH_SIDE % side == 0 for side in patch):
         try:
-            network = timm.create_model(name, **options, img_size=PATCH)
+            network = timm.create_model(name, **options, img_size=PATCH_SIDE)
         except (TypeError, ValueError, AssertionError):
             logger.debug("%s takes no image size", name, exc_info=True)
         else:
-            logger.info("timm:%s is built for patches of %d pixels, %d tokens a side", name, PATCH, PATCH // patch[0])
-            return network, PATCH
+            logger.info(
+                "timm:%s is built for patches of %d pixels, %d tokens a side", name, PATCH_SIDE, PATCH_SIDE // patch[0]
+            )
+            return network, PATCH_SIDE
     side = int(settings["input_size"][-1])
-    logger.info("timm:%s wants images of %d pixels: patches of %d are resized to it", name, side, PATCH)
+    logger.info("timm:%s wants images of %d pixels: patches of %d are resized to it", name, side, PATCH_SIDE)
     return network, side
 
 

@@ -14,7 +14,7 @@ from bigearthnet_cbir.data.patch_rules import S1_NAME, S2_NAME
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import DataError, short
 
-NAMES: Final = {S1: ("name_s1", "s1_name"), S2: ("name_s2", "s2_name", "patch_id")}
+NAME_COLUMNS: Final = {S1: ("name_s1", "s1_name"), S2: ("name_s2", "s2_name", "patch_id")}
 """Columns of one sensor's names."""
 
 EITHER: Final = ("patch_name", "name", "names")
@@ -77,7 +77,7 @@ def read_sides(columns: Mapping[str, Any], path: Path) -> Sides:
         DataError: there are none, one is no name of a patch, or one is there twice.
     """
     found: dict[str, list[str]] = {}
-    for side, known in NAMES.items():
+    for side, known in NAME_COLUMNS.items():
         column = next((name for name in known if name in columns), None)
         if column is not None:
             found[side] = _texts(columns[column], f"{path}: {column}")
@@ -85,7 +85,7 @@ def read_sides(columns: Mapping[str, Any], path: Path) -> Sides:
     if not found and column is not None:
         found = _split(columns[column], f"{path}: {column}")
     if not found:
-        words = ", ".join((*EITHER, *NAMES[S1], *NAMES[S2]))
+        words = ", ".join((*EITHER, *NAME_COLUMNS[S1], *NAME_COLUMNS[S2]))
         raise DataError(f"{path}: which patches are these? Add a column of their names: one of {words}")
     for side, names in found.items():
         # An archive of bigearthnet_encoder knows both sensors of a pair by the Sentinel-2 name.

@@ -18,10 +18,10 @@ from bigearthnet_cbir.data.splits import read_list
 from bigearthnet_cbir.directions import S1, S2
 from bigearthnet_cbir.errors import ConfigError, DataError, summarize_names
 from bigearthnet_cbir.pipelines.embedding_names import Sides
+from bigearthnet_cbir.pipelines.pair_discovery import OFFICIAL
 from bigearthnet_cbir.types import PatchPair
 
 BEN14K: Final = "ben14k"
-OFFICIAL: Final = "official"
 
 
 _BEN14K_ONLY: Final = Selection(acquisitions=BEN14K_ACQUISITIONS)

@@ -24,9 +24,10 @@ from bigearthnet_cbir.pipelines.builders import pairs_digest
 from bigearthnet_cbir.pipelines.embedding_files import EmbeddingTable, read_embeddings
 from bigearthnet_cbir.pipelines.embedding_labels import labels_from, pairs_of
 from bigearthnet_cbir.pipelines.embedding_rows import Vectors, check_widths, chosen_rows, directions_of, with_fused
-from bigearthnet_cbir.pipelines.embedding_splits import OFFICIAL, ProtocolLists, protocol_lists, rows_of
+from bigearthnet_cbir.pipelines.embedding_splits import ProtocolLists, protocol_lists, rows_of
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.outside_runs import record, run_config, told_fusion
+from bigearthnet_cbir.pipelines.pair_discovery import OFFICIAL
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, file_digest, fingerprint
 from bigearthnet_cbir.storage.features import (

@@ -13,7 +13,7 @@ import torch
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError, ConfigError, TrainingError
 from bigearthnet_cbir.models.pretrained import read_pretrained
-from bigearthnet_cbir.models.timm_backbone import PREFIX
+from bigearthnet_cbir.models.timm_backbone import TIMM_PREFIX
 from bigearthnet_cbir.models.timm_pretrained import read_timm_weights
 from bigearthnet_cbir.pipelines.builders import build_dataset, choose_device
 from bigearthnet_cbir.pipelines.foreign_encoder import refuse_foreign
@@ -59,7 +59,7 @@ def check_inputs(config: Config) -> None:
         build_dataset(config, split, require_labels=True)
     for file in (config.init_weights, config.init_weights_s1):
         if file is not None:
-            read_timm_weights(Path(file)) if config.backbone.startswith(PREFIX) else read_pretrained(Path(file))
+            read_timm_weights(Path(file)) if config.backbone.startswith(TIMM_PREFIX) else read_pretrained(Path(file))
     group = config.run_folder.parent
     with writable(config):
         group.mkdir(parents=True, exist_ok=True)
