@@ -8,7 +8,8 @@ import pytest
 from tests.conftest import Archive
 
 from bigearthnet_cbir.config import parse_config, write_config
-from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, build_encoder
+from bigearthnet_cbir.config.keys import training_settings
+from bigearthnet_cbir.pipelines.builders import build_encoder
 from bigearthnet_cbir.pipelines.index import build_index
 from bigearthnet_cbir.query.index import Index, open_index
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -28,7 +29,7 @@ def make_run(folder: Path, archive: Archive, **changes: object) -> RunFolder:
     run = RunFolder(config.run_folder)
     run.root.mkdir(parents=True)
     write_config(config, run.parameters)
-    identity = {key: getattr(config, key) for key in MODEL_KEYS}
+    identity = training_settings(config)
     save_checkpoint(run.best, {"epoch": 1, "state_dict": build_encoder(config).state_dict(), "identity": identity})
     return run
 
