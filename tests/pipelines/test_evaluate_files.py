@@ -48,6 +48,7 @@ class Run:
         }  # fmt: skip
         self.results = retrieve(config, baseline="untrained")
         self.query, self.found = (self.results.with_name(f"{side}.h5") for side in ("query", "archive"))
+        self.files = {"query": self.query, "archive": self.found}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def neighbours(path: Path, direction: str) -> np.ndarray:
 @pytest.mark.parametrize("distance", ["cosine", "hamming"])
 @pytest.mark.parametrize("kind", ["h5", "npz", "parquet"])
 def test_every_kind_of_file_gives_the_figures_of_the_run(own: Run, tmp_path: Path, kind: str, distance: str) -> None:
-    files = {"query": own.query, "archive": own.found}
+    files = own.files
     if kind != "h5":
         write = as_npz if kind == "npz" else as_parquet
         files = {side: write(tmp_path / side, columns_of(path)) for side, path in files.items()}
@@ -131,6 +132,16 @@ def test_the_folder_is_a_run_like_any_other(own: Run, tmp_path: Path, capsys: py
     assert cbir.read_split(run / "val.csv") == cbir.read_split(f"{own.table}:val")
     with pytest.raises(ResultsError, match=r"project/evaluate\.py"):
         retrieve(run / "parameters.yaml")
+
+
+def test_labels_of_an_archive_whose_patches_the_report_then_shows(
+    own: Run, tmp_path: Path, archives: dict[str, Archive]
+) -> None:
+    bare = [as_npz(tmp_path / side, spoiled(columns_of(path), "no labels")) for side, path in own.files.items()]
+    written = cbir.evaluate_files(*bare, labels=archives["encoder"].s2, output=tmp_path / "run")
+    assert_equal_figures(written, own.results)
+    page = cbir.report(written.parent).read_text()
+    assert "data:image/jpeg" in page
 
 
 def test_an_index_of_vectors_from_outside(own: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,6 +221,9 @@ def test_what_needs_a_network_of_ours_refuses(tmp_path: Path, archives: dict[str
     with pytest.raises(ConfigError, match="use --baseline band_statistics"):
         cbir.retrieve(path, baseline="untrained")
     assert cbir.retrieve(path, baseline="band_statistics").is_file()
+    (tmp_path / "logs/foreign/run/checkpoints_model_last.pth.tar").write_bytes(b"a trained network")
+    with pytest.raises(ConfigError, match="holds a trained run"):
+        cbir.retrieve(path)
     for wrong in ("my_encoder", "a b:c", "a:b:c", "os.path:", "../x:y", 3):
         with pytest.raises(ConfigError, match=r"give package\.module:function"):
             config_of(tmp_path, archives["rico"], encoder=wrong)

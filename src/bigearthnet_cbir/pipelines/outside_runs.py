@@ -88,7 +88,7 @@ def is_outside(folder: RunFolder) -> bool:
 
 def refuse_outside(folder: RunFolder) -> None:
     """Raise ResultsError where the vectors of a run folder came from outside: no network here can make them again."""
-    if is_outside(folder):
+    if is_outside(folder) and not folder.best.exists():
         files = read_attribute(folder.query, "query_files")
         raise ResultsError(
             f"{folder.root}: its vectors were {OUTSIDE}, no network here can make more of them; those of the "

@@ -12,7 +12,7 @@ from typing import Any, Final
 from bigearthnet_cbir.config import Config, as_config, write_config
 from bigearthnet_cbir.config.keys import MEASUREMENT, settings_affecting
 from bigearthnet_cbir.data.labels import CLASSES
-from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.errors import ConfigError, ResultsError
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
@@ -65,11 +65,21 @@ def retrieve(
         if baseline is None:
             refuse_outside(folder)
             source = configured_extractor(config, checkpoint, allow_different=allow_different)
-            if config.encoder is not None:  # nothing is trained here that would have written it
-                write_config(config, folder.parameters)
+            if config.encoder is not None:
+                _keep_parameters(config, folder)
             return _retrieve(config, folder, source, recompute)
         source = baseline_extractor(config, baseline, checkpoint, allow_different=allow_different)
         return _retrieve(config, folder.baseline(baseline), source, recompute)
+
+
+def _keep_parameters(config: Config, folder: RunFolder) -> None:
+    """Write parameters.yaml, which no training here has written; raise ConfigError where one has."""
+    if folder.best.exists() or folder.last.exists():
+        raise ConfigError(
+            f"{config.source}: encoder is {config.encoder}, but {folder.root} holds a trained run; give another "
+            "logging_params.name"
+        )
+    write_config(config, folder.parameters)
 
 
 def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recompute: bool) -> Path:
