@@ -77,9 +77,11 @@ def _evaluate_and_report(arguments: argparse.Namespace) -> None:
     if splits not in (None, "official"):
         splits = find_file(splits, root, "--splits")
     from bigearthnet_cbir.pipelines.evaluate_files import evaluate_files  # torch: only once the files are there
+    from bigearthnet_cbir.pipelines.outside_runs import check_measured
     from bigearthnet_cbir.report.console import describe_search, metrics_table
     from bigearthnet_cbir.storage.results import read_results
 
+    check_measured(settings)
     written = evaluate_files(
         given["queries"], given["archive"], name=arguments.name, output=arguments.output, sensor=arguments.sensor,
         labels=labels, protocol=arguments.protocol, splits=splits, **settings,

@@ -33,10 +33,7 @@ def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, mea
     Raises:
         ConfigError: one of them is wrong.
     """
-    known = [key for key in names_affecting(Config, MEASUREMENT) if key not in _DECIDED] + ["num_cpu"]
-    unknown = [key for key in measured if key not in known]
-    if unknown:
-        raise ConfigError(f"{', '.join(unknown)}: no key of this measurement; they are {', '.join(known)}")
+    check_measured(measured)
     store = labels if labels is not None and labels.is_dir() else root / "patches.lmdb"
     return parse_config(
         {
@@ -47,6 +44,14 @@ def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, mea
         },
         source="the options",
     )  # fmt: skip
+
+
+def check_measured(measured: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a key is none that the measurement of given vectors has."""
+    known = [key for key in names_affecting(Config, MEASUREMENT) if key not in _DECIDED] + ["num_cpu"]
+    unknown = [key for key in measured if key not in known]
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: no key of this measurement; they are {', '.join(known)}")
 
 
 def told_fusion(told: Mapping[str, Any]) -> str | None:
