@@ -183,8 +183,8 @@ def test_further_keys_of_the_measurement(own: Run, tmp_path: Path, capsys: pytes
     for key in ("encoder=a:b", "learning_rate=1", "protocol=csmae"):
         assert main([*given, "--set", key]) == 2
         assert "no key of this measurement" in capsys.readouterr().err
-    assert main([*given, "--distance", "chi2"]) == 2
-    assert "chi2" in capsys.readouterr().err
+    assert main([*given, "--top-k", "0"]) == 2
+    assert "top_k is 0; give a whole number >= 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sensor", ["s1", "s2"])
