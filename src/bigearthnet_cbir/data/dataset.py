@@ -30,8 +30,8 @@ class PairBatch(NamedTuple):
         s2_20m: (6, 60, 60), channels B05 B06 B07 B8A B11 B12; dtype as s2_10m.
         label: (19,) uint8 multi-hot.
         pair_index: index in the list of pairs, int64.
-        s2_60m: (2, 20, 20), channels B01 B09, which only encoders of other projects see; dtype as s2_10m; None where
-            a record has not both.
+        s2_60m: (2, 20, 20), channels B01 B09, which only encoders of other projects see; dtype as s2_10m; empty
+            where a record has not both.
     """
 
     s1: Tensor
@@ -39,7 +39,7 @@ class PairBatch(NamedTuple):
     s2_20m: Tensor
     label: Tensor
     pair_index: Tensor
-    s2_60m: Tensor | None = None
+    s2_60m: Tensor = torch.empty(0)
 
 
 class BigEarthNetMM(Dataset[PairBatch]):
@@ -120,7 +120,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
     def __getitem__(self, index: int) -> PairBatch:
         """Return one pair with its values as stored; raises as `__getitems__` does."""
         batch = self.__getitems__([index])
-        return PairBatch(*(None if values is None else values[0] for values in batch))  # type: ignore[arg-type]
+        return PairBatch(*(values[0] if len(values) else values for values in batch))
 
     def __getitems__(self, indices: Sequence[int]) -> PairBatch:
         """Return a batch of pairs: each value is copied once, from the memory map to its row of the batch.
@@ -187,6 +187,4 @@ def collate(samples: PairBatch | list[PairBatch]) -> PairBatch:
     """Return samples as a batch; `BigEarthNetMM.__getitems__` has already made it one."""
     if isinstance(samples, PairBatch):
         return samples
-    parts = zip(*samples, strict=True)
-    stacked = (None if any(values is None for values in part) else torch.stack(part) for part in parts)
-    return PairBatch(*stacked)  # type: ignore[arg-type]
+    return PairBatch(*(torch.stack(part) for part in zip(*samples, strict=True)))

@@ -127,8 +127,8 @@ class ForeignFeatures:
             wanted = [band for band in stored if band in bands]
             if not wanted:
                 continue
-            values: Tensor | None = getattr(batch, field)
-            if values is None:
+            values: Tensor = getattr(batch, field)
+            if not values.numel():
                 raise DataError(
                     f"{self._encoder.where}; it wants {', '.join(wanted)}, which the archive lacks; encode it with them"
                 )
