@@ -15,6 +15,6 @@ def test_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     done = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert sum("image/jpeg" in output.get("data", {}) for output in outputs) == 4
     assert any("chance" in output.get("text", "") for output in outputs)
     assert (tmp_path / "bigearthnet_cbir_tutorial" / "runs" / "first" / "report.html").exists()

@@ -38,7 +38,7 @@ WIDTHS = {8, 16, 512}
 def listed() -> list[list[str]]:
     """Return the files of each row of the table."""
     page = (ROOT / "docs" / "architecture.md").read_text()
-    section = page.split("## What a reader has to open")[1].split("\n## ")[0]
+    section = page.split("## Files on the path of a value")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| a")]
     return [re.findall(r"`([a-z_0-9/]+\.py)`", row.split("|")[2]) for row in rows]
 

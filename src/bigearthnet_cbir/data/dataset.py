@@ -1,4 +1,4 @@
-"""Pairs of patches as a PyTorch dataset: a sample is a read, nothing is computed on the CPU."""
+"""PyTorch dataset of patch pairs; it returns stored values without computation on the CPU."""
 
 from __future__ import annotations
 
@@ -44,15 +44,14 @@ class BigEarthNetMM(Dataset[PairBatch]):
 
     Args:
         pairs: names of the pairs, in the order of the samples.
-        s2_store: where the Sentinel-2 patches are; the labels that it gives (its table's, else its record's) are
-            the samples' labels.
-        s1_store: where the Sentinel-1 patches are; may be the same store. Its labels are used where the
-            other gives none.
-        require_labels: whether a pair without any label record is an error. Where it is not (training by
-            contrast), the label of such a pair is all zero and nobody reads it.
+        s2_store: store of the Sentinel-2 patches. Its labels (of its table, else of the record) are used first.
+        s1_store: store of the Sentinel-1 patches; may be the same store. Its labels are used if s2_store has
+            none.
+        require_labels: whether a pair without labels is an error. If not (contrastive training), the label of
+            such a pair is all zero and is not used.
 
     Raises:
-        DataError: at construction, when a store lacks some of the names: their number and the first few.
+        DataError: at construction, if names are missing from a store; the message has their number and the first ones.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         labels: Mapping[str, tuple[str, ...]] | None = None,
         require_labels: bool = True,
     ) -> BigEarthNetMM:
-        """Return the pairs of one LMDB folder that holds both sensors, or of two.
+        """Return the dataset of one LMDB folder with both sensors, or of two.
 
         Args:
             path: the LMDB folder of both sensors.
@@ -96,7 +95,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
             require_labels: whether a pair without labels is an error.
 
         Raises:
-            DataError: neither one folder nor both were given, or as the constructor does.
+            DataError: neither `path` nor both `s2` and `s1` were given, or as in the constructor.
 
         Example (`archive` is an LMDB folder with six pairs, `pairs` their names):
             >>> import bigearthnet_cbir as cbir
@@ -106,7 +105,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         """
         given = [folder for folder in (s2, s1) if folder is not None]
         if (path is None) != (len(given) == 2) or (path is not None and given):
-            raise DataError("from_lmdb: give one LMDB folder of both sensors, or s2=... and s1=... of two")
+            raise DataError("from_lmdb: give one LMDB folder with both sensors, or two as s2=... and s1=...")
         s2_store = PatchStore(path or given[0], labels)
         s1_store = s2_store if path is not None else PatchStore(given[1])
         return cls(pairs, s2_store, s1_store, require_labels=require_labels)
@@ -146,8 +145,8 @@ class BigEarthNetMM(Dataset[PairBatch]):
             return multi_hot(names)
         if self.require_labels:
             raise DataError(
-                f"{pair.s2}: neither record of this pair has labels; name the list as metadata.parquet:train, whose "
-                "labels are used then, or encode the archive with labels"
+                f"{pair.s2}: neither record of this pair has labels; use metadata.parquet:train as the split "
+                "list, which has labels, or encode the archive with labels"
             )
         return np.zeros(N_CLASSES, dtype=np.uint8)
 
@@ -163,7 +162,7 @@ def _band(patch: Patch, band: str, pair: PatchPair) -> npt.NDArray[np.generic]:
 def _fill(
     filling: dict[str, npt.NDArray[Any]], field: str, where: tuple[int, int], bands: list[npt.NDArray[np.generic]]
 ) -> None:
-    """Copy bands to their row of a batch, which is made with the first; mixed archives widen it to float32."""
+    """Copy bands to their row of a batch, which the first sample allocates; mixed data types widen it to float32."""
     row, rows = where
     if field not in filling:
         filling[field] = np.empty((rows, len(bands), *bands[0].shape), bands[0].dtype)
@@ -174,7 +173,7 @@ def _fill(
 
 
 def collate(samples: PairBatch | list[PairBatch]) -> PairBatch:
-    """Return samples as a batch; `BigEarthNetMM.__getitems__` has already made it one."""
+    """Return samples as a batch; `BigEarthNetMM.__getitems__` has already collated them."""
     if isinstance(samples, PairBatch):
         return samples
     return PairBatch(*(torch.stack(part) for part in zip(*samples, strict=True)))

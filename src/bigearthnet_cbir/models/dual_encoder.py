@@ -1,4 +1,4 @@
-"""The dual-branch encoder: one view per sensor of the same place, mapped into one vector space."""
+"""The dual-branch encoder: it maps both sensors' images of a location into one vector space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigearthnet_cbir.models.sensor_batchnorm import convert_sensor_batchnorm, s
 S1_CHANNELS = 2
 S2_CHANNELS = 10
 MOST_CHANNELS = 16_384
-"""Largest projection_dim and out_channels; a damaged file that says more would take gigabytes before it is refused."""
+"""Largest projection_dim and out_channels; larger values in a damaged file would allocate gigabytes."""
 
 
 class DualOutput(NamedTuple):
@@ -27,20 +27,20 @@ class DualOutput(NamedTuple):
 
 
 class DualEncoder(nn.Module):
-    """Two sensors in, four vectors out.
+    """Encoder of Sentinel-1 and Sentinel-2 images.
 
     Args:
-        type: "separate" has a trunk per sensor; "joint" maps each sensor by its own 1x1 convolution to
-            `out_channels` channels and sends both through one trunk.
+        type: "separate" has one backbone per sensor; "joint" maps each sensor with its own 1x1 convolution to
+            `out_channels` channels and uses one backbone for both.
         backbone: name of a torchvision ResNet.
         projection_dim: length of z.
         projection_head: "mlp" or "original".
         out_channels: channels after the joint type's stems; unused by "separate".
-        sensor_norm: "per_sensor" gives each sensor its own batch norms on the joint trunk; "shared" is
-            what the original scripts did.
+        sensor_norm: "per_sensor" gives each sensor its own batch norms in the joint backbone; "shared" as in
+            the original scripts.
 
     Raises:
-        ValueError: a choice is unknown, or a number of channels out of bounds.
+        ValueError: a choice is unknown, or a number of channels is out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""ResNet trunks from torchvision, cut before their classification layer.
+"""ResNet backbones from torchvision without their classification layer.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385.
 """
@@ -20,10 +20,10 @@ _library: torch.library.Library | None = None
 
 
 def _import_resnet_module() -> Any:
-    """Import torchvision's resnet module, also where its compiled operators cannot load.
+    """Import torchvision's resnet module, also if its compiled operators cannot be loaded.
 
-    The wheel is compiled for CUDA; beside a CPU-only torch the import stops at operators that nobody declared.
-    Declaring their schemas is enough, since no ResNet calls them. Where the import works nothing is done.
+    The wheel is compiled for CUDA; with a CPU-only torch its import fails at undeclared operators. Declaring their
+    schemas is sufficient, because no ResNet calls them. If the import works, nothing is changed.
     """
     global _library
     try:
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         super().__init__()
         resnets = _import_resnet_module()
         if backbone == "resnet10":
-            # One block per stage: too small for torchvision to name, right for a demo on a CPU.
+            # One block per stage: torchvision has no such model; it is small enough for a demo on a CPU.
             network = resnets.ResNet(resnets.BasicBlock, [1, 1, 1, 1])
         elif isinstance(backbone, str) and re.fullmatch(r"resnet\d+", backbone) and hasattr(resnets, backbone):
             network = getattr(resnets, backbone)(weights=None)
@@ -74,7 +74,7 @@ class Backbone(nn.Module):
 
         Args:
             images: (B, in_channels, H, W) normalised; with a stem, (B, its channels, H, W).
-            stem: 1x1 convolution that comes before the trunk.
+            stem: 1x1 convolution applied before the backbone.
 
         Returns:
             (B, width).
@@ -91,11 +91,11 @@ class Backbone(nn.Module):
 
 
 def fold_pointwise_conv(stem: nn.Conv2d, conv: nn.Conv2d) -> Tensor:
-    """Return the weight of the one convolution that equals a 1x1 convolution followed by another.
+    """Return the weight of the single convolution that equals a 1x1 convolution followed by another.
 
-    It has one input channel more, for the stem's bias: give it `append_bias_channel(images)`. The stem's channels are
-    never computed: with 32 of them and ten bands that is a third of the first layer's work, and its gradient needs none
-    for the images.
+    It has one more input channel for the stem's bias: apply it to `append_bias_channel(images)`. The output of the
+    stem is not computed: with 32 channels and ten bands this saves two thirds of the first layer's operations, and no
+    gradient of the images is needed.
 
     Args:
         stem: (C, in, 1, 1) with bias.
@@ -110,5 +110,5 @@ def fold_pointwise_conv(stem: nn.Conv2d, conv: nn.Conv2d) -> Tensor:
 
 
 def append_bias_channel(images: Tensor) -> Tensor:
-    """Return (B, in + 1, H, W) with a last channel of ones, which zero padding ends where it ends the others."""
+    """Return (B, in + 1, H, W) with a constant-one channel for the bias; zero padding keeps it exact at borders."""
     return torch.cat((images, torch.ones_like(images[:, :1])), dim=1)

@@ -1,4 +1,4 @@
-"""Products of 16-bit integers by the processor's own multiply-and-add of pairs (AVX2 vpmaddwd), from registers only."""
+"""Dot products of 16-bit integers with the multiply-add instruction of AVX2 (vpmaddwd), accumulated in registers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numba.extending import intrinsic
 from bigearthnet_cbir.compiled import cgutils, compiles_for, require_contiguous
 
 PANEL = 16
-"""Archive rows side by side: two registers of pairs."""
+"""Archive rows of a panel: two registers of pairs."""
 
 QUERIES_AT_ONCE = 4
-"""Queries that share a load of the panel: eight of sixteen registers hold their sums."""
+"""Queries that share a load of the panel; their sums use eight of sixteen registers."""
 
 HALF = PANEL // 2
 PAIRS = ir.VectorType(ir.IntType(16), 2 * HALF)
@@ -27,12 +27,12 @@ NUMBER, WHOLE = ir.IntType(32), ir.IntType(64)
 
 @cache
 def has_pair_products() -> bool:
-    """Return whether kernels are compiled for processors with the instruction."""
+    """Return whether the target processor of the kernels has the instruction."""
     return compiles_for("avx2")
 
 
 def _repeated(builder: Any, value: Any) -> Any:
-    """Return a register with `value` in all places."""
+    """Return a register with `value` in all lanes."""
     kind = ir.VectorType(value.type, HALF)
     empty = ir.Constant(kind, ir.Undefined)
     everywhere = ir.Constant(ir.VectorType(NUMBER, HALF), [0] * HALF)
@@ -95,9 +95,9 @@ def _pair_products(_context: Any, queries: Any, steps: Any, first: Any, panels: 
 
 
 pair_products = cast(Callable[..., None], intrinsic(_pair_products))
-"""Write the products of 4 queries with the 16 rows of a panel, each times its query's step, as float32.
+"""Write the products of 4 queries with the 16 rows of a panel, each multiplied by the step of its query, as float32.
 
 Arguments: queries (Q, D') int16; steps (Q,) float32; the first of the 4 queries; panels (P, D' / 2, 16, 2) int16; the
-panel's place; screen (Q, 16 P) float32. Whole arrays and places, because cutting out slices would cost more than a
-tenth of the time. The sums must fit an int32. Only where `has_pair_products`.
+index of the panel; screen (Q, 16 P) float32. Whole arrays and indices, because slicing would take more than a tenth of
+the time. The sums must fit into int32. Requires `has_pair_products`.
 """
