@@ -86,4 +86,4 @@ def check_values(bands: Bands) -> None:
             raise DataError(f"band {band} holds NaN or infinite values; exclude this patch")
         if low < least or high > most:
             value, unit = low if low < least else high, "decibels" if band in S1_BANDS else "reflectance x 10 000"
-            raise DataError(f"band {band} holds {value:g}, which is not a valid {unit}; encode it again, or exclude it")
+            raise DataError(f"band {band} holds {value:g}, no valid value in {unit}; encode it again, or exclude it")

@@ -94,8 +94,7 @@ def _meet(word: Any, items: Any, tables: Any, pairs: Any) -> None:
 def _accumulate(labels: int, pairs: Any, tables: Any, rows: Any, original: Any, dcg: Any) -> None:
     """Write one query's curves except NDCG, in rank order, and its DCG.
 
-    The loop has no data-dependent branch, because about half of all items are relevant and branches would often be
-    mispredicted.
+    The loop has no data-dependent branch: about half of all items are relevant, so it would often be mispredicted.
 
     Args:
         labels: number of the query's labels, at least 1.
