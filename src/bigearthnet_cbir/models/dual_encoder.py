@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import short
@@ -104,3 +105,21 @@ class DualEncoder(nn.Module):
         """
         h1, h2 = self.encode_s1(s1), self.encode_s2(s2)
         return DualOutput(h1, h2, self.head_s1(h1), self.head_s2(h2))
+
+
+def empty_encoder(**options: Any) -> DualEncoder:
+    """Return a DualEncoder whose weights are to be loaded: they have shapes and no memory (device "meta").
+
+    Random weights that are thrown away would take longer to draw than a checkpoint takes to read. A network with
+    buffers that no checkpoint holds is built as usual.
+
+    Args:
+        options: of DualEncoder.
+
+    Raises:
+        ValueError: as DualEncoder.
+    """
+    with torch.device("meta"):
+        model = DualEncoder(**options)
+    loaded = model.state_dict()
+    return model if all(name in loaded for name, _ in model.named_buffers()) else DualEncoder(**options)
