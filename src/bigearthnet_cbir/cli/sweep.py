@@ -10,6 +10,7 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config.loader import read_mapping, repository_root
+from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs, check_training_inputs
 from bigearthnet_cbir.provenance import is_checkout
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def main(defaults: type | None = None, argv: list[str] | None = None) -> int:
 
 
 def _sweep(runs: list[SweepRun], root: Path) -> int:
-    from bigearthnet_cbir.pipelines.retrieve import retrieve  # imports torch: only after the keys are validated
+    check_training_inputs(runs[0].config)
+    check_retrieval_inputs(runs[0].config)
+    from bigearthnet_cbir.pipelines.retrieve import retrieve  # imports torch: only after all checks
     from bigearthnet_cbir.pipelines.sweep import MEASURED, run_sweep, table_name, write_table
     from bigearthnet_cbir.pipelines.train import train
     from bigearthnet_cbir.pipelines.training_checks import check_inputs

@@ -8,6 +8,7 @@ import os
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.config.loader import parse_config, read_mapping, repository_root
+from bigearthnet_cbir.pipelines.inputs import check_training_inputs
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         changed = assignments(arguments.change, "--change")
         source = f"{path.name} with --change" if changed else path.name
         config = parse_config({**read_mapping(path), **changed}, source=source, root=repository_root(path))
-        from bigearthnet_cbir.pipelines.train import train  # imports torch: only after the YAML is validated
+        check_training_inputs(config)
+        from bigearthnet_cbir.pipelines.train import train  # imports torch: only after all checks
 
         folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite, change=changed)
         if os.environ.get("RANK", "0") == "0":  # only the first process of torchrun prints

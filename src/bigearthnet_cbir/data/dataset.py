@@ -16,7 +16,8 @@ from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.labels import N_CLASSES, multi_hot
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.errors import DataError, summarize_names
+from bigearthnet_cbir.data.stored_pairs import check_stored
+from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch, PatchPair
 
 
@@ -49,29 +50,27 @@ class BigEarthNetMM(Dataset[PairBatch]):
             none.
         require_labels: whether a pair without labels is an error. If not (contrastive training), the label of
             such a pair is all zero and is not used.
+        is_checked: whether check_stored has already found all pairs in the stores.
 
     Raises:
         DataError: at construction, if names are missing from a store; the message has their number and the first ones.
     """
 
     def __init__(
-        self, pairs: Sequence[PatchPair], s2_store: PatchStore, s1_store: PatchStore, *, require_labels: bool = True
+        self,
+        pairs: Sequence[PatchPair],
+        s2_store: PatchStore,
+        s1_store: PatchStore,
+        *,
+        require_labels: bool = True,
+        is_checked: bool = False,
     ) -> None:
         self.pairs = PairList.of(pairs)
         self.s2_store = s2_store
         self.s1_store = s1_store
         self.require_labels = require_labels
-        for store, names, sensor in (
-            (s2_store, self.pairs.s2, "Sentinel-2"),
-            (s1_store, map(s1_store.s1_name, self.pairs), "Sentinel-1"),
-        ):
-            missing = store.missing(names)
-            if missing:
-                raise DataError(
-                    f"{store.path}: {len(missing):,} of {len(self.pairs):,} {sensor} patches of the list are not in "
-                    f"this archive ({summarize_names(missing)}); check the list, or that the two LMDB paths are not "
-                    "swapped"
-                )
+        if not is_checked:
+            check_stored(self.pairs, s2_store, s1_store)
 
     @classmethod
     def from_lmdb(

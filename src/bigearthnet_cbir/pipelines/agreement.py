@@ -11,7 +11,8 @@ from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.config.keys import complete_settings
 from bigearthnet_cbir.config.schema import PATH_KEYS
 from bigearthnet_cbir.errors import CheckpointError, DataError
-from bigearthnet_cbir.pipelines.builders import pairs_digest, read_configured_pairs
+from bigearthnet_cbir.pipelines.builders import pairs_digest
+from bigearthnet_cbir.pipelines.inputs import read_configured_pairs
 from bigearthnet_cbir.training.resuming import changes_of
 
 logger = logging.getLogger(__name__)

@@ -27,10 +27,6 @@ from bigearthnet_cbir.data.augment import (
 from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
-from bigearthnet_cbir.data.pair_list import LabelTable, PairList
-from bigearthnet_cbir.data.partners import read_pairs
-from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.data.splits import read_split_labels
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
@@ -39,6 +35,7 @@ from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.pretrained import load_backbone_weights, random_layers, read_pretrained
 from bigearthnet_cbir.models.resnet import Backbone
+from bigearthnet_cbir.pipelines.inputs import open_split
 from bigearthnet_cbir.training.distributed import convert_sync_batchnorm
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
@@ -137,22 +134,9 @@ def build_augmentation(config: Config) -> Augmentation | None:
 
 
 def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEarthNetMM:
-    """Return the dataset of train, val or test."""
-    s2_store, s1_store = _stores(config, read_split_labels(config.split_csv(split)))
-    pairs = read_pairs(config.split_csv(split), s2_store, s1_store)
-    return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels)
-
-
-def read_configured_pairs(config: Config, split: str) -> PairList:
-    """Return the names of the pairs of train, val or test, without checking the archives."""
-    return read_pairs(config.split_csv(split), *_stores(config))
-
-
-def _stores(config: Config, labels: LabelTable | None = None) -> tuple[PatchStore, PatchStore]:
-    """Return the stores of Sentinel-2 and Sentinel-1, which is one store if both paths are equal."""
-    s2_store = PatchStore(config.bigEarthPthLMDB_S2, labels)
-    same = Path(config.bigEarthPthLMDB_S1).resolve() == Path(config.bigEarthPthLMDB_S2).resolve()
-    return s2_store, s2_store if same else PatchStore(config.bigEarthPthLMDB_S1)
+    """Return the dataset of train, val or test; raises as inputs.open_split does."""
+    pairs, s2_store, s1_store = open_split(config, split)
+    return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels, is_checked=True)
 
 
 def pairs_digest(pairs: Sequence[PatchPair]) -> str:

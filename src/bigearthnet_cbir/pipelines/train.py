@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 from bigearthnet_cbir.config import Config, as_config, write_config
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.loaders import ordered_loader, training_loader
-from bigearthnet_cbir.errors import ConfigError, DataError
+from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.builders import build_dataset, build_trainer, choose_device
+from bigearthnet_cbir.pipelines.inputs import require_pairs
 from bigearthnet_cbir.pipelines.resume import record_changes, restore
 from bigearthnet_cbir.pipelines.training_checks import check_options, enough_memory, refuse_trained, writable
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
@@ -101,11 +102,8 @@ def _prepare(config: Config) -> tuple[DataLoader[PairBatch], DataLoader[PairBatc
     needs_labels = config.loss_func == "classification" or config.contrastive_loss == "label_aware"
     train_set = build_dataset(config, "train", require_labels=needs_labels)
     val_set = build_dataset(config, "val", require_labels=needs_labels)
-    for path, pairs in ((config.train_csv, train_set), (config.val_csv, val_set)):
-        least = 2 if config.loss_func == "contrastive" else 1
-        if len(pairs) < least:
-            why = "the contrastive loss of one pair is always 0" if len(pairs) else "training needs pairs"
-            raise DataError(f"{path}: has {len(pairs)} pairs; {why}: give a list with {least} or more")
+    require_pairs(config, "train", len(train_set))
+    require_pairs(config, "val", len(val_set))
     pinned = choose_device(config).type == "cuda"
     train_loader = training_loader(
         train_set, config.batch_size, config.seed, config.num_workers,

@@ -13,7 +13,7 @@ import torch
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError, ConfigError, TrainingError
 from bigearthnet_cbir.models.pretrained import read_pretrained
-from bigearthnet_cbir.pipelines.builders import build_dataset, choose_device
+from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.resuming import CHANGEABLE
 
@@ -44,14 +44,12 @@ def refuse_trained(folder: RunFolder, allowed: bool) -> None:
 
 
 def check_inputs(config: Config) -> None:
-    """Check what all runs of a sweep share: lists, archives, weights, device, the folder of results.
+    """Check what all runs of a sweep share besides lists and archives: weights, device, the folder of results.
 
     Raises:
-        ConfigError, CheckpointError, DataError: as in training and retrieval.
+        ConfigError, CheckpointError: as in training and retrieval.
     """
     choose_device(config)
-    for split in dict.fromkeys(("train", "val", config.query_split, config.archive_split)):
-        build_dataset(config, split, require_labels=True)
     for file in (config.init_weights, config.init_weights_s1):
         if file is not None:
             read_pretrained(Path(file))
