@@ -72,14 +72,14 @@ def import_torchvision() -> None:
     """
     global _library
     try:
-        importlib.import_module("torchvision")
+        import torchvision  # noqa: F401
     except (RuntimeError, ImportError) as error:
         if "torchvision::" not in str(error):
             raise
         _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for name in _OPERATORS:
             _library.define(f"{name}{_SIGNATURE}")  # type: ignore[no-untyped-call]
-        importlib.import_module("torchvision")
+        import torchvision  # noqa: F401
 
 
 class Backbone(nn.Module):
