@@ -149,10 +149,11 @@ def training_loader(
     """
     if len(dataset) < num_replicas:
         raise DataError(
-            f"the list of training pairs has {len(dataset)}; each of {num_replicas} processes needs one at least"
+            f"the training list has {len(dataset)} pairs; {num_replicas} processes need at least one each: use fewer "
+            "processes or a longer list"
         )
     if batch_size % num_replicas:
-        raise DataError(f"batch_size is {batch_size}; give a multiple of the {num_replicas} processes that train")
+        raise DataError(f"batch_size is {batch_size}; give a multiple of the {num_replicas} training processes")
     sampler = EpochSampler(len(dataset), seed, rank, num_replicas)
     return PairLoader(
         dataset,

@@ -72,7 +72,7 @@ def import_torchvision() -> None:
     """
     global _library
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except (RuntimeError, ImportError) as error:
         if "torchvision::" not in str(error):
             raise
