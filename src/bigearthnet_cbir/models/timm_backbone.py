@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bigearthnet_cbir.errors import ConfigError, short
-from bigearthnet_cbir.models.resnet import import_resnet_module
+from bigearthnet_cbir.models.resnet import import_torchvision
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def import_timm() -> Any:
     Raises:
         ConfigError: timm is not installed.
     """
-    import_resnet_module()
+    import_torchvision()
     try:
         import timm
     except ModuleNotFoundError as error:
