@@ -1,4 +1,4 @@
-"""Trunks by name: a ResNet of torchvision, or a network of timm."""
+"""Backbones by name: a ResNet of torchvision, or a network of timm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AnyBackbone: TypeAlias = Backbone | TimmBackbone
 
 
 def build_backbone(backbone: str, in_channels: int) -> AnyBackbone:
-    """Return a freshly initialised trunk, whose forward takes images and, for a joint trunk, a sensor's stem.
+    """Return a freshly initialised backbone, whose forward takes images and, for a joint backbone, a sensor's stem.
 
     Raises:
         ValueError: the name is unknown, or timm is not installed.

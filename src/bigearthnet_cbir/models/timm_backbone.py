@@ -1,4 +1,4 @@
-"""Trunks from timm: convolutional networks and vision transformers by name, without their classification layer.
+"""Backbones from timm: convolutional networks and vision transformers by name, without their classification layer.
 
 Wightman 2019, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models. Networks are built with
 random weights: nothing is downloaded.
@@ -73,7 +73,7 @@ class TimmBackbone(nn.Module):
 
         Args:
             images: normalised; with a stem, (B, its channels, H, W).
-            stem: 1x1 convolution that comes before the trunk.
+            stem: 1x1 convolution that comes before the network.
         """
         if self.side is not None and images.shape[-2:] != (self.side, self.side):
             images = functional.interpolate(images, size=(self.side, self.side), mode="bicubic", align_corners=False)

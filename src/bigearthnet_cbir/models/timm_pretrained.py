@@ -1,4 +1,4 @@
-"""Starting weights for trunks from timm, from a local file in timm's naming; nothing is downloaded."""
+"""Starting weights for backbones from timm, from a local file in timm's naming; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def read_timm_weights(path: Path) -> dict[str, Tensor]:
 def load_timm_weights(
     trunk: TimmBackbone, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str
 ) -> set[str]:
-    """Copy weights into a trunk, and return the names of the trunk's weights that now come from the file.
+    """Copy weights into a backbone, and return the names of its weights that now come from the file.
 
     The first convolution takes the bands that both have, as that of a ResNet does, and stays random for the joint type.
     Position embeddings of another image size are resampled.
 
     Args:
-        trunk: whose weights are replaced.
+        trunk: the backbone whose weights are replaced.
         weights: of read_timm_weights.
-        bands: names of the trunk's input channels; None for the joint trunk.
+        bands: names of its input channels; None for the joint type.
         source: the file, for messages.
 
     Raises:
@@ -85,7 +85,7 @@ def load_timm_weights(
 
 
 def _first(tensor: Tensor | None, own: Tensor, bands: tuple[str, ...] | None) -> Tensor | None:
-    """Return the first convolution for a trunk's bands; None where it stays random, as that of the joint trunk does."""
+    """Return the first convolution for these bands; None where it stays random, as for the joint type."""
     if tensor is None or bands is None or tensor.ndim != own.ndim:
         return None
     return tensor if tensor.shape == own.shape or tensor.ndim != 4 else first_convolution(tensor, bands)
@@ -99,7 +99,7 @@ def _name_in_file(name: str) -> str:
 
 
 def _resampled(trunk: TimmBackbone, positions: Tensor, own: Tensor) -> Tensor:
-    """Return the position embeddings of a vision transformer for the trunk's own grid of patches."""
+    """Return the position embeddings of a vision transformer for the backbone's own grid of patches."""
     grid = getattr(getattr(trunk.network, "patch_embed", None), "grid_size", None)
     if positions.shape == own.shape or grid is None or positions.ndim != 3:
         return positions
