@@ -1,4 +1,4 @@
-"""Backbones from timm: one convolutional network and one vision transformer, joint and separate, trained and restored."""
+"""Backbones from timm: a convolutional network and a vision transformer, joint and separate, trained and restored."""
 
 import builtins
 import importlib.util
