@@ -166,7 +166,7 @@ def test_everything_is_read_back_as_written(tmp_path: Path) -> None:
         per_class=GroupMetrics(np.arange(2), np.array([3, 0]), values),
         per_label_count=GroupMetrics(np.array([1, 4]), np.array([2, 1]), values),
         confusion=np.eye(2),
-        tie_aware=CurveVariant({"average_precision": np.arange(3.0)}, {"mean_group": 1.5, "largest_group": 3}),
+        tie_aware=CurveVariant({"average_precision": np.arange(3) / 4}, {"mean_group": 1.5, "largest_group": 3}),
         exclude_within=CurveVariant({"precision": np.arange(2.0)}, {"radius": 0, "dropped_mean": 0.5}),
     )
     path = tmp_path / "retrieval.h5"
@@ -264,5 +264,5 @@ def test_a_feature_file_is_not_taken_for_results(tmp_path: Path) -> None:
     path = tmp_path / "query.h5"
     with write_features(path, PAIRS, (), {}) as writer:
         writer.append(columns(3))
-    with pytest.raises(ResultsError, match="holds no retrieval results"):
+    with pytest.raises(ResultsError, match="has no retrieval results"):
         read_results(path)

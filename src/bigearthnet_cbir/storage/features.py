@@ -1,4 +1,4 @@
-"""Feature files: query.h5 and archive.h5, stamped with what they were computed from."""
+"""Feature files query.h5 and archive.h5, with a fingerprint of their inputs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.errors import MissingResultsError, ResultsError
+from bigearthnet_cbir.errors import MissingResultsError, ResultsError, short
 from bigearthnet_cbir.provenance import stamp
-from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
+from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5, row_chunks
+from bigearthnet_cbir.storage.hdf5_reading import dataset, open_hdf5, read, read_texts
 from bigearthnet_cbir.types import ByteArray, PatchPair
 
 logger = logging.getLogger(__name__)
@@ -24,17 +25,17 @@ FUSED_FEATURE, S1_FEATURE, S2_FEATURE = "feature", "feature_s1", "feature_s2"
 FEATURES = (FUSED_FEATURE, S1_FEATURE, S2_FEATURE)
 NAMES: Final = "patch_name"
 DATASETS: Final = {"fused": FUSED_FEATURE, "s1": S1_FEATURE, "s2": S2_FEATURE}
-"""Dataset of the features that a direction names."""
-
-
+"""Datasets of the features by their name in a direction."""
 CONTENT: Final = "content_sha256"
-"""Attribute: digest of all datasets, by which results know the very features that they were computed from."""
-
+"""Attribute: digest of all datasets, which links results to their features."""
+_DIGEST: Final = "sha256"
+"""Attribute of each dataset: its own digest, which is checked where the dataset is read as a whole."""
 _BLOCK: Final = 1 << 14
+_CURE: Final = "run project/retrieval.py to compute it"
 
 
 class FeatureWriter:
-    """Fills the datasets of a feature file batch by batch.
+    """Writes the datasets of a feature file batch by batch.
 
     Datasets: feature (N, D) float32, the fused vector; feature_s1 and feature_s2 (N, P) float32; label (N, L)
     uint8 multi-hot; patch_name (N, 2) text, Sentinel-1 then Sentinel-2.
@@ -58,10 +59,11 @@ class FeatureWriter:
             if name in FEATURES and not np.isfinite(values).all():
                 raise ResultsError(
                     f"{name} of patches {self._filled}..{self._filled + rows - 1} is not finite; the checkpoint is "
-                    "broken or precision: bf16 overflowed: use another checkpoint or precision: fp32"
+                    "damaged or precision: bf16 overflowed; use another checkpoint or precision: fp32"
                 )
             if name not in self._file.hdf5:
-                self._file.hdf5.create_dataset(name, (self._size, values.shape[1]), dtype=values.dtype)
+                shape = (self._size, values.shape[1])
+                self._file.hdf5.create_dataset(name, shape, dtype=values.dtype, **row_chunks(shape, values.itemsize))
                 self._digests[name] = _new_digest(name, None)
             self._file.hdf5[name][self._filled : self._filled + rows] = values
             self._digests[name].update(np.ascontiguousarray(values).data)
@@ -69,13 +71,15 @@ class FeatureWriter:
         self._file.check()
 
     def finish(self) -> None:
-        """Stamp the file with the digest of its content.
+        """Write the digest of the content as an attribute.
 
         Raises:
-            ResultsError: fewer rows were appended than the file has names.
+            ResultsError: fewer rows than names were appended.
         """
         if self._filled != self._size:
             raise ResultsError(f"{self._filled:,} of {self._size:,} rows of features were computed; extract them again")
+        for name, digest in self._digests.items():
+            self._file.hdf5[name].attrs[_DIGEST] = digest.hexdigest()
         self._file.hdf5.attrs[CONTENT] = _joined_digest(self._digests)
 
 
@@ -83,19 +87,26 @@ class FeatureWriter:
 def write_features(
     path: Path, pairs: Sequence[PatchPair], class_names: tuple[str, ...], attributes: Mapping[str, Any]
 ) -> Iterator[FeatureWriter]:
-    """Write a feature file under a temporary name; it gets its own name when the block ends without an error.
+    """Write a feature file under a temporary name, and rename it if the block ends without an error.
 
     Raises:
-        OSError: it cannot be written; an earlier file stays as it was.
+        OSError: the file cannot be written; an existing file is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with create_hdf5(path) as file:
         file.hdf5.attrs.update({**stamp(), **attributes, "class_names": list(class_names)})
         names = [[pair.s1, pair.s2] for pair in pairs]
-        file.hdf5.create_dataset(NAMES, data=np.array(names, dtype=object), dtype=h5py.string_dtype())
+        _write_names(file.hdf5, names)
         writer = FeatureWriter(file, names)
         yield writer
         writer.finish()
+
+
+def _write_names(file: h5py.File, names: list[list[str]]) -> None:
+    """Write names in the length of the longest: text of any length has no checksum in HDF5."""
+    encoded = np.array([[name.encode() for name in row] for row in names], dtype=np.bytes_).reshape(-1, 2)
+    dtype = h5py.string_dtype(length=encoded.itemsize)
+    file.create_dataset(NAMES, data=encoded.astype(dtype), dtype=dtype, **row_chunks(encoded.shape, encoded.itemsize))
 
 
 def _new_digest(name: str, names: list[list[str]] | None) -> hashlib._Hash:
@@ -106,61 +117,62 @@ def _new_digest(name: str, names: list[list[str]] | None) -> hashlib._Hash:
 
 
 def _joined_digest(digests: Mapping[str, hashlib._Hash]) -> str:
-    """Return one digest of all datasets, whatever the order they were written in."""
+    """Return one digest of all datasets, independent of their order."""
     return hashlib.sha256("".join(digests[name].hexdigest() for name in sorted(digests)).encode()).hexdigest()
 
 
 def content_digest(path: Path) -> str | None:
-    """Return the digest of a feature file's datasets as they are on the disk, or None where they cannot be read."""
+    """Return the digest of a feature file's datasets on the disk, or None if they cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
-            digests = {NAMES: _new_digest(NAMES, file[NAMES].asstr()[:].tolist())}
+        with open_features(path) as file:
+            digests = {NAMES: _new_digest(NAMES, read_texts(dataset(file, NAMES, "S", (None, 2))).tolist())}
             for name in (*FEATURES, "label"):
                 digests[name] = _new_digest(name, None)
-                for start in range(0, len(file[name]), _BLOCK):
-                    digests[name].update(np.ascontiguousarray(file[name][start : start + _BLOCK]).data)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError):
+                stored = dataset(file, name, "iuf", (None, None))
+                for start in range(0, len(stored), _BLOCK):
+                    digests[name].update(np.ascontiguousarray(read(stored, slice(start, start + _BLOCK))).data)
+    except (ResultsError, OSError):
         return None
     return _joined_digest(digests)
 
 
 def reusable_digest(path: Path, fingerprint: str) -> str | None:
-    """Return the content digest of a feature file that was computed from just this, and is whole; else None."""
+    """Return the content digest of an intact feature file with this fingerprint, else None."""
     if read_fingerprint(path) != fingerprint:
         return None
     found = content_digest(path)
     if found is None or stamped_digest(path) != found:
-        logger.warning("%s: its content is not what was written; it is computed anew", path)
+        logger.warning("%s: its content is not what was written; it is computed again", path)
         return None
     return found
 
 
 def stamped_digest(path: Path) -> str | None:
-    """Return the content digest that a feature file was written with, or None where there is none."""
+    """Return the content digest stored in a feature file, or None if there is none."""
     return _read_attribute(path, CONTENT)
 
 
 def read_fingerprint(path: Path) -> str | None:
-    """Return the fingerprint that a feature or results file was written with, or None where it cannot be read."""
+    """Return the fingerprint stored in a feature or results file, or None if it cannot be read."""
     return _read_attribute(path, "fingerprint")
 
 
 def _read_attribute(path: Path, name: str) -> str | None:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, _CURE) as file:
             value = file.attrs.get(name)
-    except (OSError, RuntimeError):
+    except (ResultsError, OSError):
         return None
-    return str(value) if value is not None else None
+    return value if isinstance(value, str) else None
 
 
 def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], results: Path) -> None:
-    """Raise ResultsError unless results were computed from just this feature file.
+    """Raise ResultsError unless the results were computed from this feature file.
 
     Args:
         path: query.h5 or archive.h5.
         side: "query" or "archive".
-        attributes: of the results file; files of earlier versions have fewer of them, and are believed.
+        attributes: attributes of the results file; missing ones (earlier versions) are not checked.
         results: the results file, for the message.
     """
     for suffix, name in (("content", CONTENT), ("fingerprint", "fingerprint")):
@@ -171,28 +183,64 @@ def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], re
 
 @contextmanager
 def open_features(path: Path) -> Iterator[h5py.File]:
-    """Open a feature file to read its datasets in slices.
+    """Open a feature file for reading its datasets in slices.
 
     Raises:
-        ResultsError: the file is missing or broken.
+        ResultsError: the file is missing or damaged, or its datasets have different numbers of pairs.
     """
     try:
-        file = h5py.File(path, "r")
+        path.stat()
     except FileNotFoundError as error:
-        raise MissingResultsError(f"{path}: there are no features; run project/retrieval.py to compute them") from error
-    except OSError as error:
-        raise ResultsError(f"{path}: is not a readable feature file; run project/retrieval.py to compute it") from error
-    with file:
+        raise MissingResultsError(f"{path}: no features; run project/retrieval.py to compute them") from error
+    with open_hdf5(path, _CURE) as file:
+        _check_layout(file)
         yield file
 
 
+def _check_layout(file: h5py.File) -> None:
+    """Raise ResultsError unless the datasets that are there have the types and shapes of features of as many pairs."""
+    rows = len(dataset(file, NAMES, "S", (None, 2)))
+    dataset(file, "label", "iuf", (rows, None))
+    for name in FEATURES:
+        if name in file:
+            dataset(file, name, "f", (rows, None))
+
+
+def _check_digest(item: h5py.Dataset, digest: hashlib._Hash) -> None:
+    """Raise ResultsError where a dataset's own digest, if it has one, is not that of its content."""
+    stored = item.attrs.get(_DIGEST)
+    if stored is not None and stored != digest.hexdigest():
+        raise ResultsError(f"{item.file.filename}: {item.name} is not what was written; {_CURE}")
+
+
 def read_labels(path: Path) -> ByteArray:
-    """Return the (N, L) label matrix of a feature file."""
+    """Return the (N, L) label matrix of a feature file.
+
+    Raises:
+        ResultsError: the file is missing or broken, or a label is not 0 or 1.
+    """
     with open_features(path) as file:
-        return np.asarray(file["label"][:], dtype=np.uint8)
+        labels = read(file["label"])
+        digest = _new_digest("label", None)
+        digest.update(np.ascontiguousarray(labels).data)
+        _check_digest(file["label"], digest)
+    wrong = (labels != 0) & (labels != 1)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ResultsError(f"{path}: label {column} of row {row} is {labels[row, column]}, not 0 or 1; {_CURE}")
+    return labels.astype(np.uint8)
 
 
 def read_names(path: Path) -> list[PatchPair]:
-    """Return the names of the pairs of a feature file."""
+    """Return the names of the pairs of a feature file.
+
+    Raises:
+        ResultsError: the file is missing or broken, or a name is empty.
+    """
     with open_features(path) as file:
-        return [PatchPair(s2=s2, s1=s1) for s1, s2 in file["patch_name"].asstr()[:]]
+        names = read_texts(file[NAMES]).tolist()
+        _check_digest(file[NAMES], _new_digest(NAMES, names))
+    for row, pair in enumerate(names):
+        if not all(name.isprintable() and name for name in pair):
+            raise ResultsError(f"{path}: row {row} has no names of patches, but {short(pair)}; {_CURE}")
+    return [PatchPair(s2=s2, s1=s1) for s1, s2 in names]

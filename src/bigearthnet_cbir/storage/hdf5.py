@@ -1,23 +1,36 @@
-"""New HDF5 files, written whole or not at all, also where the disk is full."""
+"""Atomic writing of HDF5 files, also if the disk is full."""
 
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import h5py
 
 from bigearthnet_cbir.files import atomic_write
 
+_FORMAT: Final = ("v110", "v110")
+"""The oldest format of HDF5 whose structure has checksums throughout; read by HDF5 1.10 (2016) and later."""
+_CHUNK: Final = 1 << 18
+"""Bytes that share a checksum."""
+
+
+def row_chunks(shape: tuple[int, ...], itemsize: int) -> dict[str, Any]:
+    """Return options of a dataset that is written and read in blocks of rows, with a checksum for each."""
+    rows = max(1, min(shape[0], _CHUNK // max(1, math.prod(shape[1:]) * itemsize)))
+    return {"chunks": (rows, *shape[1:]), "fletcher32": True}
+
 
 class _GuardedFile(io.RawIOBase):
-    """A file for h5py that keeps the first error of the system instead of raising it.
+    """A file object for h5py that records the first system error instead of raising it.
 
-    The HDF5 library cannot close a file whose metadata it failed to write: it raises for ever, or ends the process
-    with a segmentation fault. Here it never learns of the error; the caller raises it and throws the file away.
+    The HDF5 library cannot close a file after a failed metadata write: it raises repeatedly or crashes with a
+    segmentation fault. The error is therefore hidden from it; the caller raises it and deletes the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,7 +94,7 @@ class NewFile:
     """An HDF5 file being written.
 
     Attributes:
-        hdf5: the file, to be filled.
+        hdf5: the open file.
     """
 
     def __init__(self, hdf5: h5py.File, guarded: _GuardedFile, path: Path) -> None:
@@ -90,7 +103,7 @@ class NewFile:
         self._path = path
 
     def check(self) -> None:
-        """Raise the OSError that a write before met, so that nobody goes on for hours into a full disk."""
+        """Raise the OSError of an earlier write, so that a long computation stops early."""
         error = self._guarded.error
         if error is not None:
             raise OSError(error.errno, error.strerror, str(self._path))
@@ -98,15 +111,15 @@ class NewFile:
 
 @contextmanager
 def create_hdf5(path: Path) -> Iterator[NewFile]:
-    """Write an HDF5 file under a temporary name; it gets its own when the block ends without an error.
+    """Write an HDF5 file under a temporary name, and rename it if the block ends without an error.
 
     Raises:
-        OSError: the disk is full, the folder is read-only, and the like; no file is left.
+        OSError: for example a full disk or a read-only folder; no file is left.
     """
     with atomic_write(path) as temporary:
         guarded = _GuardedFile(temporary)
         try:
-            file = NewFile(h5py.File(guarded, "w"), guarded, path)
+            file = NewFile(h5py.File(guarded, "w", libver=_FORMAT), guarded, path)
             try:
                 with file.hdf5:
                     yield file
