@@ -200,7 +200,7 @@ def write_bands(
     utm_zone: int,
 ) -> Path:
     """Write the single-band GeoTIFFs of one patch, without a JSON, and return their folder; arguments as above."""
-    import rasterio  # imported lazily: only the demo writes files
+    import rasterio  # imported lazily: few commands write files
 
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def names_agree(pair: PatchPair) -> bool | None:
 
 
 def grid_cell(name: str) -> tuple[str | None, int, int] | None:
-    """Return tile, column and row of a patch from the end of its name; the tile is None if the name has none."""
+    """Return tile, column and row from the end of a name; the tile is None if the name has none."""
     parts = name.rsplit("_", 3)
     if len(parts) < 4 or not all(part.isascii() and part.isdecimal() for part in parts[2:]):
         return None

@@ -20,7 +20,7 @@ from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import ByteArray, FloatArray, PatchPair
 
 WORLD_VERSION: Final = 2
-"""Incremented whenever the same seed would give other patches. Since 2 they lie where their names say."""
+"""Incremented whenever the same seed would give other files. Since 2 patches lie where their names say."""
 
 _GRID: Final = 91
 """Patches of 1.2 km along one side of a Sentinel-2 tile."""

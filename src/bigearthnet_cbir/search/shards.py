@@ -137,7 +137,7 @@ class PreparedArchive:
         shape: shape of the archive.
         distance: the distance that it was prepared for.
         shard: the whole archive as one shard.
-        given: the given array.
+        given: the archive as it was given.
     """
 
     def __init__(self, archive: Sliceable, distance: str) -> None:
