@@ -141,4 +141,4 @@ def test_a_baseline_of_another_value_is_left_out(
         write_results(tmp_path / f"baseline_{name}" / "retrieval.h5", parse_config(MINIMAL))
     with caplog.at_level(logging.WARNING):
         assert list(find_baselines(run)) == sorted(set(names) - set(left_out))
-    assert caplog.text.count("added 0.0, not 0.5") == len(left_out)
+    assert caplog.text.count("added 0.0 instead of 0.5") == len(left_out)

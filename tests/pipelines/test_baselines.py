@@ -32,9 +32,9 @@ def test_baselines_measured_alike_are_found_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "other", "words"),
     [
-        ("band_statistics", {"distance": "hamming"}, "distance hamming, not cosine"),
-        ("untrained", {"archive_size": 8}, "archive_size 8, not 9"),
-        ("untrained", {"backbone": "resnet18"}, "backbone resnet18, not resnet50"),
+        ("band_statistics", {"distance": "hamming"}, "distance hamming instead of cosine"),
+        ("untrained", {"archive_size": 8}, "archive_size 8 instead of 9"),
+        ("untrained", {"backbone": "resnet18"}, "backbone resnet18 instead of resnet50"),
     ],
 )
 def test_a_baseline_measured_otherwise_is_left_out_and_named(

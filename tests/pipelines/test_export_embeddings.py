@@ -132,7 +132,7 @@ def test_geopandas_opens_it(exported: Path) -> None:
 
 
 def test_a_folder_without_features_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CbirError, match="there are no features"):
+    with pytest.raises(CbirError, match="no features; run project"):
         cbir.export_embeddings(tmp_path)
 
 

@@ -216,7 +216,7 @@ def test_an_archive_without_the_coarse_bands_is_one_line(tmp_path: Path, archive
 
 def test_what_needs_a_network_of_ours_refuses(tmp_path: Path, archives: dict[str, Archive]) -> None:
     path = yaml_file(tmp_path, archives["rico"], EXAMPLE)
-    with pytest.raises(ConfigError, match="is trained elsewhere; leave the key encoder out to train"):
+    with pytest.raises(ConfigError, match="is trained elsewhere; remove the key encoder to train"):
         cbir.train(path)
     with pytest.raises(ConfigError, match="use --baseline band_statistics"):
         cbir.retrieve(path, baseline="untrained")
