@@ -227,7 +227,7 @@ def test_what_needs_a_network_of_ours_refuses(tmp_path: Path, archives: dict[str
     for wrong in ("my_encoder", "a b:c", "a:b:c", "os.path:", "../x:y", 3):
         with pytest.raises(ConfigError, match=r"give package\.module:function"):
             config_of(tmp_path, archives["rico"], encoder=wrong)
-    with pytest.raises(CbirError, match="state_dict is given beside encoder"):
+    with pytest.raises(CbirError, match="state_dict is given with encoder"):
         config_of(tmp_path, archives["rico"], state_dict="x.pth")
 
 
