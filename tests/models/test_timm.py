@@ -12,11 +12,12 @@ from tests.conftest import Archive
 
 import bigearthnet_cbir as cbir
 from bigearthnet_cbir.config import parse_config
-from bigearthnet_cbir.errors import CheckpointError, ConfigError
+from bigearthnet_cbir.errors import CheckpointError, ConfigError, TrainingError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.sensor_batchnorm import SensorBatchNorm, select_sensor
 from bigearthnet_cbir.models.timm_backbone import TimmBackbone, import_timm
 from bigearthnet_cbir.pipelines.builders import build_encoder, start_from_pretrained
+from bigearthnet_cbir.training import distributed
 
 if importlib.util.find_spec("timm") is None:
     pytest.skip("the optional package timm is not installed", allow_module_level=True)
@@ -200,3 +201,11 @@ def test_an_export_is_read_back(archives: dict[str, Archive], tmp_path: Path) ->
     export_model(config, folder / "checkpoints_model_best.pth.tar", tmp_path / "out")
     again = cbir.load_encoder(tmp_path / "out", device="cpu", precision="fp32")
     assert again.identity["backbone"] == CONVOLUTIONAL
+
+
+def test_batch_norms_with_an_activation_are_refused_on_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    cpu = torch.device("cpu")
+    with pytest.raises(TrainingError, match="BatchNormAct2d.* train it in one process"):
+        distributed.convert_sync_batchnorm(DualEncoder(backbone="timm:test_byobnet", out_channels=4), cpu)
+    distributed.convert_sync_batchnorm(DualEncoder(backbone=CONVOLUTIONAL, out_channels=4), cpu)
