@@ -206,6 +206,6 @@ def test_an_export_is_read_back(archives: dict[str, Archive], tmp_path: Path) ->
 def test_batch_norms_with_an_activation_are_refused_on_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     cpu = torch.device("cpu")
-    with pytest.raises(TrainingError, match="BatchNormAct2d.* train it in one process"):
+    with pytest.raises(TrainingError, match=r"BatchNormAct2d.* train it in one process"):
         distributed.convert_sync_batchnorm(DualEncoder(backbone="timm:test_byobnet", out_channels=4), cpu)
     distributed.convert_sync_batchnorm(DualEncoder(backbone=CONVOLUTIONAL, out_channels=4), cpu)
