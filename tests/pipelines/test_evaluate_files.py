@@ -14,6 +14,8 @@ from tests.conftest import Archive, write_parquet
 
 import bigearthnet_cbir as cbir
 from bigearthnet_cbir.cli.evaluate import main
+from bigearthnet_cbir.cli.index import main as index_command
+from bigearthnet_cbir.cli.retrieve import main as retrieve_command
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.official_splits import read_official_lists
@@ -132,6 +134,8 @@ def test_the_folder_is_a_run_like_any_other(own: Run, tmp_path: Path, capsys: py
     assert cbir.read_split(run / "val.csv") == cbir.read_split(f"{own.table}:val")
     with pytest.raises(ResultsError, match=r"project/evaluate\.py"):
         retrieve(run / "parameters.yaml")
+    assert retrieve_command(["--filepath", str(run / "parameters.yaml")]) == 2
+    assert "measure files by project/evaluate.py" in capsys.readouterr().err
 
 
 def test_labels_of_an_archive_whose_patches_the_report_then_shows(
@@ -158,7 +162,7 @@ def test_an_index_of_vectors_from_outside(own: Run, tmp_path: Path, monkeypatch:
     answer = ask(index, Question(patch=index.names_s2[0]), written.parent)
     assert len(answer.hits) == 5
     before = (folder / "manifest.json").stat().st_mtime_ns
-    build_index(written.parent)
+    assert index_command(["--filepath", str(written.parent)]) == 0
     assert (folder / "manifest.json").stat().st_mtime_ns == before
     with pytest.raises(ResultsError, match="no network here can make more of them"):
         QueryEncoder(written.parent)

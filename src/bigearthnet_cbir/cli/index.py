@@ -10,6 +10,7 @@ from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.pipelines.inputs import check_index_inputs
+from bigearthnet_cbir.storage.outside import is_outside
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
@@ -43,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         splits = arguments.splits or SPLITS
-        check_index_inputs(load_config(RunFolder(path).parameters if path.is_dir() else path), splits)
+        folder = RunFolder(path if path.is_dir() else path.parent)
+        if not is_outside(folder):  # vectors from outside are all that such a run has
+            check_index_inputs(load_config(folder.parameters if path.is_dir() else path), splits)
         from bigearthnet_cbir.pipelines.index import build_index  # imports torch: only after the inputs are checked
 
         written = build_index(

@@ -10,6 +10,7 @@ from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs
+from bigearthnet_cbir.storage.outside import refuse_outside
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 LEARNING_FREE = "band_statistics"
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         config = load_config(path)
         # A run folder that was moved is the folder of its parameters.yaml.
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
+        if arguments.baseline is None:
+            refuse_outside(folder)
         check_retrieval_inputs(config)
         with folder_lock(folder.root, "retrieval"):
             _retrieve_and_report(config, folder, arguments)

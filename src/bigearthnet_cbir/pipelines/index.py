@@ -27,11 +27,11 @@ from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, conf
 from bigearthnet_cbir.pipelines.index_sources import IndexPart, index_parts, known_pairs, with_told_places
 from bigearthnet_cbir.pipelines.index_state import list_digests
 from bigearthnet_cbir.pipelines.outside_index import index_outside
-from bigearthnet_cbir.pipelines.outside_runs import is_outside
 from bigearthnet_cbir.provenance import fingerprint
 from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
 from bigearthnet_cbir.storage.features import DATASETS, open_features, reusable_digest
+from bigearthnet_cbir.storage.outside import is_outside
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 logger = logging.getLogger(__name__)

@@ -10,12 +10,11 @@ from typing import Any, Final
 from bigearthnet_cbir.config import Config, parse_config
 from bigearthnet_cbir.config.keys import MEASUREMENT, names_affecting, settings_affecting
 from bigearthnet_cbir.config.protocols import CUSTOM
-from bigearthnet_cbir.errors import ConfigError, ResultsError
+from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.models.fusion import FUSIONS
 from bigearthnet_cbir.pipelines.embedding_rows import Vectors
 from bigearthnet_cbir.pipelines.embedding_splits import ProtocolLists
-from bigearthnet_cbir.storage.features import OUTSIDE, read_attribute
-from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.storage.features import OUTSIDE
 
 _DECIDED: Final = ("protocol", "query_split", "archive_split", "feature", "encoder")
 """Keys of the measurement that the files and the lists decide."""
@@ -84,18 +83,3 @@ def record(
         "rows_left_out": f"{query.beyond} of the queries' files, {archive.beyond} of the archive's",
         "configuration": json.dumps(configuration),
     }
-
-
-def is_outside(folder: RunFolder) -> bool:
-    """Return whether the vectors of a run folder came from outside."""
-    return read_attribute(folder.query, "vectors") == OUTSIDE
-
-
-def refuse_outside(folder: RunFolder) -> None:
-    """Raise ResultsError where the vectors of a run folder came from outside: no network here can make them again."""
-    if is_outside(folder) and not folder.best.exists():
-        files = read_attribute(folder.query, "query_files")
-        raise ResultsError(
-            f"{folder.root}: its vectors were {OUTSIDE}, no network here can make more of them; those of the "
-            f"queries are from {files}: measure files by project/evaluate.py"
-        )

@@ -15,8 +15,8 @@ from bigearthnet_cbir.data.patch_rules import Bands
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import QueryError
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, configured_extractor
-from bigearthnet_cbir.pipelines.outside_runs import refuse_outside
 from bigearthnet_cbir.storage.features import DATASETS
+from bigearthnet_cbir.storage.outside import refuse_outside
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import FloatArray
 

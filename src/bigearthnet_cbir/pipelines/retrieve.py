@@ -21,9 +21,9 @@ from bigearthnet_cbir.pipelines.direction_search import open_search
 from bigearthnet_cbir.pipelines.evaluate import SpatialTruth, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, configured_extractor
-from bigearthnet_cbir.pipelines.outside_runs import refuse_outside
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
 from bigearthnet_cbir.storage.features import read_labels, read_names, stamped_digest
+from bigearthnet_cbir.storage.outside import refuse_outside
 from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.results import is_current, write_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
