@@ -61,7 +61,7 @@ class RayCase:
             (case / RUN / file.name).write_bytes(file.read_bytes())
         self.mark = uuid.uuid4().hex
         self.environment = {MARK: self.mark}
-        self.constants: dict[str, int] = {"search.parallel.PAIRS_PER_TASK": 1}  # many small tasks
+        self.constants: dict[str, int] = {"search.ray_backend.PAIRS_PER_TASK": 1}  # many small tasks
 
     def start(self, **keys: object) -> Running:
         """Start the retrieval; without keys in its own process, without Ray."""
