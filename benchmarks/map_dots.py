@@ -26,7 +26,7 @@ from selenium.webdriver.chrome.service import Service
 
 ASSETS = Path(__file__).resolve().parents[1] / "src" / "bigearthnet_cbir" / "serve" / "assets"
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage")
-STEPS = 30
+STEPS = 9
 
 SHARED = """
 let seed = 1;
@@ -121,8 +121,10 @@ def chromium() -> Iterator[webdriver.Chrome]:
     for flag in FLAGS:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 def wait_for_title(driver: webdriver.Chrome, patience: float = 240) -> list[float]:
