@@ -30,6 +30,10 @@ class ResultsError(CbirError, ValueError):
     """A features or results file is missing, truncated, or belongs to another run."""
 
 
+class QueryError(CbirError, ValueError):
+    """An index cannot answer what was asked, or is missing, damaged or out of date."""
+
+
 class MissingConfigError(ConfigError, FileNotFoundError):
     """The YAML file, or another file that an option names, is not there."""
 
@@ -44,6 +48,10 @@ class MissingCheckpointError(CheckpointError, FileNotFoundError):
 
 class MissingResultsError(ResultsError, FileNotFoundError):
     """A features or results file is not there."""
+
+
+class MissingIndexError(QueryError, FileNotFoundError):
+    """A run has no index."""
 
 
 class LockedError(CbirError):

@@ -14,6 +14,7 @@ from bigearthnet_cbir.data.pair_list import Names, PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.splits import read_list
 from bigearthnet_cbir.errors import DataError, summarize_names
+from bigearthnet_cbir.types import PatchPair
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,22 @@ def read_pairs_beside(source: Path | str, folders: Iterable[Path]) -> PairList:
     """Return the pairs of a split list as read_pairs does, where there are folders of patches but no archive yet."""
     found = read_list(source)
     return found if isinstance(found, PairList) else _with_partners(found, source, folders)
+
+
+def find_partners(names: Names, s2_store: PatchStore, s1_store: PatchStore) -> PairList:
+    """Return the pairs of an archive's Sentinel-2 patches; those without a known partner are left out, and counted."""
+    if not names or _holds_both(s1_store, names):
+        return PairList(names, names)
+    found: dict[str, str] = {}
+    for _, partners in _sources(place for path in (s2_store.path, s1_store.path) for place in (path, path.parent)):
+        found |= {name: partners[name] for name in names if name not in found and name in partners}
+        if len(found) == len(names):
+            break
+    lacking = [name for name in names if name not in found]
+    if lacking:
+        logger.warning("%s: left out %s patches (%s), whose Sentinel-1 partners no list names", s2_store.path,
+                       f"{len(lacking):,}", summarize_names(lacking, 2))  # fmt: skip
+    return PairList.of(PatchPair(name, found[name]) for name in names if name in found)
 
 
 def _with_partners(names: Names, source: Path | str, archives: Iterable[Path]) -> PairList:

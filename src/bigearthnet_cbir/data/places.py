@@ -43,7 +43,7 @@ def names_agree(pair: PatchPair) -> bool | None:
 
     Names of version 1 say no tile of Sentinel-2, so they can disagree but not agree.
     """
-    one, two = _end_of(pair.s1), _end_of(pair.s2)
+    one, two = grid_cell(pair.s1), grid_cell(pair.s2)
     if one is None or two is None:
         return None
     if one[1:] != two[1:]:
@@ -51,8 +51,8 @@ def names_agree(pair: PatchPair) -> bool | None:
     return None if one[0] is None or two[0] is None else one[0] == two[0]
 
 
-def _end_of(name: str) -> tuple[str | None, int, int] | None:
-    """Return tile, column and row, with which a name ends; the tile is None where there is none."""
+def grid_cell(name: str) -> tuple[str | None, int, int] | None:
+    """Return tile, column and row of a patch on its tile's grid, with which a name ends; None where it has no tile."""
     parts = name.rsplit("_", 3)
     if len(parts) < 4 or not all(part.isascii() and part.isdecimal() for part in parts[2:]):
         return None

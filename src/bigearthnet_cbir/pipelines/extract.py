@@ -40,15 +40,7 @@ def extract(config: Config, split: str, source: FeatureExtractor, path: Path, *,
     dataset = build_dataset(config, split, require_labels=True)
     if len(dataset) == 0:
         raise DataError(f"{config.split_csv(split)}: lists no pairs; there is nothing to search with or in")
-    made_from = {
-        "schema": SCHEMA_VERSION,
-        "source": source.identity,
-        "pairs": pairs_digest(dataset.pairs),
-        "archives": [[str(store.path), store.identity()] for store in (dataset.s2_store, dataset.s1_store)],
-        "labels": labels_digest(dataset.s2_store.labels),
-        "classes": CLASSES,
-    }
-    wanted = fingerprint(made_from)
+    wanted = fingerprint(made_from(dataset, source))
     kept = None if recompute else reusable_digest(path, wanted)
     if kept is not None:
         logger.info("%s is up to date (same checkpoint, pairs, patches and settings): reused", path.name)
@@ -62,6 +54,18 @@ def extract(config: Config, split: str, source: FeatureExtractor, path: Path, *,
     }
     _compute(config, dataset, source, path, attributes)
     return str(stamped_digest(path))
+
+
+def made_from(dataset: BigEarthNetMM, source: FeatureExtractor) -> dict[str, Any]:
+    """Return everything that decides the features of a dataset, as plain values; its fingerprint stamps their file."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "source": source.identity,
+        "pairs": pairs_digest(dataset.pairs),
+        "archives": [[str(store.path), store.identity()] for store in (dataset.s2_store, dataset.s1_store)],
+        "labels": labels_digest(dataset.s2_store.labels),
+        "classes": CLASSES,
+    }
 
 
 def _compute(

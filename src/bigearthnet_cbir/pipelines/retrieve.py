@@ -24,8 +24,8 @@ from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.pipelines.evaluate import GroundTruth, Search, build_spatial_exclusion, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
-from bigearthnet_cbir.pipelines.missing_modality import MissingModality
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
+from bigearthnet_cbir.query.missing_modality import MissingModality
 from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session

@@ -56,6 +56,11 @@ class RunFolder:
         """The page that shows them."""
         return self.root / "report.html"
 
+    @property
+    def index(self) -> Path:
+        """Folder of what queries search (project/index.py)."""
+        return self.root / "index"
+
     def baseline(self, name: str) -> RunFolder:
         """The folder of what this run is compared with, laid out like a run's."""
         return RunFolder(self.root / f"{BASELINE_PREFIX}{name}")

@@ -1,0 +1,160 @@
+"""Making the index of a run: embeddings of splits or of the whole archive, what retrieval computed reused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tqdm import tqdm
+
+from bigearthnet_cbir.config import Config, as_config
+from bigearthnet_cbir.data.catalogue import build_catalogue
+from bigearthnet_cbir.data.dataset import BigEarthNetMM
+from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.data.loaders import ordered_loader
+from bigearthnet_cbir.data.pair_list import PairList
+from bigearthnet_cbir.data.positions import positions_of
+from bigearthnet_cbir.files import folder_lock
+from bigearthnet_cbir.pipelines.extract import EXTRACTION_BATCH, made_from
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
+from bigearthnet_cbir.pipelines.index_sources import IndexPart, index_parts, known_pairs
+from bigearthnet_cbir.provenance import fingerprint
+from bigearthnet_cbir.query.index import INDEX_SCHEMA
+from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
+from bigearthnet_cbir.storage.features import DATASETS, open_features, reusable_digest
+from bigearthnet_cbir.storage.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SPLITS: Final = ("train", "val", "test")
+_BLOCK: Final = EXTRACTION_BATCH
+
+
+def build_index(
+    run: Config | Mapping[str, Any] | Path | str,
+    *,
+    splits: Sequence[str] = DEFAULT_SPLITS,
+    folder: RunFolder | None = None,
+    recompute: bool = False,
+    allow_different: bool = False,
+) -> Path:
+    """Write the index of a run, or keep one that was made from just the same, and return its folder.
+
+    An interrupted run goes on where it stopped. Embeddings that retrieval has in query.h5 or archive.h5, from the same
+    checkpoint, pairs and archives, are taken from there.
+
+    Args:
+        run: a run folder, its parameters.yaml, or a configuration.
+        splits: some of train, val, test; or "all": these, and every other pair of the archive.
+        folder: the run's folder, by default the configured one, or where parameters.yaml lies.
+        recompute: make it anew even where the one there matches.
+        allow_different: go on where the checkpoint was trained with other settings, and record both.
+
+    Raises:
+        LockedError: another process is writing to the folder.
+        CheckpointError, ConfigError, DataError, ResultsError: what is wrong, in one line.
+    """
+    config, folder = _run(run, folder)
+    with folder_lock(folder.root, "index"):
+        checkpoint = Path(config.state_dict) if config.state_dict else folder.best
+        source = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
+        parts = index_parts(config, splits)
+        origins = {part.split: made_from(part.dataset, source) for part in parts}
+        wanted = fingerprint({"schema": INDEX_SCHEMA, "parts": origins, "distance": config.distance})
+        if not recompute and finished_part(folder.index, wanted):
+            logger.info("%s is up to date (same checkpoint, pairs, archives and settings): kept", folder.index)
+            return folder.index
+        _fill(config, folder, source, parts, wanted)
+    return folder.index
+
+
+def _run(run: Config | Mapping[str, Any] | Path | str, folder: RunFolder | None) -> tuple[Config, RunFolder]:
+    """Return the configuration of a run, and its folder, which may have been moved since."""
+    if isinstance(run, Path | str) and Path(run).is_dir():
+        return as_config(RunFolder(Path(run)).parameters), folder or RunFolder(Path(run))
+    config = as_config(run)
+    if folder is None and isinstance(run, Path | str) and Path(run).name == RunFolder(Path()).parameters.name:
+        return config, RunFolder(Path(run).parent)
+    return config, folder or RunFolder(config.run_folder)
+
+
+def _fill(config: Config, folder: RunFolder, source: FeatureExtractor, parts: list[IndexPart], wanted: str) -> None:
+    """Compute what is missing, and finish the index."""
+    pairs = PairList.of(part.dataset.pairs[row] for part in parts for row in part.chosen)
+    writer = IndexWriter(folder.index, wanted, len(pairs))
+    if writer.rows:
+        logger.info("an interrupted index of the same was found: going on after %s pairs", f"{writer.rows:,}")
+    start, begun = time.perf_counter(), writer.rows
+    with tqdm(total=len(pairs), initial=writer.rows, desc="index", unit="pair", leave=False, disable=None) as bar:
+        for vectors, labels in _blocks(config, folder, source, parts, writer.rows):
+            writer.append(vectors, labels)
+            bar.update(len(labels))
+    seconds = time.perf_counter() - start
+    logger.info("embedded %s pairs, %.0f s", f"{len(pairs) - begun:,}", seconds)
+    splits = [part.split for part in parts for _ in part.chosen]
+    catalogue = build_catalogue(pairs, positions_of(pairs), known_pairs(config, pairs), splits)
+    writer.finish(catalogue, CLASSES, _details(config, source, parts))
+    logger.info("wrote %s, %s pairs", folder.index, f"{len(pairs):,}")
+
+
+def _blocks(
+    config: Config, folder: RunFolder, source: FeatureExtractor, parts: list[IndexPart], skip: int
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield embeddings by side, and labels, of all pairs but the first `skip`, block by block."""
+    for part in parts:
+        left = part.chosen[skip:]
+        skip = max(0, skip - len(part.chosen))
+        if not left:
+            continue
+        reused = _retrieved(folder, part, source)
+        if reused is None:
+            yield from _embedded(config, source, part.dataset, left)
+        else:
+            logger.info("%s: the embeddings of %s are reused", reused, part.split)
+            yield from _stored(reused, left)
+
+
+def _retrieved(folder: RunFolder, part: IndexPart, source: FeatureExtractor) -> Path | None:
+    """Return the feature file that was computed from just this split, or None."""
+    wanted = fingerprint(made_from(part.dataset, source))
+    return next((path for path in (folder.archive, folder.query) if reusable_digest(path, wanted)), None)
+
+
+def _embedded(
+    config: Config, source: FeatureExtractor, dataset: BigEarthNetMM, rows: list[int]
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    pairs = PairList.of(dataset.pairs[row] for row in rows)
+    wanted = BigEarthNetMM(pairs, dataset.s2_store, dataset.s1_store, require_labels=False)
+    for batch in ordered_loader(wanted, _BLOCK, config.num_workers):
+        found = source.compute(batch)
+        yield {side: found[name].numpy() for side, name in DATASETS.items()}, batch.label.numpy()
+
+
+def _stored(path: Path, rows: list[int]) -> Iterator[tuple[dict[str, Any], Any]]:
+    with open_features(path) as file:
+        for first in range(0, len(rows), _BLOCK):
+            some = np.array(rows[first : first + _BLOCK])
+            span = slice(int(some[0]), int(some[-1]) + 1)
+            vectors = {side: file[name][span][some - some[0]] for side, name in DATASETS.items()}
+            yield vectors, np.asarray(file["label"][span][some - some[0]], np.uint8)
+
+
+def _details(config: Config, source: FeatureExtractor, parts: list[IndexPart]) -> dict[str, Any]:
+    first = parts[0].dataset
+    return {
+        "checkpoint": source.identity["checkpoint"],
+        "identity": source.identity,
+        "fusion": config.fusion,
+        "feature": config.feature,
+        "distance": config.distance,
+        "splits": {part.split or "no split": len(part.chosen) for part in parts},
+        "archives": {str(store.path): store.identity() for store in (first.s2_store, first.s1_store)},
+        "configuration": asdict(config),
+        **{name: json.loads(value) for name, value in source.provenance.items()},
+    }

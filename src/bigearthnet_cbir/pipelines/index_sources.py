@@ -1,0 +1,117 @@
+"""What an index is made from: the pairs of splits or of the whole archive, and what lists tell of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.data.dataset import BigEarthNetMM
+from bigearthnet_cbir.data.metadata import read_metadata
+from bigearthnet_cbir.data.official_splits import is_installed, read_official_lists
+from bigearthnet_cbir.data.pair_filter import PairInfo
+from bigearthnet_cbir.data.pair_list import Names, PairList
+from bigearthnet_cbir.data.partners import TABLES, find_partners
+from bigearthnet_cbir.data.patch_rules import S2_NAME
+from bigearthnet_cbir.data.patch_store import PatchStore
+from bigearthnet_cbir.data.places import grid_cell
+from bigearthnet_cbir.data.splits import SPLITS, parquet_split
+from bigearthnet_cbir.errors import ConfigError, DataError, summarize_names
+from bigearthnet_cbir.pipelines.builders import build_dataset
+from bigearthnet_cbir.types import PatchPair
+
+logger = logging.getLogger(__name__)
+
+ALL: Final = "all"
+
+
+class IndexPart(NamedTuple):
+    """Pairs of one split that go into an index.
+
+    Attributes:
+        split: train, val or test; "" for pairs of the archive that no list has.
+        dataset: all pairs of the split.
+        chosen: rows of them that no part before has.
+    """
+
+    split: str
+    dataset: BigEarthNetMM
+    chosen: list[int]
+
+
+def index_parts(config: Config, splits: Sequence[str]) -> list[IndexPart]:
+    """Return the pairs of splits, each once.
+
+    Args:
+        config: of the run.
+        splits: train, val and test, or "all" for these and every other pair of the archive.
+
+    Raises:
+        ConfigError: a split is unknown.
+        DataError: a list or an archive cannot be read, or there is no pair.
+    """
+    unknown = [split for split in splits if split not in (*SPLITS, ALL)]
+    if unknown or not splits:
+        raise ConfigError(f"--splits {' '.join(unknown)}: no such split; choose from {', '.join(SPLITS)}, or {ALL}")
+    wanted = SPLITS if ALL in splits else tuple(dict.fromkeys(splits))
+    parts, seen = [], set[str]()
+    for split in wanted:
+        dataset = build_dataset(config, split, require_labels=False)
+        chosen = [row for row, name in enumerate(dataset.pairs.s2) if name not in seen]
+        seen.update(dataset.pairs.s2)
+        parts.append(IndexPart(split, dataset, chosen))
+    if ALL in splits:
+        rest = _unlisted(parts[0].dataset, seen)
+        if len(rest):
+            parts.append(IndexPart("", rest, list(range(len(rest)))))
+    if not any(part.chosen for part in parts):
+        raise DataError(f"{config.split_csv(wanted[0])}: lists no pairs; there is nothing to index")
+    return parts
+
+
+def _unlisted(known: BigEarthNetMM, seen: set[str]) -> BigEarthNetMM:
+    """Return the pairs of the archive that no split has."""
+    s2_store, s1_store = PatchStore(known.s2_store.path), PatchStore(known.s1_store.path)
+    names = Names(name for name in s2_store.names() if S2_NAME.fullmatch(name) and name not in seen)
+    pairs = find_partners(names, s2_store, s1_store)
+    keys = list(map(s1_store.s1_name, pairs))
+    lacking = set(s1_store.missing(keys))
+    if lacking:
+        logger.warning("%s: left out %s pairs, whose Sentinel-1 patches (%s) are not there", s1_store.path,
+                       f"{len(lacking):,}", summarize_names(sorted(lacking), 2))  # fmt: skip
+    kept = PairList.of(pair for pair, key in zip(pairs, keys, strict=True) if key not in lacking)
+    return BigEarthNetMM(kept, s2_store, s1_store, require_labels=False)
+
+
+def known_pairs(config: Config, pairs: Sequence[PatchPair]) -> dict[str, PairInfo]:
+    """Return Sentinel-2 name -> what lists tell: country, season, split.
+
+    A metadata.parquet that is a split list, or lies beside one, in or beside an archive; then, for names of version 1,
+    the official lists where they are installed.
+    """
+    wanted = {pair.s2 for pair in pairs}
+    found: dict[str, PairInfo] = {}
+    for table in _tables(config):
+        for row in read_metadata(table):
+            if row.s2 in wanted:
+                found[row.s2] = PairInfo(row.s2, row.s1, row.split, row.country or None)
+    # Names of version 2 have the tile, and the official lists of version 1 do not know them.
+    rest = {name for name in wanted - found.keys() if (grid_cell(name) or ("",))[0] is None}
+    if rest and is_installed():
+        found |= {pair.s2: pair for pair in read_official_lists() if pair.s2 in rest}
+    return found
+
+
+def _tables(config: Config) -> list[Path]:
+    """Return the tables of version 2 that belong to a run's lists and archives, each once."""
+    listed: list[Path] = []
+    folders = [Path(store) for store in (config.bigEarthPthLMDB_S2, config.bigEarthPthLMDB_S1)]
+    for split in SPLITS:
+        source = config.split_csv(split)
+        parquet = parquet_split(source)
+        listed += [parquet[0]] if parquet else []
+        folders.append(parquet[0] if parquet else Path(source))
+    beside = [place / name for folder in folders for place in (folder, folder.parent) for name in TABLES]
+    return [path for path in dict.fromkeys(listed + beside) if path.is_file()]

@@ -1,0 +1,77 @@
+"""Vectors of patches that are in no archive: published folders, or one GeoTIFF with named bands, through an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bigearthnet_cbir.config import Config, load_config
+from bigearthnet_cbir.data.bands import PATCH_SIZE, S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
+from bigearthnet_cbir.data.dataset import PairBatch
+from bigearthnet_cbir.data.labels import N_CLASSES
+from bigearthnet_cbir.directions import FUSED, S1, S2
+from bigearthnet_cbir.errors import QueryError
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
+from bigearthnet_cbir.storage.features import DATASETS
+from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.types import FloatArray
+
+Bands = Mapping[str, npt.NDArray[np.generic]]
+
+
+class QueryEncoder:
+    """The encoder of a run, loaded once, for patches that come from outside.
+
+    Attributes:
+        identity: its checkpoint's digest and what else decides its vectors.
+    """
+
+    def __init__(self, folder: Path | str, *, allow_different: bool = False) -> None:
+        """Load the encoder of a run folder; raises CheckpointError or ConfigError where it cannot be."""
+        run = RunFolder(Path(folder))
+        config: Config = load_config(run.parameters)
+        checkpoint = Path(config.state_dict) if config.state_dict else run.best
+        self._extractor: FeatureExtractor = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
+        self.identity = self._extractor.identity
+
+    def encode(self, s2: Bands | None = None, s1: Bands | None = None) -> dict[str, FloatArray]:
+        """Return side -> (D,) float32 vector of the sensors that are given; fused where both are.
+
+        Args:
+            s2: band name -> uint16 or float32 reflectance x 10 000, the ten bands of the encoders at native size.
+            s1: VV and VH, (120, 120) float32 dB.
+
+        Raises:
+            QueryError: neither is given, or a band is missing.
+        """
+        if s2 is None and s1 is None:
+            raise QueryError("no patch to encode: give the bands of Sentinel-2, Sentinel-1 or both")
+        batch = PairBatch(
+            s1=_stack(s1, S1_BANDS, PATCH_SIZE, np.float32),
+            s2_10m=_stack(s2, S2_10M_BANDS, PATCH_SIZE, np.uint16),
+            s2_20m=_stack(s2, S2_20M_BANDS, PATCH_SIZE // 2, np.uint16),
+            label=torch.zeros(1, N_CLASSES, dtype=torch.uint8),
+            position=torch.zeros(1, dtype=torch.int64),
+        )
+        wanted = [side for side, bands in ((S1, s1), (S2, s2)) if bands is not None]
+        computed = self._extractor.compute(batch)
+        return {
+            side: computed[DATASETS[side]][0].numpy() for side in ([S1, S2, FUSED] if len(wanted) == 2 else wanted)
+        }
+
+
+def _stack(bands: Bands | None, names: tuple[str, ...], size: int, dtype: type) -> torch.Tensor:
+    """Return (1, B, size, size) of bands; zeros stand in for a sensor that is not there, whose vector nobody reads."""
+    if bands is None:
+        return torch.from_numpy(np.zeros((1, len(names), size, size), dtype))
+    lacking = [name for name in names if name not in bands]
+    if lacking:
+        raise QueryError(f"band {', '.join(lacking)} is missing from the patch; the encoder needs {', '.join(names)}")
+    stacked = np.stack([np.asarray(bands[name]) for name in names])
+    if stacked.shape[1:] != (size, size):
+        raise QueryError(f"band {names[0]} has {stacked.shape[1:]} pixels; the encoder needs {size} x {size}")
+    return torch.from_numpy(stacked[None])

@@ -1,0 +1,1 @@
+"""Questions to an index: filters, one exact search, and marks that refine it."""

@@ -1,0 +1,77 @@
+"""Relevance feedback: a query made from patches that were marked as wanted and unwanted.
+
+Rocchio's rule (Rocchio 1971, "Relevance feedback in information retrieval", in Salton, The SMART Retrieval System;
+Manning et al. 2008, chapter 9, https://nlp.stanford.edu/IR-book) with weights 2 and 1, as Qdrant's average vector and
+Earth Index have them; or the weights of a logistic regression. Either is one vector, and so one exact cosine search.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.errors import QueryError
+from bigearthnet_cbir.types import DoubleArray, FloatArray
+
+WANTED_WEIGHT: Final = 2.0
+UNWANTED_WEIGHT: Final = 1.0
+LEAST_MARKS: Final = 5
+"""Marks of each kind that a logistic regression needs."""
+
+
+def rocchio(wanted: npt.NDArray[np.float32], unwanted: npt.NDArray[np.float32] | None = None) -> FloatArray:
+    """Return the (D,) float32 unit vector of 2 mean(wanted) - mean(unwanted), both of vectors at length 1.
+
+    Args:
+        wanted: (P, D) vectors of the patches that should be found, P >= 1.
+        unwanted: (M, D) of those that should not, M >= 0; None for none.
+
+    Raises:
+        QueryError: there is nothing wanted, a vector is zero or not finite, or the marks cancel out.
+    """
+    if not len(wanted):
+        raise QueryError("feedback without a wanted patch has no direction; mark one or more as wanted")
+    towards: DoubleArray = WANTED_WEIGHT * _units(wanted).mean(axis=0)
+    if unwanted is not None and len(unwanted):
+        towards = towards - UNWANTED_WEIGHT * _units(unwanted).mean(axis=0)
+    length = float(np.linalg.norm(towards))
+    if length < 1e-6:
+        raise QueryError("the wanted and unwanted patches cancel out; take a mark away")
+    return (towards / length).astype(np.float32)
+
+
+def logistic(wanted: npt.NDArray[np.float32], unwanted: npt.NDArray[np.float32]) -> FloatArray:
+    """Return the (D,) float32 unit vector w of a logistic regression on vectors at length 1.
+
+    Ranking by w . x over an archive at length 1 is the ranking by cosine distance to w.
+
+    Args:
+        wanted: (P, D), P >= 5.
+        unwanted: (M, D), M >= 5.
+
+    Raises:
+        QueryError: there are fewer marks, or a vector is zero or not finite.
+    """
+    from sklearn.linear_model import LogisticRegression  # a second to load, for those who ask for it
+
+    for what, marks in (("wanted", wanted), ("unwanted", unwanted)):
+        if len(marks) < LEAST_MARKS:
+            raise QueryError(f"{len(marks)} patches are marked as {what}; a logistic regression needs {LEAST_MARKS}")
+    samples = np.concatenate([_units(wanted), _units(unwanted)])
+    truth = np.repeat([1, 0], [len(wanted), len(unwanted)])
+    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(samples, truth)
+    weights: DoubleArray = np.asarray(model.coef_[0], np.float64)
+    length = float(np.linalg.norm(weights))
+    if length == 0.0:
+        raise QueryError("the wanted and unwanted patches have the same vectors; mark others")
+    return (weights / length).astype(np.float32)
+
+
+def _units(vectors: npt.NDArray[np.float32]) -> DoubleArray:
+    found = np.asarray(vectors, np.float64)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise QueryError("a marked patch has a vector that is zero or not finite; take this mark away")
+    return np.asarray(found / lengths, np.float64)

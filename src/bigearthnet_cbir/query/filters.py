@@ -1,0 +1,142 @@
+"""Filters of a query: which pairs of an index may be found. They apply before the search, so it stays exact."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.geoparquet import Categories
+from bigearthnet_cbir.errors import QueryError, short, summarize_names
+from bigearthnet_cbir.query.index import Index
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Box: TypeAlias = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a pair must be to be found; empty tuples and None ask for nothing.
+
+    Attributes:
+        labels: classes that it must all have.
+        any_labels: classes of which it must have one or more.
+        without_labels: classes of which it must have none.
+        countries: English names, one of which it must lie in.
+        seasons: Winter, Spring, Summer, Fall, at the acquisition by Sentinel-2.
+        splits: train, val, test.
+        since: first day of the acquisition by Sentinel-2.
+        until: its last day.
+        box: west, south, east, north in degrees, that the centre must lie in; west > east crosses the antimeridian.
+        exclude_within: leave out pairs of the query's tile at most so many columns and rows away, and all pairs that
+            share an acquisition with it, of either sensor, as the configuration's exclude_within does.
+    """
+
+    labels: tuple[str, ...] = ()
+    any_labels: tuple[str, ...] = ()
+    without_labels: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    seasons: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    box: Box | None = None
+    exclude_within: int | None = None
+
+    def mask(self, index: Index, asked: int | None = None) -> Mask:
+        """Return (N,) which pairs may be found.
+
+        Args:
+            index: N pairs.
+            asked: position of the query's pair, which may not be found; None where it is not in the index.
+
+        Raises:
+            QueryError: a word is unknown to the index, the box or the dates are none, or exclude_within is asked for
+                a query of no known place.
+        """
+        kept: Mask = np.ones(index.size, np.bool_)
+        for part in (*self._by_label(index), *self._by_word(index), *self._by_time(index), *self._by_place(index)):
+            kept &= part
+        if self.exclude_within is not None:
+            kept &= ~_neighbourhood(index, asked, self.exclude_within)
+        if asked is not None:
+            kept[asked] = False
+        return kept
+
+    def _by_label(self, index: Index) -> Iterable[Mask]:
+        if self.labels or self.any_labels or self.without_labels:
+            if not index.labels.any():
+                raise QueryError("labels are asked for, but no pair of this index has any; leave these filters out")
+            bits = index.label_bits
+        if self.labels:
+            wanted = _bits(self.labels, index.class_names)
+            yield (bits & wanted) == wanted
+        if self.any_labels:
+            yield (bits & _bits(self.any_labels, index.class_names)) != 0
+        if self.without_labels:
+            yield (bits & _bits(self.without_labels, index.class_names)) == 0
+
+    def _by_word(self, index: Index) -> Iterable[Mask]:
+        for what, words in (("country", self.countries), ("season", self.seasons), ("split", self.splits)):
+            if words:
+                column: Categories = getattr(index.catalogue, what)
+                yield column.is_in([_known(word, column.values, what) for word in words])
+
+    def _by_time(self, index: Index) -> Iterable[Mask]:
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise QueryError(f"dates from {self.since} to {self.until}: the first is later; swap them")
+        # NaT compares false: a pair of unknown date is not found.
+        if self.since is not None:
+            yield index.catalogue.date_s2 >= np.datetime64(self.since)
+        if self.until is not None:
+            yield index.catalogue.date_s2 <= np.datetime64(self.until)
+
+    def _by_place(self, index: Index) -> Iterable[Mask]:
+        if self.box is None:
+            return
+        west, south, east, north = self.box
+        in_bounds = all(-180 <= value <= 180 for value in (west, east)) and -90 <= south <= north <= 90
+        if not in_bounds:  # also where a number is NaN
+            raise QueryError(f"box {west:g},{south:g},{east:g},{north:g}: must be west,south,east,north in degrees")
+        x, y = index.catalogue.longitude, index.catalogue.latitude
+        yield (y >= south) & (y <= north)
+        yield (x >= west) & (x <= east) if west <= east else (x >= west) | (x <= east)
+
+
+def _neighbourhood(index: Index, asked: int | None, radius: int) -> Mask:
+    """Return which pairs lie near the query's, or were acquired with it."""
+    if asked is None:
+        raise QueryError("exclude-within needs a query from the index: its place and pass; leave it out, or name one")
+    if radius < 0:
+        raise QueryError(f"exclude-within is {radius}; give a whole number >= 0")
+    found = index.catalogue
+    same_tile = found.tile.codes == found.tile.codes[asked]
+    near = (abs(found.column - found.column[asked]) <= radius) & (abs(found.row - found.row[asked]) <= radius)
+    close: Mask = same_tile & near if found.tile[asked] else np.zeros(index.size, np.bool_)
+    for passes in (found.acquisition_s1, found.acquisition_s2):
+        if passes[asked]:
+            close |= passes.codes == passes.codes[asked]
+    return close
+
+
+def _bits(words: Sequence[str], class_names: Sequence[str]) -> int:
+    columns = {class_names.index(_known(word, class_names, "label")) for word in words}
+    return sum(1 << column for column in columns)
+
+
+def _known(word: str, values: Sequence[str], what: str) -> str:
+    """Return the value that a word means, in any case."""
+    known = {value.casefold(): value for value in values if value}
+    found = known.get(word.casefold().strip())
+    if found is not None:
+        return found
+    if not known:
+        raise QueryError(f"{what} {short(word)}: no pair of this index tells its {what}; leave this filter out")
+    near = difflib.get_close_matches(word.casefold(), list(known), 1, 0.5)
+    hint = f"did you mean {known[near[0]]!r}?" if near else f"it has {summarize_names(sorted(known.values()), 20)}"
+    raise QueryError(f"{what} {short(word)} occurs nowhere in this index; {hint}")

@@ -1,0 +1,117 @@
+"""One exact search of an index: a vector, filters, and the nearest pairs that pass them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.directions import DIRECTIONS, FUSED
+from bigearthnet_cbir.errors import QueryError
+from bigearthnet_cbir.query.filters import Filters
+from bigearthnet_cbir.query.index import Index, check_side
+from bigearthnet_cbir.query.missing_modality import MissingModality
+from bigearthnet_cbir.search.binary_codes import codes_of
+from bigearthnet_cbir.search.distances import check_distance
+from bigearthnet_cbir.search.knn import search
+from bigearthnet_cbir.types import FloatArray
+
+EVERYTHING = Filters()
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest pairs, nearest first, ties by position in the index.
+
+    Attributes:
+        indices: (k,) int64 positions; fewer than asked for where fewer pass the filters.
+        distances: (k,) float32.
+        kept: how many pairs of the index passed the filters.
+    """
+
+    indices: npt.NDArray[np.int64]
+    distances: FloatArray
+    kept: int
+
+
+def check_direction(query: str, archive: str) -> None:
+    """Raise QueryError unless queries of one side can be searched for in the other."""
+    pairs = [(known.query, known.archive) for known in DIRECTIONS.values()]
+    if (check_side(query), check_side(archive)) not in pairs:
+        known = ", ".join(direction.title for direction in DIRECTIONS.values())
+        raise QueryError(f"{query} -> {archive} is no direction of retrieval; choose one of {known}")
+
+
+def stand_in(index: Index, vectors: FloatArray, query: str, archive: str) -> FloatArray:
+    """Return (Q, D) vectors of one side as queries to another: one sensor stands in for both where these are fused."""
+    check_direction(query, archive)
+    if archive == FUSED and query != FUSED:
+        return MissingModality(vectors, index.fusion)[0 : len(vectors)]
+    return vectors
+
+
+def query_vector(index: Index, position: int, query: str, archive: str) -> FloatArray:
+    """Return the (D,) vector by which a pair of the index asks: its `query` side, searched for in `archive`."""
+    found: FloatArray = stand_in(index, np.asarray(index.vectors(query)[position : position + 1]), query, archive)[0]
+    return found
+
+
+def find(
+    index: Index,
+    vector: npt.NDArray[np.float32],
+    *,
+    archive: str = FUSED,
+    query: str | None = None,
+    distance: str | None = None,
+    k: int = 20,
+    filters: Filters = EVERYTHING,
+    asked: int | None = None,
+) -> Found:
+    """Return the exact k nearest pairs of an index among those that pass the filters.
+
+    Args:
+        index: from `open_index`.
+        vector: (D,) float32, from `query_vector`, an encoder or `feedback`.
+        archive: side that is searched: s1, s2 or fused.
+        query: side that the vector is of, by default the same; it decides where Hamming codes are cut.
+        distance: cosine, euclidean, chi2 or hamming; None for the run's own.
+        k: pairs wanted, >= 1.
+        filters: they apply before the search, so that k pairs are found wherever k pass.
+        asked: position of the pair that asks, which is never found.
+
+    Raises:
+        QueryError: the vector does not fit the side, k is no number of pairs, or a filter asks for what is unknown.
+        SearchError: the vector has no defined distance.
+    """
+    distance = distance or index.distance
+    check_distance(distance)
+    if k < 1:
+        raise QueryError(f"{k} pairs are asked for; give a whole number >= 1")
+    rows = index.vectors(archive)
+    asks = np.asarray(vector, np.float32)[None]
+    if asks.ndim != 2 or asks.shape[1] != rows.shape[1]:
+        raise QueryError(
+            f"the query has shape {asks.shape[1:]}; {archive} vectors of this index have ({rows.shape[1]},)"
+        )
+    if distance == "hamming":
+        asks = codes_of(asks, _thresholds(index, query or archive, archive))
+    mask = filters.mask(index, asked)
+    kept = int(np.count_nonzero(mask))
+    if kept == 0:
+        return Found(np.empty(0, np.int64), np.empty(0, np.float32), 0)
+    return _nearest(index, asks, archive, distance, min(k, kept), mask, kept)
+
+
+def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
+    """Return where the bits of a query are cut: at the medians of its own side, as it stands in for the other."""
+    return np.ascontiguousarray(stand_in(index, np.asarray(index.thresholds(query))[None], query, archive)[0])
+
+
+def _nearest(
+    index: Index, asks: npt.NDArray[Any], archive: str, distance: str, k: int, mask: npt.NDArray[np.bool_], kept: int
+) -> Found:
+    exclude = np.flatnonzero(~mask).astype(np.int32)[None]
+    found = search(asks, index.prepared(archive, distance), k, distance, exclude)
+    return Found(found.indices[0].astype(np.int64), found.distances[0], kept)

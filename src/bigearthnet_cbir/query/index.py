@@ -1,0 +1,183 @@
+"""The index of a run: embeddings, codes, labels and catalogue of its pairs, memory-mapped."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.catalogue import Catalogue, read_catalogue
+from bigearthnet_cbir.data.pair_list import Names
+from bigearthnet_cbir.directions import FUSED, S1, S2
+from bigearthnet_cbir.errors import DataError, MissingIndexError, QueryError, short
+from bigearthnet_cbir.query.names import NameIndex
+from bigearthnet_cbir.search.shards import PreparedArchive
+from bigearthnet_cbir.types import ByteArray, FloatArray, PatchPair
+
+INDEX_SCHEMA: Final = 1
+"""Raised when an index written before can no longer be read the same way."""
+
+SIDES: Final = (S1, S2, FUSED)
+MANIFEST: Final = "manifest.json"
+CATALOGUE: Final = "catalogue.parquet"
+LABELS: Final = "labels.npy"
+_CURE: Final = "run project/index.py again"
+
+
+def vectors_file(side: str) -> str:
+    """Return the name of the file with the embeddings of s1, s2 or fused."""
+    return f"embeddings_{side}.npy"
+
+
+def codes_file(side: str) -> str:
+    """Return the name of the file with the packed codes."""
+    return f"codes_{side}.npy"
+
+
+def thresholds_file(side: str) -> str:
+    """Return the name of the file with the thresholds that the codes were cut at."""
+    return f"thresholds_{side}.npy"
+
+
+class Index:
+    """The N pairs of an index. Nothing is read before it is asked for; vectors and codes are memory-mapped.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it was made from, and its sizes.
+        size: N.
+        class_names: of the label columns.
+        distance: that the run was configured with.
+        fusion: how the fused vectors came about: concat, avg, max or sum.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.size: int = manifest["size"]
+        self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
+        self.distance: str = manifest["distance"]
+        self.fusion: str = manifest["fusion"]
+        self._prepared: dict[tuple[str, str], PreparedArchive] = {}
+
+    def __len__(self) -> int:
+        return self.size
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Names, places, dates, season, country and split of the pairs."""
+        try:
+            found = read_catalogue(self.folder / CATALOGUE)
+        except DataError as error:
+            raise QueryError(f"{error}; {_CURE}") from error
+        if len(found) != self.size:
+            raise QueryError(f"{self.folder / CATALOGUE}: {len(found):,} pairs, not {self.size:,}; {_CURE}")
+        return found
+
+    @property
+    def names_s1(self) -> Names:
+        """The Sentinel-1 names."""
+        return self.catalogue.name_s1
+
+    @property
+    def names_s2(self) -> Names:
+        """The Sentinel-2 names."""
+        return self.catalogue.name_s2
+
+    def pair(self, position: int) -> PatchPair:
+        """Return both names of a pair."""
+        return PatchPair(self.names_s2[position], self.names_s1[position])
+
+    @cached_property
+    def names(self) -> NameIndex:
+        """Look-up by name."""
+        return NameIndex(self.names_s1, self.names_s2)
+
+    def position(self, name: str) -> int:
+        """Return the position of the pair that a name, of either sensor, belongs to.
+
+        Raises:
+            QueryError: there is no such name; the nearest spellings are named.
+        """
+        return self.names.position(name)
+
+    @cached_property
+    def labels(self) -> ByteArray:
+        """(N, 19) uint8 multi-hot labels, all zero where a pair has none."""
+        found: ByteArray = self._array(LABELS)
+        return found
+
+    @cached_property
+    def label_bits(self) -> npt.NDArray[np.int64]:
+        """(N,) int64 labels, bit c set where the pair has class c."""
+        return self.labels.astype(np.int64) @ (1 << np.arange(len(self.class_names), dtype=np.int64))
+
+    def labels_of(self, position: int) -> tuple[str, ...]:
+        """Return the class names of a pair."""
+        return tuple(self.class_names[column] for column in np.flatnonzero(self.labels[position]))
+
+    def vectors(self, side: str) -> FloatArray:
+        """Return the (N, D) float32 embeddings of s1, s2 or fused, memory-mapped."""
+        found: FloatArray = self._array(vectors_file(check_side(side)))
+        return found
+
+    def codes(self, side: str) -> ByteArray:
+        """Return the (N, ceil(D / 8)) uint8 packed codes, memory-mapped."""
+        found: ByteArray = self._array(codes_file(check_side(side)))
+        return found
+
+    def thresholds(self, side: str) -> FloatArray:
+        """Return the (D,) float32 medians of the embeddings, at which codes are cut."""
+        found: FloatArray = self._array(thresholds_file(check_side(side)))
+        return found
+
+    def prepared(self, side: str, distance: str) -> PreparedArchive:
+        """Return one side laid out for exact search by a distance; made once, then kept."""
+        key = side, distance
+        if key not in self._prepared:
+            rows = self.codes(side) if distance == "hamming" else self.vectors(side)
+            self._prepared[key] = PreparedArchive(rows, distance)
+        return self._prepared[key]
+
+    def _array(self, name: str) -> Any:
+        path = self.folder / name
+        try:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise QueryError(f"{path}: missing or damaged ({short(str(error))}); {_CURE}") from error
+        expected = self.manifest["arrays"].get(name)
+        if [list(found.shape), str(found.dtype)] != expected:
+            raise QueryError(f"{path}: holds {found.shape} {found.dtype}, not {expected}; {_CURE}")
+        return found
+
+
+def check_side(side: str) -> str:
+    """Return a side; raise QueryError where it is none of s1, s2, fused."""
+    if side not in SIDES:
+        raise QueryError(f"side is {short(side)}; choose one of {', '.join(SIDES)}")
+    return side
+
+
+def open_index(folder: Path | str) -> Index:
+    """Open the index in a run's folder, or a folder that is an index itself.
+
+    Raises:
+        QueryError: there is none, it is unfinished or damaged, or another version of this project wrote it.
+    """
+    place = Path(folder)
+    if not (place / MANIFEST).is_file() and (place / "index").is_dir():
+        place = place / "index"
+    try:
+        manifest = json.loads((place / MANIFEST).read_bytes())
+        schema = manifest["schema"]
+    except FileNotFoundError as error:
+        raise MissingIndexError(f"{place}: there is no index; make one by project/index.py") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise QueryError(f"{place / MANIFEST}: damaged ({short(str(error))}); {_CURE}") from error
+    if schema != INDEX_SCHEMA:
+        raise QueryError(f"{place}: an index of version {short(schema)}, not {INDEX_SCHEMA}; {_CURE}")
+    return Index(place, manifest)

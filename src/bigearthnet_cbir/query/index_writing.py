@@ -1,0 +1,195 @@
+"""Writing an index: embeddings grow block by block in a folder beside the index, which takes its place when done.
+
+A kill loses the blocks since the last record of progress, and never the index before. Arrays are plain .npy files,
+appended to: a full disk is an error, where a memory map would be a bus error.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.catalogue import Catalogue, write_catalogue
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.files import atomic_write
+from bigearthnet_cbir.provenance import stamp
+from bigearthnet_cbir.query.index import (
+    CATALOGUE,
+    INDEX_SCHEMA,
+    LABELS,
+    MANIFEST,
+    SIDES,
+    codes_file,
+    thresholds_file,
+    vectors_file,
+)
+from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
+
+PROGRESS: Final = "progress.json"
+RECORD_ROWS: Final = 4096
+"""Rows after which progress is recorded: a second or two of a GPU's work."""
+
+
+class IndexWriter:
+    """Fills the arrays of an index, and goes on where an interrupted one of the same fingerprint stopped.
+
+    Attributes:
+        rows: how many are there.
+    """
+
+    def __init__(self, final: Path, fingerprint: str, size: int) -> None:
+        """Begin, or find what an interrupted run left.
+
+        Args:
+            final: folder of the index.
+            fingerprint: of everything that decides its rows.
+            size: rows that it will have, N.
+        """
+        self._final = final
+        self._part = final.with_name(f".{final.name}.part")
+        self._fingerprint, self._size = fingerprint, size
+        self._widths: dict[str, tuple[int, str]] = {}
+        self.rows = 0
+        self._recorded = 0
+        self._restore()
+
+    def _restore(self) -> None:
+        try:
+            found = json.loads((self._part / PROGRESS).read_bytes())
+        except (OSError, ValueError):
+            found = {}
+        if found.get("fingerprint") != self._fingerprint or found.get("size") != self._size:
+            shutil.rmtree(self._part, ignore_errors=True)
+            self._part.mkdir(parents=True)
+            return
+        self._widths = {name: (int(width), str(kind)) for name, (width, kind) in found["widths"].items()}
+        self.rows = self._recorded = int(found["rows"])
+        for name in self._widths:
+            with (self._part / name).open("r+b") as stream:
+                stream.truncate(self._start(name, self.rows))
+
+    def append(self, vectors: Mapping[str, npt.NDArray[np.float32]], labels: npt.NDArray[np.uint8]) -> None:
+        """Append a block of rows: the embeddings of s1, s2 and fused, and the labels.
+
+        Raises:
+            ResultsError: an embedding is not finite.
+            OSError: the disk is full, for example; rows before the last record of progress stay.
+        """
+        for side, values in vectors.items():
+            if not np.isfinite(values).all():
+                raise ResultsError(
+                    f"the {side} embeddings of pairs {self.rows:,} to {self.rows + len(values) - 1:,} are not finite; "
+                    "the checkpoint is broken or precision: bf16 overflowed: use another checkpoint or precision: fp32"
+                )
+        for name, block in {**{vectors_file(side): vectors[side] for side in SIDES}, LABELS: labels}.items():
+            self._write(name, np.ascontiguousarray(block))
+        self.rows += len(labels)
+        if self.rows - self._recorded >= RECORD_ROWS or self.rows == self._size:
+            self._record()
+
+    def _write(self, name: str, block: npt.NDArray[Any]) -> None:
+        path = self._part / name
+        first = name not in self._widths
+        if first:
+            self._widths[name] = block.shape[1], block.dtype.str
+        with path.open("wb" if first else "r+b") as stream:
+            if first:
+                stream.write(self._header(name))
+            stream.seek(self._start(name, self.rows))
+            stream.write(block.data)
+
+    def _header(self, name: str) -> bytes:
+        width, kind = self._widths[name]
+        stream = io.BytesIO()
+        header = {"descr": kind, "fortran_order": False, "shape": (self._size, width)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        return stream.getvalue()
+
+    def _start(self, name: str, row: int) -> int:
+        width, kind = self._widths[name]
+        return len(self._header(name)) + row * width * np.dtype(kind).itemsize
+
+    def _record(self) -> None:
+        """Put all rows so far on the disk, then say so."""
+        for name in self._widths:
+            with (self._part / name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        record = {
+            "fingerprint": self._fingerprint, "size": self._size, "rows": self.rows, "widths": self._widths,
+        }  # fmt: skip
+        with atomic_write(self._part / PROGRESS) as temporary:
+            temporary.write_text(json.dumps(record), encoding="utf-8")
+        self._recorded = self.rows
+
+    def finish(self, catalogue: Catalogue, class_names: tuple[str, ...], details: Mapping[str, Any]) -> None:
+        """Add codes, catalogue and manifest, and put the whole in the index's place.
+
+        Args:
+            catalogue: of the same N pairs.
+            class_names: of the label columns.
+            details: for the manifest.
+
+        Raises:
+            ResultsError: rows are missing.
+        """
+        if self.rows != self._size:
+            raise ResultsError(f"{self.rows:,} of {self._size:,} pairs are in the index; run project/index.py again")
+        for side in SIDES:
+            rows = np.load(self._part / vectors_file(side), mmap_mode="r")
+            thresholds = median_thresholds(rows)
+            self._save(thresholds_file(side), thresholds)
+            self._save(codes_file(side), codes_of(rows, thresholds))
+        labels = np.load(self._part / LABELS, mmap_mode="r")
+        write_catalogue(self._part / CATALOGUE, catalogue, labels, class_names)
+        manifest = {
+            **stamp(), "schema": INDEX_SCHEMA, "fingerprint": self._fingerprint, "size": self._size,
+            "class_names": class_names, "arrays": self._arrays(), **details,
+        }  # fmt: skip
+        with atomic_write(self._part / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        (self._part / PROGRESS).unlink()
+        self._publish()
+
+    def _save(self, name: str, values: npt.NDArray[Any]) -> None:
+        with atomic_write(self._part / name) as temporary, temporary.open("wb") as stream:
+            np.save(stream, values)
+
+    def _arrays(self) -> dict[str, Any]:
+        found = {}
+        for path in sorted(self._part.glob("*.npy")):
+            array = np.load(path, mmap_mode="r")
+            found[path.name] = [list(array.shape), str(array.dtype)]
+        return found
+
+    def _publish(self) -> None:
+        """Swap the folders. Between two renames there is no index, but the finished one lies beside it."""
+        earlier = self._final.with_name(f".{self._final.name}.earlier")
+        shutil.rmtree(earlier, ignore_errors=True)
+        if self._final.exists():
+            self._final.rename(earlier)
+        self._part.rename(self._final)
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def finished_part(final: Path, fingerprint: str) -> bool:
+    """Return whether a finished index of this fingerprint stands in its place, or lay beside it and now does."""
+    part = final.with_name(f".{final.name}.part")
+    for place in (final, part):
+        try:
+            found = json.loads((place / MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if found.get("fingerprint") == fingerprint and found.get("schema") == INDEX_SCHEMA:
+            if place == part:
+                shutil.rmtree(final, ignore_errors=True)
+                part.rename(final)
+            return True
+    return False

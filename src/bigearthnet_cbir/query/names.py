@@ -1,0 +1,64 @@
+"""Look-up of patches by name, of either sensor: exact, by what a name begins with, or the nearest spellings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.data.pair_list import Names
+from bigearthnet_cbir.errors import QueryError, short
+
+_BESIDE: Final = 200
+"""Names on either side, in alphabetical order, that are compared with one that is not there."""
+
+
+class NameIndex:
+    """The names of N pairs in alphabetical order, both sensors in one list."""
+
+    def __init__(self, s1: Names, s2: Names) -> None:
+        self._size = len(s1)
+        texts = np.array([name.encode() for names in (s1, s2) for name in names], np.bytes_)
+        self._order: npt.NDArray[np.int32] = np.argsort(texts, kind="stable").astype(np.int32)
+        self._texts: npt.NDArray[np.bytes_] = texts[self._order]
+
+    def find(self, name: str) -> int | None:
+        """Return the position of the pair that a name belongs to, or None."""
+        slot = self._slot(name)
+        if slot < len(self._texts) and self._texts[slot] == name.encode():
+            return int(self._order[slot]) % self._size
+        return None
+
+    def position(self, name: str) -> int:
+        """Return the position of the pair that a name belongs to.
+
+        Raises:
+            QueryError: it is in the index under no spelling; the nearest ones are named.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        near = self.similar(name)
+        hint = f"the nearest names are {', '.join(near)}" if near else "give the name of a Sentinel-1 or -2 patch"
+        raise QueryError(f"patch {short(name)} is not in the index; {hint}")
+
+    def complete(self, beginning: str, most: int = 10) -> list[str]:
+        """Return the first few names, in alphabetical order, that begin with a text."""
+        slot = self._slot(beginning)
+        found = self._decoded(slot, slot + most)
+        return [name for name in found if name.startswith(beginning)]
+
+    def similar(self, name: str, most: int = 3) -> list[str]:
+        """Return the nearest spellings among the names that stand beside it in alphabetical order."""
+        slot = self._slot(name[:200])
+        return difflib.get_close_matches(name[:200], self._decoded(slot - _BESIDE, slot + _BESIDE), most, 0.8)
+
+    def _slot(self, name: str) -> int:
+        return int(np.searchsorted(self._texts, np.bytes_(name.encode())))
+
+    def _decoded(self, first: int, stop: int) -> list[str]:
+        chosen: Sequence[bytes] = self._texts[max(first, 0) : stop].tolist()
+        return [text.decode() for text in chosen]
