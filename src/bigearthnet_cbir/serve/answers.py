@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 from pydantic import BaseModel
 
 
 class PatchAnswer(BaseModel):
-    """A pair of patches. What the source does not tell is null or empty."""
+    """A pair of patches; what the source does not tell is "" or null, dates are YYYY-MM-DD."""
 
     position: int
     name_s1: str
     name_s2: str
-    labels: list[str]
-    date_s1: date | None
-    date_s2: date | None
+    labels: tuple[str, ...]
+    date_s1: str
+    date_s2: str
     season: str
     country: str
     split: str
@@ -31,7 +29,7 @@ class ResultAnswer(PatchAnswer):
 
     rank: int
     distance: float
-    shared: list[str]
+    shared: tuple[str, ...]
     """Labels that the query has, too."""
 
 
@@ -57,7 +55,6 @@ class UploadAnswer(BaseModel):
     sensors: list[str]
     directions: list[str]
     warnings: list[str]
-    pictures: list[str]
 
 
 class NamesAnswer(BaseModel):
@@ -76,17 +73,19 @@ class RunAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """Whether the server works, and what it serves."""
+    """Whether the server works, and what it serves: the words that filters may use among it."""
 
     status: str
     version: str
     runs: list[RunAnswer]
     class_names: list[str]
+    short_names: list[str]
+    """The class names in a form that fits below a picture."""
     countries: list[str]
     seasons: list[str]
     splits: list[str]
-    first_day: date | None
-    last_day: date | None
+    first_day: str
+    last_day: str
     pictures: bool
     """Whether thumbnails can be shown."""
     uploads: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from bigearthnet_cbir import __version__
 from bigearthnet_cbir.errors import CbirError, QueryError
+from bigearthnet_cbir.report.display_names import short_class_name
 from bigearthnet_cbir.serve.answers import ErrorAnswer, HealthAnswer, NamesAnswer, PatchAnswer, SearchAnswer
 from bigearthnet_cbir.serve.exports import as_file
 from bigearthnet_cbir.serve.requests import Export, Question, sentence
@@ -61,6 +61,7 @@ def search_simply(
         "patch": patch, "at": None if at is None else tuple(at.split(",")), "direction": direction,
         "distance": distance, "k": k, "run": run, "filters": filters,
     }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
     try:
         question = Question.model_validate(given)
     except ValidationError as error:
@@ -79,8 +80,7 @@ def similarity(question: Question, state: Shared) -> Response:
 def export(question: Export, state: Shared) -> Response:
     """Return the answer to a question as a file: CSV, GeoJSON, or one HTML page with thumbnails."""
     run = state.run(question.run)
-    answer = run.answer(question, state.vectors(question))
-    content, kind = as_file(question.format, run, answer)
+    content, kind = as_file(question.format, run.index, run.find(question, state.vectors(question)))
     name = f"similar_patches.{question.format}"
     return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
 
@@ -148,7 +148,8 @@ def health(state: Shared) -> HealthAnswer:
     known = index.catalogue
     return HealthAnswer(
         status="ok", version=__version__, runs=[run.summary() for run in state.runs],
-        class_names=list(index.class_names), countries=[value for value in known.country.values if value],
+        class_names=list(index.class_names), short_names=list(map(short_class_name, index.class_names)),
+        countries=[value for value in known.country.values if value],
         seasons=[value for value in known.season.values if value],
         splits=[value for value in known.split.values if value],
         first_day=_edge(known.date_s2, np.min), last_day=_edge(known.date_s2, np.max),
@@ -156,9 +157,9 @@ def health(state: Shared) -> HealthAnswer:
     )  # fmt: skip
 
 
-def _edge(days: Any, choose: Any) -> date | None:
+def _edge(days: Any, choose: Any) -> str:
     known = days[~np.isnat(days)]
-    return choose(known).astype("datetime64[D]").item() if len(known) else None
+    return str(choose(known)) if len(known) else ""
 
 
 def _position(state: State, run: int, name: str) -> int:

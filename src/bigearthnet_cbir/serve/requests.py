@@ -64,7 +64,7 @@ class Question(Strict):
     like: Marks = ()
     unlike: Marks = ()
     method: Literal["rocchio", "logistic"] = "rocchio"
-    direction: DirectionName | None = Field(None, description="fused unless said otherwise; uploads: what they allow")
+    direction: DirectionName = "fused"
     distance: Literal["cosine", "euclidean", "hamming", "chi2"] | None = Field(None, description="the run's own")
     k: int = Field(20, ge=1, le=MOST_RESULTS)
     filters: FilterModel = FilterModel()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.directions import DIRECTIONS, FUSED, Direction
 from bigearthnet_cbir.errors import QueryError
+from bigearthnet_cbir.pipelines.query import mark_vector
+from bigearthnet_cbir.query.answer import Answer, Hit, describe_hits, describe_pair
 from bigearthnet_cbir.query.feedback import logistic, rocchio
 from bigearthnet_cbir.query.find import Found, find, query_vector, stand_in
 from bigearthnet_cbir.query.index import Index
+from bigearthnet_cbir.query.places import patch_at
 from bigearthnet_cbir.serve.answers import PatchAnswer, ResultAnswer, RunAnswer, SearchAnswer
 from bigearthnet_cbir.serve.requests import Question
 from bigearthnet_cbir.serve.thumbnails import Thumbnails
@@ -23,6 +26,14 @@ from bigearthnet_cbir.types import FloatArray
 
 Vectors = dict[str, FloatArray]
 """Side -> (D,) of an uploaded patch; it lacks the sides that need a sensor which was not uploaded."""
+
+
+class _Asked(NamedTuple):
+    """A question as positions in the index: the patch that asks, and the marks."""
+
+    begin: int | None
+    like: list[int]
+    unlike: list[int]
 
 
 class ServedRun:
@@ -67,9 +78,8 @@ class ServedRun:
 
     def summary(self) -> RunAnswer:
         """Return what the run is."""
-        return RunAnswer(
-            run=self.name, size=self.index.size, distance=self.index.distance, fusion=self.index.fusion
-        )  # fmt: skip
+        index = self.index
+        return RunAnswer(run=self.name, size=index.size, distance=index.distance, fusion=index.fusion)
 
     def answer(self, question: Question, uploaded: Vectors | None = None) -> SearchAnswer:
         """Answer a question.
@@ -82,94 +92,46 @@ class ServedRun:
             QueryError, SearchError: it has no answer; the message says why.
         """
         start = time.perf_counter()
-        direction = DIRECTIONS[question.direction or FUSED]
-        asked = self._asked(question)
+        found = self.find(question, uploaded)
+        results = [ResultAnswer(**self._fields(hit)) for hit in found.hits]
+        query = PatchAnswer(**self._fields(found.asked[0])) if question.patch or question.at else None
+        return SearchAnswer(
+            run=self.name, direction=question.direction, distance=found.distance, k=question.k, kept=found.kept,
+            size=found.size, milliseconds=round(1000 * (time.perf_counter() - start), 2), query=query, results=results,
+        )  # fmt: skip
+
+    def find(self, question: Question, uploaded: Vectors | None = None) -> Answer:
+        """Return the same as the answer that project/query.py writes to files."""
+        direction, asked = DIRECTIONS[question.direction], self._asked(question)
         vector = self._vector(question, direction, asked, uploaded)
+        own = [] if asked.begin is None else [asked.begin]
         with self._turn:
             found = self._finder(
                 self.index, vector, archive=direction.archive, query=direction.query, distance=question.distance,
-                k=question.k, filters=question.filters.filters(), asked=asked,
+                k=question.k, filters=question.filters.filters(), asked=(*own, *asked.like, *asked.unlike),
             )  # fmt: skip
-        results = self._results(found, asked)
-        return SearchAnswer(
-            run=self.name, direction=direction.name, distance=question.distance or self.index.distance, k=question.k,
-            kept=found.kept, size=self.index.size, milliseconds=round(1000 * (time.perf_counter() - start), 2),
-            query=None if asked is None else PatchAnswer(**self._fields(asked)), results=results,
+        labels = self._labels(own or asked.like)
+        return Answer(
+            question=_words(question), query=direction.query, archive=direction.archive,
+            distance=question.distance or self.index.distance, kept=found.kept, size=self.index.size, labels=labels,
+            asked=tuple(describe_pair(self.index, position) for position in own or asked.like),
+            hits=describe_hits(self.index, found, labels),
         )  # fmt: skip
 
     def similarity(self, question: Question, uploaded: Vectors | None = None) -> npt.NDArray[np.uint8]:
         """Return (N,) cosine distances of all patches to a query, from 0 (nearest) to 254 (farthest); 255: none."""
-        direction = DIRECTIONS[question.direction or FUSED]
+        direction = DIRECTIONS[question.direction]
         vector = self._vector(question, direction, self._asked(question), uploaded)
         rows = self.index.vectors(direction.archive)
-        with self._turn:
-            products = np.concatenate([rows[i : i + 65_536] @ vector for i in range(0, len(rows), 65_536)])
-            lengths = self.index.prepared(direction.archive, "cosine").shard.lengths  # type: ignore[union-attr]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cosines = products / lengths
+        cosines = np.empty(len(rows), np.float32)
+        with self._turn, np.errstate(divide="ignore", invalid="ignore"):
+            for first in range(0, len(rows), 1 << 16):
+                block = rows[first : first + (1 << 16)]
+                cosines[first : first + len(block)] = block @ vector / np.sqrt(np.einsum("nd,nd->n", block, block))
         known = np.isfinite(cosines)
         low, high = (float(cosines[known].min()), float(cosines[known].max())) if known.any() else (0.0, 0.0)
-        scaled = (high - cosines) / max(high - low, 1e-12) * 254
-        return np.where(known, np.nan_to_num(scaled), 255).astype(np.uint8)
-
-    def _asked(self, question: Question) -> int | None:
-        if question.patch is not None:
-            return self.index.position(question.patch)
-        return None if question.at is None else self.nearest(*question.at)
-
-    def nearest(self, longitude: float, latitude: float) -> int:
-        """Return the position of the patch whose centre is nearest to a point.
-
-        Raises:
-            QueryError: no patch has a known place.
-        """
-        x, y = self.index.catalogue.longitude, self.index.catalogue.latitude
-        wide = np.abs(x - longitude)
-        squares = (np.minimum(wide, 360 - wide) * math.cos(math.radians(latitude))) ** 2 + (y - latitude) ** 2
-        if np.isnan(squares).all():
-            raise QueryError("no patch of this index has a known place; ask by a name")
-        return int(np.nanargmin(squares))
-
-    def _vector(
-        self, question: Question, direction: Direction, asked: int | None, uploaded: Vectors | None
-    ) -> FloatArray:
-        begun: FloatArray | None = None
-        if asked is not None:
-            begun = query_vector(self.index, asked, direction.query, direction.archive)
-        elif question.vector is not None:
-            begun = np.asarray(question.vector, np.float32)
-        elif uploaded is not None:
-            begun = self._uploaded(uploaded, direction)
-        if not question.like and not question.unlike:
-            assert begun is not None  # the model demands a beginning
-            return begun
-        wanted, unwanted = (self._marked(names, direction.archive) for names in (question.like, question.unlike))
-        if begun is not None:
-            if begun.shape != wanted.shape[1:]:
-                raise QueryError(f"the query has {len(begun)} numbers; this index has {wanted.shape[1]}")
-            wanted = np.concatenate([begun[None], wanted])
-        return logistic(wanted, unwanted) if question.method == "logistic" else rocchio(wanted, unwanted)
-
-    def _uploaded(self, uploaded: Vectors, direction: Direction) -> FloatArray:
-        if direction.query not in uploaded:
-            known = " and ".join(sorted(uploaded)) or "nothing"
-            raise QueryError(f"the upload was embedded as {known}; choose a direction that asks with that")
-        return stand_in(self.index, uploaded[direction.query][None], direction.query, direction.archive)[0]
-
-    def _marked(self, names: Sequence[str], side: str) -> FloatArray:
-        rows = self.index.vectors(side)
-        return np.asarray(rows[[self.index.position(name) for name in names]], np.float32)
-
-    def _results(self, found: Found, asked: int | None) -> list[ResultAnswer]:
-        wanted = frozenset() if asked is None else frozenset(self.index.labels_of(asked))
-        results = []
-        for rank, (position, distance) in enumerate(
-            zip(found.indices.tolist(), found.distances.tolist(), strict=True), start=1
-        ):
-            fields = self._fields(position)
-            shared = [label for label in fields["labels"] if label in wanted]
-            results.append(ResultAnswer(**fields, rank=rank, distance=distance, shared=shared))
-        return results
+        scaled = np.nan_to_num((high - cosines) / max(high - low, 1e-12) * 254)
+        return np.where(known, scaled, 255).astype(np.uint8)
 
     def patch(self, position: int) -> PatchAnswer:
         """Return what is known of a pair.
@@ -179,24 +141,69 @@ class ServedRun:
         """
         if not 0 <= position < self.index.size:
             raise QueryError(f"position {position} is not in the index; it has {self.index.size:,} patches")
-        return PatchAnswer(**self._fields(position))
+        return PatchAnswer(**self._fields(describe_pair(self.index, position)))
 
-    def _fields(self, position: int) -> dict[str, Any]:
-        known = self.index.catalogue
-        pair = self.index.pair(position)
-        on_map = position if self._first is None else self._first.names.find(pair.s2)
-        return {
-            "position": position, "name_s1": pair.s1, "name_s2": pair.s2, "labels": list(self.index.labels_of(position)),
-            "date_s1": _day(known.date_s1[position]), "date_s2": _day(known.date_s2[position]),
-            "season": known.season[position], "country": known.country[position], "split": known.split[position],
-            "tile": known.tile[position], "longitude": _degrees(known.longitude[position]),
-            "latitude": _degrees(known.latitude[position]), "on_map": -1 if on_map is None else on_map,
-        }  # fmt: skip
+    def _asked(self, question: Question) -> _Asked:
+        begin = None
+        if question.patch is not None:
+            begin = self.index.position(question.patch)
+        elif question.at is not None:
+            begin = patch_at(self.index, *question.at)
+        like, unlike = ([self.index.position(name) for name in names] for names in (question.like, question.unlike))
+        both = {*like, *([] if begin is None else [begin])} & set(unlike)
+        if both:
+            name = self.index.names_s2[both.pop()]
+            raise QueryError(f"{name} is marked as wanted and as unwanted; take one mark away")
+        return _Asked(begin, [position for position in like if position != begin], unlike)
+
+    def _vector(
+        self, question: Question, direction: Direction, asked: _Asked, uploaded: Vectors | None
+    ) -> FloatArray:
+        sides = direction.query, direction.archive
+        outside = self._outside(question, direction, uploaded)
+        if not asked.like and not asked.unlike:
+            return query_vector(self.index, asked.begin, *sides) if asked.begin is not None else _given(outside)
+        if outside is None:
+            wanted = [*([] if asked.begin is None else [asked.begin]), *asked.like]
+            return mark_vector(self.index, wanted, asked.unlike, *sides, question.method, question.distance)
+        if outside.shape != self.index.vectors(direction.archive).shape[1:]:
+            raise QueryError(f"the query has {len(outside)} numbers, which is not what this index has")
+        marks = [[query_vector(self.index, one, *sides) for one in some] for some in (asked.like, asked.unlike)]
+        wanted_rows, unwanted_rows = np.array([outside, *marks[0]]), np.array(marks[1]).reshape(-1, len(outside))
+        return (logistic if question.method == "logistic" else rocchio)(wanted_rows, unwanted_rows)
+
+    def _outside(self, question: Question, direction: Direction, uploaded: Vectors | None) -> FloatArray | None:
+        if question.vector is not None:
+            return np.asarray(question.vector, np.float32)
+        if uploaded is None:
+            return None
+        if direction.query not in uploaded:
+            known = " or ".join(sorted(uploaded))
+            raise QueryError(f"the upload was embedded as {known}; choose a direction that asks with that")
+        return stand_in(self.index, uploaded[direction.query][None], direction.query, direction.archive)[0]
+
+    def _labels(self, positions: list[int]) -> tuple[str, ...]:
+        """Return the labels that all of some pairs have."""
+        sets = [frozenset(self.index.labels_of(position)) for position in positions]
+        return tuple(label for label in self.index.class_names if sets and all(label in labels for labels in sets))
+
+    def _fields(self, hit: Hit) -> dict[str, Any]:
+        fields = asdict(hit)
+        found: int | None = hit.position if self._first is None else self._first.names.find(hit.name_s2)
+        return {**fields, "on_map": -1 if found is None else found}
 
 
-def _day(value: np.datetime64) -> Any:
-    return None if np.isnat(value) else value.astype("datetime64[D]").item()
+def _given(vector: FloatArray | None) -> FloatArray:
+    assert vector is not None  # the question's model demands a beginning
+    return vector
 
 
-def _degrees(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
+def _words(question: Question) -> str:
+    if question.patch is not None:
+        begin = f"patches like {question.patch}"
+    elif question.at is not None:
+        begin = f"patches like that at {question.at[0]:g},{question.at[1]:g}"
+    else:
+        begin = "patches like the marked ones" if question.vector is question.upload else "patches like the given one"
+    marks = f", {len(question.like)} marked ones, and unlike {len(question.unlike)}" if question.like or question.unlike else ""
+    return f"{begin}{marks}"

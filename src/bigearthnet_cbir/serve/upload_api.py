@@ -47,7 +47,7 @@ def _answer(state: State, embedded: Embedded) -> UploadAnswer:
     return UploadAnswer(
         upload=state.keep(Upload(embedded.vectors, pictures)), sensors=sorted(embedded.bands),
         directions=[name for name, direction in DIRECTIONS.items() if direction.query in sides],
-        warnings=list(embedded.warnings), pictures=sorted(pictures),
+        warnings=list(embedded.warnings),
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import QueryError
@@ -25,7 +24,7 @@ SECONDS: Final = 30.0
 SECONDS_TO_START: Final = 120.0
 """For importing torch and loading the encoders."""
 
-_READY: Final = "ready"
+
 
 
 class Embedded(NamedTuple):
@@ -93,13 +92,13 @@ class Encoders:
         self._stop()
         context = multiprocessing.get_context("spawn")
         self._pipe, far = context.Pipe()
-        from bigearthnet_cbir.serve.upload_worker import work
+        from bigearthnet_cbir.serve.upload_worker import READY, work
 
         self._process = context.Process(target=work, args=(far, self._folders), daemon=True)
         self._process.start()
         far.close()
         try:
-            if self._pipe.poll(SECONDS_TO_START) and self._pipe.recv() == _READY:
+            if self._pipe.poll(SECONDS_TO_START) and self._pipe.recv() == READY:
                 return self._pipe
         except (EOFError, OSError):
             pass
@@ -116,6 +115,3 @@ class Encoders:
             self._pipe = None
 
 
-def as_arrays(bands: dict[str, npt.NDArray[Any]], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Return some of the bands of a patch as plain arrays, as they travel between processes."""
-    return {name: np.ascontiguousarray(bands[name]) for name in names}
