@@ -162,7 +162,7 @@ def write_s2_folder(
         acquired: "YYYY-MM-DD hh:mm:ss".
         tile_source: name of the product that the patch is from.
     """
-    folder = _write_bands(root, name, bands, upper_left, utm_zone)
+    folder = write_bands(root, name, bands, upper_left, utm_zone)
     extra = {"tile_source": tile_source, "acquisition_date": acquired}
     return _write_json(folder, labels, upper_left, utm_zone, "lry", extra)
 
@@ -184,7 +184,7 @@ def write_s1_folder(
     Args as for write_s2_folder; bands are float32 dB, acquired is "YYYY-MM-DDThh:mm:ss", and
     corresponding_s2_patch is the name of the patch of the same place.
     """
-    folder = _write_bands(root, name, bands, upper_left, utm_zone)
+    folder = write_bands(root, name, bands, upper_left, utm_zone)
     extra = {
         "corresponding_s2_patch": corresponding_s2_patch,
         "scene_source": scene_source,
@@ -193,13 +193,14 @@ def write_s1_folder(
     return _write_json(folder, labels, upper_left, utm_zone, "lly", extra)
 
 
-def _write_bands(
+def write_bands(
     root: Path,
     name: str,
     bands: Mapping[str, npt.NDArray[np.generic]],
     upper_left: tuple[float, float],
     utm_zone: int,
 ) -> Path:
+    """Write the single-band GeoTIFFs of one patch, without a JSON, and return their folder; arguments as above."""
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     for band, pixels in bands.items():

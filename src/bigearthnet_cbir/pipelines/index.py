@@ -23,7 +23,8 @@ from bigearthnet_cbir.data.positions import positions_of
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.extract import EXTRACTION_BATCH, made_from
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
-from bigearthnet_cbir.pipelines.index_sources import IndexPart, index_parts, known_pairs
+from bigearthnet_cbir.pipelines.index_sources import IndexPart, index_parts, known_pairs, with_told_places
+from bigearthnet_cbir.pipelines.index_state import list_digests
 from bigearthnet_cbir.provenance import fingerprint
 from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
@@ -41,6 +42,7 @@ def build_index(
     *,
     splits: Sequence[str] = DEFAULT_SPLITS,
     folder: RunFolder | None = None,
+    json_root: Path | None = None,
     recompute: bool = False,
     allow_different: bool = False,
 ) -> Path:
@@ -53,6 +55,8 @@ def build_index(
         run: a run folder, its parameters.yaml, or a configuration.
         splits: some of train, val, test; or "all": these, and every other pair of the archive.
         folder: the run's folder, by default the configured one, or where parameters.yaml lies.
+        json_root: folder of version 1 patch folders of one sensor; where a patch's JSON tells another place than its
+            name, the JSON is right.
         recompute: make it anew even where the one there matches.
         allow_different: go on where the checkpoint was trained with other settings, and record both.
 
@@ -66,11 +70,12 @@ def build_index(
         source = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
         parts = index_parts(config, splits)
         origins = {part.split: made_from(part.dataset, source) for part in parts}
-        wanted = fingerprint({"schema": INDEX_SCHEMA, "parts": origins, "distance": config.distance})
+        settings = {"distance": config.distance, "json_root": str(json_root), "lists": list_digests(config)}
+        wanted = fingerprint({"schema": INDEX_SCHEMA, "parts": origins, **settings})
         if not recompute and finished_part(folder.index, wanted):
             logger.info("%s is up to date (same checkpoint, pairs, archives and settings): kept", folder.index)
             return folder.index
-        _fill(config, folder, source, parts, wanted)
+        _fill(config, folder, source, parts, wanted, json_root)
     return folder.index
 
 
@@ -84,7 +89,14 @@ def _run(run: Config | Mapping[str, Any] | Path | str, folder: RunFolder | None)
     return config, folder or RunFolder(config.run_folder)
 
 
-def _fill(config: Config, folder: RunFolder, source: FeatureExtractor, parts: list[IndexPart], wanted: str) -> None:
+def _fill(
+    config: Config,
+    folder: RunFolder,
+    source: FeatureExtractor,
+    parts: list[IndexPart],
+    wanted: str,
+    json_root: Path | None,
+) -> None:
     """Compute what is missing, and finish the index."""
     pairs = PairList.of(part.dataset.pairs[row] for part in parts for row in part.chosen)
     writer = IndexWriter(folder.index, wanted, len(pairs))
@@ -98,7 +110,8 @@ def _fill(config: Config, folder: RunFolder, source: FeatureExtractor, parts: li
     seconds = time.perf_counter() - start
     logger.info("embedded %s pairs, %.0f s", f"{len(pairs) - begun:,}", seconds)
     splits = [part.split for part in parts for _ in part.chosen]
-    catalogue = build_catalogue(pairs, positions_of(pairs), known_pairs(config, pairs), splits)
+    places = positions_of(pairs) if json_root is None else with_told_places(positions_of(pairs), pairs, json_root)
+    catalogue = build_catalogue(pairs, places, known_pairs(config, pairs), splits)
     writer.finish(catalogue, CLASSES, _details(config, source, parts))
     logger.info("wrote %s, %s pairs", folder.index, f"{len(pairs):,}")
 
@@ -154,6 +167,7 @@ def _details(config: Config, source: FeatureExtractor, parts: list[IndexPart]) -
         "feature": config.feature,
         "distance": config.distance,
         "splits": {part.split or "no split": len(part.chosen) for part in parts},
+        "lists": list_digests(config),
         "archives": {str(store.path): store.identity() for store in (first.s2_store, first.s1_store)},
         "configuration": asdict(config),
         **{name: json.loads(value) for name, value in source.provenance.items()},

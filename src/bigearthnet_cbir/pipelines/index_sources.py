@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,9 +16,11 @@ from bigearthnet_cbir.data.official_splits import is_installed, read_official_li
 from bigearthnet_cbir.data.pair_filter import PairInfo
 from bigearthnet_cbir.data.pair_list import Names, PairList
 from bigearthnet_cbir.data.partners import TABLES, find_partners
+from bigearthnet_cbir.data.patch_folders import PatchFolders, notes_file, read_notes
 from bigearthnet_cbir.data.patch_rules import S2_NAME
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.places import grid_cell
+from bigearthnet_cbir.data.positions import Positions, centres
 from bigearthnet_cbir.data.splits import SPLITS, parquet_split
 from bigearthnet_cbir.errors import ConfigError, DataError, summarize_names
 from bigearthnet_cbir.pipelines.builders import build_dataset
@@ -115,3 +119,29 @@ def _tables(config: Config) -> list[Path]:
         folders.append(parquet[0] if parquet else Path(source))
     beside = [place / name for folder in folders for place in (folder, folder.parent) for name in TABLES]
     return [path for path in dict.fromkeys(listed + beside) if path.is_file()]
+
+
+def with_told_places(places: Positions, pairs: Sequence[PatchPair], root: Path) -> Positions:
+    """Return positions in which the coordinates of version 1's JSONs stand where they differ from the names'.
+
+    Args:
+        places: of the pairs, from their names.
+        pairs: N pairs.
+        root: folder of patch folders of one sensor; pairs without one there keep their place.
+
+    Raises:
+        DataError: it holds no patch folder, or a JSON is malformed.
+    """
+    sensor = "S2" if any(place.name.startswith("S2") for place in islice(root.glob("S[12]*"), 1)) else "S1"
+    folders = PatchFolders(root, sensor)
+    epsg, left, top = places.epsg.copy(), places.left.copy(), places.top.copy()
+    for position, pair in enumerate(pairs):
+        folder = folders.folder(pair.s2 if sensor == "S2" else pair.s1)
+        told = read_notes(folder).place if notes_file(folder).is_file() else None
+        if told is not None and told.system.startswith("EPSG:"):
+            epsg[position], left[position], top[position] = int(told.system[5:]), told.left, told.top
+    moved = int(((epsg != places.epsg) | (left != places.left) | (top != places.top)).sum())
+    if moved:
+        logger.info("%s: the JSONs tell another place than the names for %s pairs", root, f"{moved:,}")
+    longitude, latitude = centres(epsg, left, top)
+    return replace(places, epsg=epsg, left=left, top=top, longitude=longitude, latitude=latitude)

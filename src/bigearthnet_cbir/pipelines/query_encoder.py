@@ -59,9 +59,7 @@ class QueryEncoder:
         )
         wanted = [side for side, bands in ((S1, s1), (S2, s2)) if bands is not None]
         computed = self._extractor.compute(batch)
-        return {
-            side: computed[DATASETS[side]][0].numpy() for side in ([S1, S2, FUSED] if len(wanted) == 2 else wanted)
-        }
+        return {side: computed[DATASETS[side]][0].numpy() for side in ([S1, S2, FUSED] if len(wanted) == 2 else wanted)}
 
 
 def _stack(bands: Bands | None, names: tuple[str, ...], size: int, dtype: type) -> torch.Tensor:

@@ -48,12 +48,12 @@ class Filters:
     box: Box | None = None
     exclude_within: int | None = None
 
-    def mask(self, index: Index, asked: int | None = None) -> Mask:
+    def mask(self, index: Index, asked: Sequence[int] = ()) -> Mask:
         """Return (N,) which pairs may be found.
 
         Args:
             index: N pairs.
-            asked: position of the query's pair, which may not be found; None where it is not in the index.
+            asked: positions of the pairs that ask, which may not be found; none where the query is not in the index.
 
         Raises:
             QueryError: a word is unknown to the index, the box or the dates are none, or exclude_within is asked for
@@ -63,9 +63,11 @@ class Filters:
         for part in (*self._by_label(index), *self._by_word(index), *self._by_time(index), *self._by_place(index)):
             kept &= part
         if self.exclude_within is not None:
-            kept &= ~_neighbourhood(index, asked, self.exclude_within)
-        if asked is not None:
-            kept[asked] = False
+            if not asked:
+                raise QueryError("exclude-within needs a query from the index, whose place is known; leave it out")
+            for position in asked:
+                kept &= ~_neighbourhood(index, position, self.exclude_within)
+        kept[list(asked)] = False
         return kept
 
     def _by_label(self, index: Index) -> Iterable[Mask]:
@@ -108,10 +110,8 @@ class Filters:
         yield (x >= west) & (x <= east) if west <= east else (x >= west) | (x <= east)
 
 
-def _neighbourhood(index: Index, asked: int | None, radius: int) -> Mask:
-    """Return which pairs lie near the query's, or were acquired with it."""
-    if asked is None:
-        raise QueryError("exclude-within needs a query from the index: its place and pass; leave it out, or name one")
+def _neighbourhood(index: Index, asked: int, radius: int) -> Mask:
+    """Return which pairs lie near a pair, or were acquired with it."""
     if radius < 0:
         raise QueryError(f"exclude-within is {radius}; give a whole number >= 0")
     found = index.catalogue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ def find(
     distance: str | None = None,
     k: int = 20,
     filters: Filters = EVERYTHING,
-    asked: int | None = None,
+    asked: int | Sequence[int] | None = None,
 ) -> Found:
     """Return the exact k nearest pairs of an index among those that pass the filters.
 
@@ -79,7 +80,7 @@ def find(
         distance: cosine, euclidean, chi2 or hamming; None for the run's own.
         k: pairs wanted, >= 1.
         filters: they apply before the search, so that k pairs are found wherever k pass.
-        asked: position of the pair that asks, which is never found.
+        asked: position of the pair that asks, or positions of the pairs, which are never found.
 
     Raises:
         QueryError: the vector does not fit the side, k is no number of pairs, or a filter asks for what is unknown.
@@ -97,7 +98,8 @@ def find(
         )
     if distance == "hamming":
         asks = codes_of(asks, _thresholds(index, query or archive, archive))
-    mask = filters.mask(index, asked)
+    asking = () if asked is None else (asked,) if isinstance(asked, int | np.integer) else tuple(asked)
+    mask = filters.mask(index, asking)
     kept = int(np.count_nonzero(mask))
     if kept == 0:
         return Found(np.empty(0, np.int64), np.empty(0, np.float32), 0)

@@ -1,0 +1,49 @@
+"""The command cbir-index, also project/index.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.config.loader import repository_root
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Make the index of a run, which cbir-query and cbir-serve search. "
+        "Run again after an interruption: what was embedded is kept.",
+    )
+    parser.add_argument("--filepath", required=True, metavar="RUN", help="run folder, or its parameters.yaml")
+    parser.add_argument(
+        "--splits", nargs="+", action="extend", metavar="SPLIT",
+        help="some of train, val, test (default: these three), or all: every other pair of the archive too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json-root", type=Path, metavar="FOLDER",
+        help="folder of version 1 patch folders of one sensor, whose JSONs say where the patches lie "
+        "(default: their names do)",
+    )  # fmt: skip
+    parser.add_argument("--recompute", action="store_true", help="make it anew even where the one there matches")
+    parser.add_argument(
+        "--allow-different", action="store_true",
+        help="go on where the checkpoint was trained with other settings than the YAML has; both are recorded",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make the index of a run; return the exit code."""
+    arguments = _parser().parse_args(argv)
+
+    def command() -> None:
+        path = find_file(arguments.filepath, repository_root())
+        from bigearthnet_cbir.pipelines.index import DEFAULT_SPLITS, build_index
+
+        written = build_index(
+            path, splits=arguments.splits or DEFAULT_SPLITS, json_root=arguments.json_root,
+            recompute=arguments.recompute, allow_different=arguments.allow_different,
+        )  # fmt: skip
+        print(f"index: {written}")
+
+    return run(command)

@@ -1,0 +1,206 @@
+"""Questions to a run: by name, by a patch from outside, by a point on the map, or by marks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bigearthnet_cbir.data.geotiff import read_s1_folder, read_s2_folder
+from bigearthnet_cbir.data.geotiff_stack import read_stack
+from bigearthnet_cbir.data.patch_rules import Bands
+from bigearthnet_cbir.directions import FUSED, S1, S2
+from bigearthnet_cbir.errors import QueryError
+from bigearthnet_cbir.query.answer import Answer, describe_hits, describe_pair
+from bigearthnet_cbir.query.feedback import logistic, rocchio
+from bigearthnet_cbir.query.filters import Filters
+from bigearthnet_cbir.query.find import check_direction, find, query_vector, stand_in
+from bigearthnet_cbir.query.index import Index
+from bigearthnet_cbir.query.places import patch_at
+from bigearthnet_cbir.types import FloatArray
+
+logger = logging.getLogger(__name__)
+
+METHODS: Final = ("rocchio", "logistic")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of an index; one of patch, s2/s1, at, like.
+
+    Attributes:
+        patch: name of a pair, by either sensor.
+        s2: folder of a Sentinel-2 patch, or a GeoTIFF with named bands.
+        s1: likewise of Sentinel-1.
+        at: longitude and latitude in degrees.
+        like: names of patches that should be found.
+        unlike: names of patches that should not.
+        method: how marks become a query: rocchio or logistic.
+        sensor: side of the query; None for what there is: fused where both sensors are at hand.
+        archive: side that is searched; None for fused, or the sensor where it cannot be.
+        distance: None for the run's own.
+        top: pairs wanted.
+        filters: what they must be.
+    """
+
+    patch: str | None = None
+    s2: Path | None = None
+    s1: Path | None = None
+    at: tuple[float, float] | None = None
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    method: str = "rocchio"
+    sensor: str | None = None
+    archive: str | None = None
+    distance: str | None = None
+    top: int = 20
+    filters: Filters = field(default_factory=Filters)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question as a vector, what it is called, the pairs that ask, and the labels that results may share."""
+
+    vector: FloatArray
+    words: str
+    positions: tuple[int, ...]
+    labels: tuple[str, ...]
+
+
+def ask(index: Index, question: Question, run: Path | str) -> Answer:
+    """Return the pairs of an index that are nearest to what a question asks for.
+
+    Args:
+        index: from `open_current_index` or `open_index`.
+        question: what is asked.
+        run: the run's folder, whose encoder is loaded for patches from outside.
+
+    Raises:
+        QueryError: the question is none, or asks for what the index does not have.
+        DataError: a patch from outside cannot be read.
+    """
+    ways = [question.patch, question.s2 or question.s1, question.at, question.like or question.unlike]
+    if sum(bool(way) for way in ways) != 1:
+        raise QueryError("ask by one of --patch, --s2 and --s1, --at, --like; give just one of these")
+    outside = question.s2 is not None or question.s1 is not None
+    side = question.sensor or (_given_side(question) if outside else FUSED)
+    archive = question.archive or FUSED
+    check_direction(side, archive)
+    asked = _from_outside(index, question, side, archive, run) if outside else _inside(index, question, side, archive)
+    found = find(
+        index, asked.vector, archive=archive, query=side, distance=question.distance, k=question.top,
+        filters=question.filters, asked=asked.positions,
+    )  # fmt: skip
+    return Answer(
+        question=asked.words,
+        query=side,
+        archive=archive,
+        distance=question.distance or index.distance,
+        kept=found.kept,
+        size=index.size,
+        labels=asked.labels,
+        asked=tuple(describe_pair(index, position) for position in asked.positions),
+        hits=describe_hits(index, found, asked.labels),
+    )
+
+
+def _inside(index: Index, question: Question, side: str, archive: str) -> _Asked:
+    if question.like or question.unlike:
+        return _by_marks(index, question, side, archive)
+    if question.at is not None:
+        position = patch_at(index, *question.at)
+        words = f"patches like that at {question.at[0]:g},{question.at[1]:g}, {index.names_s2[position]}"
+    else:
+        position = index.position(str(question.patch))
+        words = f"patches like {question.patch}"
+    return _Asked(query_vector(index, position, side, archive), words, (position,), index.labels_of(position))
+
+
+def _by_marks(index: Index, question: Question, side: str, archive: str) -> _Asked:
+    """Return the query of marks; labels that all wanted patches share are those that results may share."""
+    wanted, unwanted = ([index.position(name) for name in names] for names in (question.like, question.unlike))
+    twice = [index.names_s2[position] for position in set(wanted) & set(unwanted)]
+    if twice:
+        raise QueryError(f"{twice[0]} is marked as wanted and as unwanted; take one mark away")
+    if question.method not in METHODS:
+        raise QueryError(f"method is {question.method!r}; choose one of {', '.join(METHODS)}")
+    vector = mark_vector(index, wanted, unwanted, side, archive, question.method, question.distance)
+    sets = [set(index.labels_of(position)) for position in wanted]
+    common = tuple(label for label in index.class_names if sets and all(label in labels for labels in sets))
+    words = f"patches like {len(wanted)} marked ones and unlike {len(unwanted)} ({question.method})"
+    return _Asked(vector, words, (*wanted, *unwanted), common)
+
+
+def mark_vector(
+    index: Index,
+    wanted: Sequence[int],
+    unwanted: Sequence[int],
+    side: str,
+    archive: str,
+    method: str = "rocchio",
+    distance: str | None = None,
+) -> FloatArray:
+    """Return the (D,) query of marked pairs, by Rocchio's rule or a logistic regression.
+
+    Hamming codes are cut at medians of vectors as they are, so their query gets the marks' mean length back.
+
+    Raises:
+        QueryError: marks are missing or cancel out, or logistic is asked for with another distance than the cosine.
+    """
+    distance = distance or index.distance
+    vectors = [
+        np.array([query_vector(index, position, side, archive) for position in marks], np.float32)
+        for marks in (wanted, unwanted)
+    ]
+    if method == "logistic":
+        if distance != "cosine":
+            raise QueryError(f"logistic ranks by a dot product, which is no {distance} distance; use --distance cosine")
+        return logistic(*vectors)
+    unit = rocchio(*vectors)
+    if distance == "cosine":
+        return unit
+    return (unit * np.linalg.norm(vectors[0], axis=1).mean()).astype(np.float32)
+
+
+def _given_side(question: Question) -> str:
+    if question.s1 is None:
+        return S2
+    return S1 if question.s2 is None else FUSED
+
+
+def _from_outside(index: Index, question: Question, side: str, archive: str, run: Path | str) -> _Asked:
+    """Return the query of a patch from outside; where the index knows its name, that pair asks and is not found."""
+    given = {S2: question.s2, S1: question.s1}
+    lacking = [sensor for sensor in ((S1, S2) if side == FUSED else (side,)) if given[sensor] is None]
+    if lacking:
+        raise QueryError(f"--sensor {side} needs --{lacking[0]} too; give it, or another --sensor")
+    bands = {sensor: read_query_patch(path, sensor) for sensor, path in given.items() if path is not None}
+    from bigearthnet_cbir.pipelines.query_encoder import QueryEncoder  # torch: only where something is encoded
+
+    encoder = QueryEncoder(run)
+    if encoder.identity["checkpoint"] != index.manifest["checkpoint"]:
+        raise QueryError(f"{index.folder}: was made by another encoder than that of {run}; run project/index.py again")
+    vector = stand_in(index, encoder.encode(bands.get(S2), bands.get(S1))[side][None], side, archive)[0]
+    paths = [path for path in given.values() if path is not None]
+    known = {index.names.find(path.name) for path in paths if path.is_dir()} - {None}
+    positions = tuple(int(position) for position in known if position is not None)
+    labels = index.labels_of(positions[0]) if len(positions) == 1 else ()
+    return _Asked(vector, f"patches like {' and '.join(path.name for path in paths)}", positions, labels)
+
+
+def read_query_patch(path: Path, sensor: str) -> Bands:
+    """Return the bands of a patch from outside: a folder of single-band GeoTIFFs, or one GeoTIFF with named bands.
+
+    Raises:
+        DataError: it cannot be read, lacks a band, or holds what its unit cannot be.
+    """
+    if path.is_dir():
+        return read_s2_folder(path) if sensor == S2 else read_s1_folder(path)
+    found = read_stack(path, sensor)
+    for change in found.changes:
+        logger.warning("%s: %s", path, change)
+    return found.bands

@@ -1,0 +1,72 @@
+"""The patch at a point on the map."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from bigearthnet_cbir.data.positions import PATCH_METRES
+from bigearthnet_cbir.data.projection import DEGREES, transform_points
+from bigearthnet_cbir.errors import QueryError
+from bigearthnet_cbir.query.index import Index
+from bigearthnet_cbir.types import DoubleArray
+
+EARTH_METRES: Final = 6_371_008.8
+"""Mean radius."""
+
+NEAREST_METRES: Final = 2 * PATCH_METRES
+"""How far a patch's centre may lie from a point that no patch covers."""
+
+_CANDIDATES: Final = 32
+"""Patches around a point that are looked at in their own coordinates: no point is in so many overlapping tiles."""
+
+
+def distances_to(index: Index, longitude: float, latitude: float) -> DoubleArray:
+    """Return (N,) great-circle metres from a point to the centres of all pairs; infinite where that is unknown."""
+    x, y = np.radians(index.catalogue.longitude), np.radians(index.catalogue.latitude)
+    east, north = math.radians(longitude), math.radians(latitude)
+    half = np.sin((y - north) / 2) ** 2 + np.cos(y) * math.cos(north) * np.sin((x - east) / 2) ** 2
+    found: DoubleArray = np.nan_to_num(2 * EARTH_METRES * np.arcsin(np.sqrt(np.minimum(half, 1.0))), nan=np.inf)
+    return found
+
+
+def patch_at(index: Index, longitude: float, latitude: float) -> int:
+    """Return the position of the pair whose footprint holds a point, else of the nearest within NEAREST_METRES.
+
+    Where tiles overlap, it is the one whose centre is nearest; ties by position.
+
+    Args:
+        index: N pairs.
+        longitude: degrees east.
+        latitude: degrees north.
+
+    Raises:
+        QueryError: the coordinates are none, or the point is off the covered area.
+    """
+    if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):  # also where one is NaN
+        raise QueryError(f"point {longitude:g},{latitude:g}: must be longitude,latitude in degrees")
+    away = distances_to(index, longitude, latitude)
+    near = np.argsort(away, kind="stable")[:_CANDIDATES]
+    found = next((int(position) for position in near if _covers(index, int(position), longitude, latitude)), None)
+    if found is not None:
+        return found
+    first = int(near[0])
+    if away[first] > NEAREST_METRES:
+        told = f"; the nearest patch, {index.names_s2[first]}, is {away[first] / 1000:,.1f} km away"
+        raise QueryError(
+            f"point {longitude:g},{latitude:g} is off the covered area (longitude first, then latitude)"
+            + (told if np.isfinite(away[first]) else "; no pair of this index has a known place")
+        )
+    return first
+
+
+def _covers(index: Index, position: int, longitude: float, latitude: float) -> bool:
+    """Return whether a point lies on a patch, which is a square in its UTM zone."""
+    known = index.catalogue
+    if not known.epsg[position]:
+        return False
+    x, y = transform_points(DEGREES, int(known.epsg[position]), np.array([longitude]), np.array([latitude]))
+    right, down = float(x[0]) - known.left[position], known.top[position] - float(y[0])
+    return bool(0 <= right < PATCH_METRES and 0 <= down < PATCH_METRES)
