@@ -75,13 +75,16 @@ const fill = Array.from(kind, (k) => colours[k]);
 plot.scatter({ x: Array.from(lon), y: Array.from(lat), size: 2, fill_color: fill, line_color: null });
 await Bokeh.Plotting.show(plot, "#map");
 measure((i) => {
-  if (i % 3 === 2) { x_range.setv({ start: -10 + i / 3, end: 30 - i / 3 }); y_range.setv({ start: 36 + i / 4, end: 69 - i / 4 }); }
-  else x_range.setv({ start: -10 + i / 5, end: 30 + i / 5 });
+  if (i % 3 === 2) {
+    x_range.setv({ start: -10 + i / 3, end: 30 - i / 3 });
+    y_range.setv({ start: 36 + i / 4, end: 69 - i / 4 });
+  } else x_range.setv({ start: -10 + i / 5, end: 30 + i / 5 });
 });
 """
 
 PAGE = """<!doctype html><meta charset="utf-8">
-<style>#map {{ width: 700px; height: 700px; position: relative }} #map > canvas {{ position: absolute; width: 100%; height: 100% }}</style>
+<style>#map {{ width: 700px; height: 700px; position: relative }}
+#map > canvas {{ position: absolute; width: 100%; height: 100% }}</style>
 <div id="map"></div>{scripts}<script type="module">{shared}{body}</script>"""
 
 

@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 Point: TypeAlias = tuple[float, float]
 Ring: TypeAlias = list[Point]
 
-WINDOW = (-26.0, 33.0, 50.0, 72.5)
-"""West, south, east, north in degrees: all of Europe."""
+WINDOW = (-45.0, 18.0, 75.0, 82.0)
+"""West, south, east, north in degrees: Europe, and what a map of it shows around."""
 
 UNITS_PER_DEGREE = 100
 OUTPUT = Path(__file__).resolve().parents[1] / "src" / "bigearthnet_cbir" / "serve" / "assets" / "outlines.json"
@@ -51,7 +51,16 @@ def rings_of(geometry: dict[str, Any], arcs: list[Ring]) -> Iterator[Ring]:
             for index in indices:
                 arc = arcs[index] if index >= 0 else arcs[~index][::-1]
                 ring += arc[1:] if ring else arc
-            yield ring
+            yield unwrap(ring)
+
+
+def unwrap(ring: Ring) -> Ring:
+    """Return a ring that goes on beyond 180 degrees where it would jump from there to -180."""
+    turns, found = 0, ring[:1]
+    for (before, _), (x, y) in itertools.pairwise(ring):
+        turns -= round((x - before) / 360)
+        found.append((x + 360 * turns, y))
+    return found
 
 
 def clip(ring: Ring, window: tuple[float, float, float, float]) -> Ring:

@@ -21,7 +21,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="run folder, or its parameters.yaml; several are shown side by side")  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default 127.0.0.1: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="(default 8000; 0 takes a free one)")
-    parser.add_argument("--ray", metavar="ADDRESS", help="keep the index on a Ray cluster's machines: auto or host:port")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="keep the index on the machines of a Ray cluster: auto, host:port"
+    )
     return parser
 
 

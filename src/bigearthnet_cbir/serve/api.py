@@ -130,7 +130,7 @@ def names(
 
 @router.get("/catalogue", response_class=Response)
 def catalogue(request: Request, state: Shared) -> Response:
-    """Return places, labels, days, countries, seasons and splits of all patches in one binary answer (docs/serve.md)."""
+    """Return places, labels, days and more of all patches as one binary answer (docs/serve.md)."""
     tag = f'"{state.runs[0].index.manifest["fingerprint"]}"'
     headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "accept-encoding"}
     if request.headers.get("if-none-match") == tag:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Finds the patches of BigEarthNet-MM that look like a given one. Searches are exact; filters apply before them. "
-    "Refusals have a status of 4xx and a body {\"error\": one sentence}."
+    'Refusals have a status of 4xx and a body {"error": one sentence}.'
 )
 
 
@@ -87,7 +87,9 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def refused(_: Request, error: HTTPException) -> JSONResponse:
         text = str(error.detail)
-        known = text if text != HTTPStatus(error.status_code).phrase else f"{text}: see /openapi.json for what there is."
+        known = (
+            text if text != HTTPStatus(error.status_code).phrase else f"{text}: see /openapi.json for what there is."
+        )
         return refusal(error.status_code, known)
 
     @app.exception_handler(CbirError)

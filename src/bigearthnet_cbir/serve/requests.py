@@ -41,8 +41,10 @@ class FilterModel(Strict):
     splits: Words = ()
     since: date | None = None
     until: date | None = None
-    box: tuple[Longitude, Latitude, Longitude, Latitude] | None = Field(None, description="west, south, east, north")
-    exclude_within: int | None = Field(None, ge=0, le=1000, description="grid steps around the query's patch")
+    box: tuple[Longitude, Latitude, Longitude, Latitude] | None = Field(
+        default=None, description="west, south, east, north"
+    )
+    exclude_within: int | None = Field(default=None, ge=0, le=1000, description="grid steps around the query's patch")
 
     def filters(self) -> Filters:
         """Return them as the index takes them."""
@@ -57,15 +59,19 @@ class Question(Strict):
     """
 
     run: int = Field(0, ge=0, description="which of the runs, in the order of --filepath")
-    patch: Name | None = Field(None, description="the Sentinel-1 or Sentinel-2 name of a patch in the index")
-    at: tuple[Longitude, Latitude] | None = Field(None, description="longitude, latitude: the patch nearest to it")
+    patch: Name | None = Field(default=None, description="the Sentinel-1 or Sentinel-2 name of a patch in the index")
+    at: tuple[Longitude, Latitude] | None = Field(
+        default=None, description="longitude, latitude: the patch nearest to it"
+    )
     vector: Annotated[list[FiniteFloat], Field(min_length=1, max_length=MOST_NUMBERS)] | None = None
-    upload: Annotated[str, Field(max_length=64)] | None = Field(None, description="id that /api/upload gave")
+    upload: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="id that /api/upload gave")
     like: Marks = ()
     unlike: Marks = ()
     method: Literal["rocchio", "logistic"] = "rocchio"
     direction: DirectionName = "fused"
-    distance: Literal["cosine", "euclidean", "hamming", "chi2"] | None = Field(None, description="the run's own")
+    distance: Literal["cosine", "euclidean", "hamming", "chi2"] | None = Field(
+        default=None, description="the run's own"
+    )
     k: int = Field(20, ge=1, le=MOST_RESULTS)
     filters: FilterModel = FilterModel()
 

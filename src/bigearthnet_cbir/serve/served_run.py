@@ -156,9 +156,7 @@ class ServedRun:
             raise QueryError(f"{name} is marked as wanted and as unwanted; take one mark away")
         return _Asked(begin, [position for position in like if position != begin], unlike)
 
-    def _vector(
-        self, question: Question, direction: Direction, asked: _Asked, uploaded: Vectors | None
-    ) -> FloatArray:
+    def _vector(self, question: Question, direction: Direction, asked: _Asked, uploaded: Vectors | None) -> FloatArray:
         sides = direction.query, direction.archive
         outside = self._outside(question, direction, uploaded)
         if not asked.like and not asked.unlike:
@@ -180,7 +178,9 @@ class ServedRun:
         if direction.query not in uploaded:
             known = " or ".join(sorted(uploaded))
             raise QueryError(f"the upload was embedded as {known}; choose a direction that asks with that")
-        return stand_in(self.index, uploaded[direction.query][None], direction.query, direction.archive)[0]
+        rows: FloatArray = uploaded[direction.query][None]
+        vector: FloatArray = stand_in(self.index, rows, direction.query, direction.archive)[0]
+        return vector
 
     def _labels(self, positions: list[int]) -> tuple[str, ...]:
         """Return the labels that all of some pairs have."""
@@ -204,6 +204,7 @@ def _words(question: Question) -> str:
     elif question.at is not None:
         begin = f"patches like that at {question.at[0]:g},{question.at[1]:g}"
     else:
-        begin = "patches like the marked ones" if question.vector is question.upload else "patches like the given one"
-    marks = f", {len(question.like)} marked ones, and unlike {len(question.unlike)}" if question.like or question.unlike else ""
-    return f"{begin}{marks}"
+        begin = "patches like the given one" if question.vector or question.upload else "patches like marked ones"
+    if not question.like and not question.unlike:
+        return begin
+    return f"{begin}, with {len(question.like)} marked as wanted and {len(question.unlike)} as unwanted"

@@ -6,7 +6,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import uvicorn
 
@@ -22,16 +22,20 @@ from bigearthnet_cbir.serve.uploads import Encoders
 
 logger = logging.getLogger(__name__)
 
+FinderOf: TypeAlias = Callable[[Index], Callable[..., Found]]
+"""Gives what searches an index, called like query.find.find."""
+
 MOST_CONNECTIONS: Final = 256
 _SECONDS_TO_END: Final = 3
 
 OPEN_TO_OTHERS: Final = (
-    "warning: {host} can be reached from other machines. Whoever reaches it can search, see thumbnails and upload files; "
-    "there is no password and no encryption. Put a proxy that adds both in front, or use --host 127.0.0.1 with ssh -L."
+    "warning: {host} can be reached from other machines. Whoever reaches it can search, see thumbnails and upload "
+    "files; there is no password and no encryption. Put a proxy that adds both in front, or keep to --host 127.0.0.1 and "
+    "use ssh -L."
 )
 
 
-def open_runs(folders: Sequence[Path], finder: Callable[[Index], Callable[..., Found]] | None = None) -> list[ServedRun]:
+def open_runs(folders: Sequence[Path], finder: FinderOf | None = None) -> list[ServedRun]:
     """Open the indexes of run folders.
 
     Args:
@@ -68,7 +72,7 @@ def open_thumbnails(index: Index) -> Thumbnails:
     return Thumbnails(index, s1, s2)
 
 
-def serve(folders: Sequence[Path], host: str, port: int, finder: Callable[[Index], Callable[..., Found]] | None = None,
+def serve(folders: Sequence[Path], host: str, port: int, finder: FinderOf | None = None,
           say: Callable[[str], None] = print) -> None:  # fmt: skip
     """Serve runs until Ctrl-C.
 
@@ -91,7 +95,8 @@ def serve(folders: Sequence[Path], host: str, port: int, finder: Callable[[Index
         if not local:
             say(OPEN_TO_OTHERS.format(host=host))
         shown = f"[{host}]" if ":" in host else host
-        say(f"serving {', '.join(run.name for run in runs)}: http://{shown}:{listener.getsockname()[1]}  (Ctrl-C ends it)")
+        names, number = ", ".join(run.name for run in runs), listener.getsockname()[1]
+        say(f"serving {names}: http://{shown}:{number}  (Ctrl-C ends it)")
         uvicorn.Server(uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=_SECONDS_TO_END, h11_max_incomplete_event_size=1 << 16,

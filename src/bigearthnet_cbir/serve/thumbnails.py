@@ -37,7 +37,7 @@ class Thumbnails:
 
     def __init__(self, index: Index, s1: Path | None, s2: Path | None, kept_bytes: int = KEPT_BYTES) -> None:
         self._index = index
-        self._stores = {"s1": s1 and PatchStore(s1), "s2": s2 and PatchStore(s2)}
+        self._stores = {sensor: None if path is None else PatchStore(path) for sensor, path in (("s1", s1), ("s2", s2))}
         self._limits: dict[str, npt.NDArray[Any]] = {}
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes, self._most = 0, kept_bytes

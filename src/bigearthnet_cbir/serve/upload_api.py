@@ -20,7 +20,9 @@ router = APIRouter(prefix="/api", responses=REFUSED)
 
 
 @router.post("/upload")
-def upload(files: Annotated[list[UploadFile], File(description="GeoTIFFs or a zip file")], state: Shared) -> UploadAnswer:
+def upload(
+    files: Annotated[list[UploadFile], File(description="GeoTIFFs or a zip file")], state: Shared
+) -> UploadAnswer:
     """Embed the GeoTIFFs of one patch: a file for each band as published, or one with all bands; also as a zip file."""
     if state.encoders is None:
         raise HTTPException(404, "This server takes no uploads.")

@@ -56,7 +56,7 @@ def _end_with_the_parent() -> None:
 
 
 def _embedded(files: Sequence[tuple[str, Path]], folder: Path, encoders: Sequence[Any]) -> Any:
-    """Return vectors of each run, bands of the pictures and warnings; or one sentence without a path of this machine."""
+    """Return vectors of each run, bands of the pictures and warnings; or one sentence that tells no path."""
     try:
         with ExitStack() as stack:
             found = unpack([(name, stack.enter_context(path.open("rb"))) for name, path in files], folder)

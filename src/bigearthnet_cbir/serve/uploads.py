@@ -25,8 +25,6 @@ SECONDS_TO_START: Final = 120.0
 """For importing torch and loading the encoders."""
 
 
-
-
 class Embedded(NamedTuple):
     """An upload through the encoders.
 
@@ -113,5 +111,3 @@ class Encoders:
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
-
-

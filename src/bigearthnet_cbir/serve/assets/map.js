@@ -72,8 +72,10 @@ export class DotMap {
 
   /** Show the rectangle [x, y, x, y] of the unit square, with a margin. */
   fit([x0, y0, x1, y1]) {
-    const scale = Math.min(this.width / Math.max(x1 - x0, 2e-3), this.height / Math.max(y1 - y0, 2e-3)) * 0.9;
-    this.view = { x: (x0 + x1 - this.width / scale) / 2, y: (y0 + y1 - this.height / scale) / 2, scale };
+    const [left, top, right, bottom] = this.width > 500 ? [40, 30, 80, 70] : [20, 20, 70, 50]; // beside the controls
+    const wide = Math.max(this.width - left - right, 50), high = Math.max(this.height - top - bottom, 50);
+    const scale = Math.min(wide / Math.max(x1 - x0, 1e-3), high / Math.max(y1 - y0, 1e-3));
+    this.view = { x: (x0 + x1) / 2 - (left + wide / 2) / scale, y: (y0 + y1) / 2 - (top + high / 2) / scale, scale };
     this.draw();
   }
 
