@@ -15,8 +15,8 @@ from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
-from bigearthnet_cbir.query.missing_modality import MissingModality
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
+from bigearthnet_cbir.query.missing_modality import MissingModality
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair

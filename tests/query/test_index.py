@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import Archive, RealPairs
-from tests.query.conftest import make_run
+from tests.conftest import RealPairs
 
 from bigearthnet_cbir.errors import MissingIndexError, QueryError
-from bigearthnet_cbir.pipelines import index as index_stage
-from bigearthnet_cbir.pipelines.index import build_index
 from bigearthnet_cbir.query.find import find, query_vector
 from bigearthnet_cbir.query.index import Index, open_index
-from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
 def test_holds_every_pair_once(index: Index, real_pairs: RealPairs) -> None:

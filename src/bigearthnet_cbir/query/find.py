@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,13 @@ from bigearthnet_cbir.query.missing_modality import MissingModality
 from bigearthnet_cbir.search.binary_codes import codes_of
 from bigearthnet_cbir.search.distances import check_distance
 from bigearthnet_cbir.search.knn import search
-from bigearthnet_cbir.types import FloatArray
+from bigearthnet_cbir.search.single_query import nearest_code, nearest_rows
+from bigearthnet_cbir.types import FloatArray, Neighbours
 
 EVERYTHING = Filters()
+
+LEAST_SHARE: Final = 0.2
+"""Of the pairs, below which measuring each is faster than a search that leaves the others out (docs/query.md)."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,13 @@ def find(
         raise QueryError(
             f"the query has shape {asks.shape[1:]}; {archive} vectors of this index have ({rows.shape[1]},)"
         )
-    if distance == "hamming":
-        asks = codes_of(asks, _thresholds(index, query or archive, archive))
     asking = () if asked is None else (asked,) if isinstance(asked, int | np.integer) else tuple(asked)
     mask = filters.mask(index, asking)
     kept = int(np.count_nonzero(mask))
     if kept == 0:
         return Found(np.empty(0, np.int64), np.empty(0, np.float32), 0)
-    return _nearest(index, asks, archive, distance, min(k, kept), mask, kept)
+    nearest = _nearest(index, asks, query or archive, archive, distance, min(k, kept), mask)
+    return Found(nearest.indices[0].astype(np.int64), nearest.distances[0], kept)
 
 
 def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
@@ -112,8 +115,18 @@ def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
 
 
 def _nearest(
-    index: Index, asks: npt.NDArray[Any], archive: str, distance: str, k: int, mask: npt.NDArray[np.bool_], kept: int
-) -> Found:
-    exclude = np.flatnonzero(~mask).astype(np.int32)[None]
-    found = search(asks, index.prepared(archive, distance), k, distance, exclude)
-    return Found(found.indices[0].astype(np.int64), found.distances[0], kept)
+    index: Index, asks: FloatArray, query: str, archive: str, distance: str, k: int, mask: npt.NDArray[np.bool_]
+) -> Neighbours:
+    """Return the k nearest of the pairs in a mask, which holds k or more.
+
+    Where most of an archive that is laid out for search may be found, the others are left out of that search; else
+    every pair that may be found gets its distance directly. The results are the same.
+    """
+    if distance == "hamming":
+        code = codes_of(asks, _thresholds(index, query, archive))[0]
+        return nearest_code(code, index.codes(archive), k, mask)
+    prepared = index.prepared.get((archive, distance))
+    if prepared is None or np.count_nonzero(mask) < LEAST_SHARE * index.size:
+        positions = np.flatnonzero(mask).astype(np.int32)
+        return nearest_rows(asks[0], index.vectors(archive), positions, k, distance)
+    return search(asks, prepared, k, distance, np.flatnonzero(~mask).astype(np.int32)[None])

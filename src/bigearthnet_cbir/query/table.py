@@ -33,7 +33,8 @@ def answer_table(answer: Answer, width: int = 80) -> str:
 
 
 def _headline(answer: Answer) -> str:
-    share = "" if answer.kept + len(answer.asked) >= answer.size else f", {answer.kept:,} of which the filters let through"
+    some = answer.kept + len(answer.asked) < answer.size
+    share = f", {answer.kept:,} of which the filters let through" if some else ""
     return f"{answer.question}; {answer.query} -> {answer.archive}, {answer.distance}, {answer.size:,} patches{share}"
 
 

@@ -25,6 +25,7 @@ from bigearthnet_cbir.search.partition import QUERY_TILE, SearchRequest, check_r
 from bigearthnet_cbir.search.planes import as_words
 from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
 from bigearthnet_cbir.search.shards import CodeShard, Shard
+from bigearthnet_cbir.search.single_query import nearest_code, plain_codes
 from bigearthnet_cbir.types import IntArray, Neighbours
 
 
@@ -52,10 +53,26 @@ def search(
             what is left of the archive.
     """
     job = check_request(queries, archive, k, distance, exclude)
+    codes = plain_codes(job)
+    if codes is not None:
+        return _each_by_itself(job, codes, threads)
     found = room_for(queries.shape[0], k)
     for first, stop, pieces, results in _blocks(job, 0, None, threads or available_cores()):
         _fill(Neighbours(found.indices[first:stop], found.distances[first:stop]), pieces, results)
     return found
+
+
+def _each_by_itself(job: SearchRequest, codes: npt.NDArray[np.uint8], threads: int | None) -> Neighbours:
+    """Return the nearest codes of a few queries, for which bit planes would not pay off."""
+    rows, exclude = query_block(job, 0, job.queries.shape[0]), exclude_block(job, 0, job.queries.shape[0])
+    found = []
+    for row, listed in zip(rows, exclude, strict=True):
+        allowed = None
+        if (listed >= 0).any():
+            allowed = np.ones(len(codes), np.bool_)
+            allowed[listed[listed >= 0]] = False
+        found.append(nearest_code(row, codes, job.k, allowed, threads=threads))
+    return concat_neighbours(found, job.k)
 
 
 def iter_search(

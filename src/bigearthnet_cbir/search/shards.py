@@ -137,6 +137,7 @@ class PreparedArchive:
         shape: of the archive.
         distance: the only one that it can be searched by.
         shard: all of it.
+        given: as it was given.
     """
 
     def __init__(self, archive: Sliceable, distance: str) -> None:
@@ -154,11 +155,11 @@ class PreparedArchive:
             raise SearchError(f"the archive has shape {tuple(archive.shape)}; a search needs (N, D)")
         if distance == "hamming":
             check_code_bytes(archive.shape[1])
-        self._rows = archive
+        self.given = archive
         self.shape: tuple[int, ...] = tuple(archive.shape)
         self.distance = distance
         self.shard = make_shard(archive, 0, self.shape[0], distance)
 
     def __getitem__(self, rows: slice) -> Any:
         """Return consecutive rows as they were given."""
-        return self._rows[rows]
+        return self.given[rows]

@@ -229,3 +229,42 @@ def nearest_codes(
         part = Neighbours(found.indices[a:b], found.distances[a:b])
         _search(words[a:b], planes, size, offset, k, listed[a:b], case_rows(b - a, bits), sums, part)
     return found
+
+
+@compiled
+def scan_codes(query: Any, codes: Any, allowed: Any, first: int, stop: int, found: Any) -> None:
+    """Write the nearest of rows first ... stop - 1 to one query, straight over XOR and population count.
+
+    For a single query this reads the codes once and writes nothing, where bit planes pay off for many.
+
+    Args:
+        query: (W,) uint64 words of the query's code.
+        codes: (N, W) uint64 words.
+        allowed: (N,) bool rows that may be found; or (0,) for all.
+        first: row.
+        stop: row.
+        found: Neighbours of (1, k) arrays to fill; -1 and infinity where there are fewer than k.
+    """
+    k, bits = found.indices.shape[1], 64 * query.size
+    kept = np.empty(2 * k + CHUNK, np.int64)
+    tally, slots, ranked = np.zeros(bits + 2, np.int32), np.empty(bits + 2, np.int64), np.empty(k + 1, np.int64)
+    state = np.zeros(3, np.int64)
+    state[0] = bits + 1
+    limit = bits + 1
+    for row in range(first, stop):
+        distance = np.int64(0)
+        for word in range(query.size):
+            distance += np.int64(popcount(query[word] ^ codes[row, word]))
+        if distance >= limit or (allowed.size and not allowed[row]):
+            continue
+        if state[2] == kept.size:
+            _compact(kept, k, state)
+        kept[state[2]] = (distance << 32) | row
+        tally[distance] += 1
+        state[1] += 1
+        state[2] += 1
+        while state[1] >= k:
+            limit -= 1
+            state[1] -= tally[limit]
+        state[0] = limit
+    _finish(kept, tally, state, slots, ranked, found.indices[0], found.distances[0])
