@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,13 +17,16 @@ from starlette.exceptions import HTTPException
 from bigearthnet_cbir import __version__
 from bigearthnet_cbir.errors import CbirError, QueryError, SearchError
 from bigearthnet_cbir.serve import api, pages, upload_api
-from bigearthnet_cbir.serve.requests import sentence
+from bigearthnet_cbir.serve.requests import NO_JSON, sentence
 from bigearthnet_cbir.serve.security import Gate
 from bigearthnet_cbir.serve.served_run import ServedRun
 from bigearthnet_cbir.serve.state import State
 from bigearthnet_cbir.serve.uploads import MOST_UPLOAD, Encoders
 
 logger = logging.getLogger(__name__)
+
+_UNPARSED: Final = "There was an error parsing the body"
+"""FastAPI's words for JSON that Python's parser gives up: nested too deeply, numbers of thousands of digits."""
 
 DESCRIPTION = (
     "Finds the patches of BigEarthNet-MM that look like a given one. Searches are exact; filters apply before them. "
@@ -87,10 +90,9 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def refused(_: Request, error: HTTPException) -> JSONResponse:
         text = str(error.detail)
-        known = (
-            text if text != HTTPStatus(error.status_code).phrase else f"{text}: see /openapi.json for what there is."
-        )
-        return refusal(error.status_code, known)
+        if text == HTTPStatus(error.status_code).phrase:
+            text = f"{text}: see /openapi.json for what there is."
+        return refusal(error.status_code, NO_JSON if text == _UNPARSED else text)
 
     @app.exception_handler(CbirError)
     def unanswerable(_: Request, error: CbirError) -> JSONResponse:

@@ -21,6 +21,7 @@ Longitude = Annotated[FiniteFloat, Field(ge=-180, le=180)]
 Latitude = Annotated[FiniteFloat, Field(ge=-90, le=90)]
 DirectionName = Literal["fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused"]
 
+NO_JSON: Final = "The request's body is no JSON."
 _BEGINNINGS: Final = ("patch", "at", "vector", "upload")
 
 
@@ -95,7 +96,7 @@ def sentence(errors: list[Any]) -> str:
     """Return the first thing that is wrong with a request, as one sentence that names the field."""
     first = errors[0]
     if first["type"] == "json_invalid":
-        return "The request's body is no JSON."
+        return NO_JSON
     place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
     message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     return f"{place}: {message}." if place else f"{message}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -54,23 +55,24 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-
-        async def answer(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
-            await send(message)
-
-        refusal = self._refusal(headers)
         most = self._most_upload if scope["path"] == "/api/upload" else MOST_JSON
-        if refusal is None and int(_number(headers.get("content-length"))) > most:
-            refusal = 413, f"The request's body is larger than {most:,} bytes."
+        refusal = self._refusal(headers)
+        if refusal is None and _length(headers) > most:
+            refusal = _too_large(most)
         if refusal is not None:
-            await _refuse(answer, *refusal)
+            await _refuse(_with_headers(send), *refusal)
             return
-        try:
-            await self._app(scope, _limited(receive, most), answer)
-        except _TooLarge:
-            await _refuse(answer, 413, f"The request's body is larger than {most:,} bytes.")
+        body = _Body(receive, most)
+        answer = _with_headers(send)
+
+        async def send_unless_refused(message: Any) -> None:
+            if not body.is_too_large:
+                await answer(message)
+
+        with suppress(_TooLarge):
+            await self._app(scope, body.receive, send_unless_refused)
+        if body.is_too_large:
+            await _refuse(answer, *_too_large(most))
 
     def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -84,25 +86,41 @@ class Gate:
 
 
 class _TooLarge(Exception):
-    """More bytes came than were announced or are allowed."""
+    """More bytes came than are allowed."""
 
 
-def _number(text: str | None) -> str:
-    return text if text is not None and text.isascii() and text.isdecimal() and len(text) < 19 else "0"
+class _Body:
+    """A request's body as it comes, up to so many bytes: its announced length may be missing."""
 
+    def __init__(self, receive: Any, most: int) -> None:
+        self._receive, self._left = receive, most
+        self.is_too_large = False
 
-def _limited(receive: Any, most: int) -> Any:
-    taken = 0
-
-    async def limited() -> Any:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > most:
+    async def receive(self) -> Any:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.is_too_large = True
             raise _TooLarge
         return message
 
-    return limited
+
+def _too_large(most: int) -> tuple[int, str]:
+    return 413, f"The request's body is larger than {most:,} bytes."
+
+
+def _length(headers: dict[str, str]) -> int:
+    text = headers.get("content-length", "")
+    return int(text[:20]) if text.isascii() and text.isdecimal() else 0
+
+
+def _with_headers(send: Any) -> Any:
+    async def answer(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *HEADERS]
+        await send(message)
+
+    return answer
 
 
 async def _refuse(send: Any, status: int, reason: str) -> None:

@@ -74,6 +74,8 @@ class ServedRun:
         self.index.names.find("")
         vector = np.ones(self.index.vectors(FUSED).shape[1], np.float32)
         with self._turn:
+            if self._finder is find:  # another one keeps the vectors elsewhere
+                self.index.prepare(FUSED)
             self._finder(self.index, vector, archive=FUSED, k=1)
 
     def summary(self) -> RunAnswer:

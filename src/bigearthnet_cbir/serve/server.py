@@ -30,7 +30,7 @@ _SECONDS_TO_END: Final = 3
 
 OPEN_TO_OTHERS: Final = (
     "warning: {host} can be reached from other machines. Whoever reaches it can search, see thumbnails and upload "
-    "files; there is no password and no encryption. Put a proxy that adds both in front, or keep to --host 127.0.0.1 and "
+    "files; there is no password and no encryption. Put a proxy in front that adds both, or keep --host 127.0.0.1 and "
     "use ssh -L."
 )
 
@@ -101,6 +101,8 @@ def serve(folders: Sequence[Path], host: str, port: int, finder: FinderOf | None
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=_SECONDS_TO_END, h11_max_incomplete_event_size=1 << 16,
         )).run(sockets=[listener])  # fmt: skip
+    except KeyboardInterrupt:  # uvicorn has ended the connections, and tells of the interrupt once more
+        say("the server has ended")
     finally:
         listener.close()
 
