@@ -64,6 +64,7 @@ class Index:
         self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
         self.distance: str = manifest["distance"]
         self.fusion: str = manifest["fusion"]
+        self._written = _written(folder)
         self.prepared: dict[tuple[str, str], PreparedArchive] = {}
 
     def __len__(self) -> int:
@@ -72,6 +73,7 @@ class Index:
     @cached_property
     def catalogue(self) -> Catalogue:
         """Names, places, dates, season, country and split of the pairs."""
+        self._check_same()
         try:
             found = read_catalogue(self.folder / CATALOGUE)
         except DataError as error:
@@ -157,8 +159,14 @@ class Index:
         self.prepared[side, wanted] = PreparedArchive(rows, wanted)
         _release_pages(rows)
 
+    def _check_same(self) -> None:
+        """Refuse to read on in an index that was made anew since it was opened."""
+        if _written(self.folder) != self._written:
+            raise QueryError(f"{self.folder}: was made anew since it was opened; open it again")
+
     def _array(self, name: str) -> Any:
         path = self.folder / name
+        self._check_same()
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -167,6 +175,15 @@ class Index:
         if [list(found.shape), str(found.dtype)] != expected:
             raise QueryError(f"{path}: holds {found.shape} {found.dtype}, not {expected}; {_CURE}")
         return found
+
+
+def _written(folder: Path) -> tuple[int, int] | None:
+    """Return what differs between two indexes that stood in one place, None where there is none."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _release_pages(rows: FloatArray) -> None:

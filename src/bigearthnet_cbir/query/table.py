@@ -22,7 +22,7 @@ def answer_table(answer: Answer, width: int = 80) -> str:
     head = textwrap.wrap(_headline(answer), width)
     if answer.labels:
         head += textwrap.wrap(f"query: {'; '.join(answer.labels)}", width, subsequent_indent="       ")
-    lines = [*head, "", f"{'rank':>4} {'distance':>8} patch, then date, place and labels (* shared with the query)"]
+    lines = [*head, "", f"{'rank':>4} {'distance':>8} patch; date, place, labels (* the query's too)"]
     for hit in answer.hits:
         name = hit.name_s1 if answer.archive == "s1" else hit.name_s2
         lines.append(f"{hit.rank:>4} {hit.distance:>8.4g} {name}")
