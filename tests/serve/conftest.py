@@ -23,8 +23,8 @@ pytest.importorskip("python_multipart")
 from fastapi.testclient import TestClient  # noqa: E402
 
 from bigearthnet_cbir.serve.app import create_app  # noqa: E402
-from bigearthnet_cbir.serve.server import open_runs  # noqa: E402
 from bigearthnet_cbir.serve.served_run import ServedRun  # noqa: E402
+from bigearthnet_cbir.serve.server import open_runs  # noqa: E402
 from bigearthnet_cbir.serve.uploads import Encoders  # noqa: E402
 
 LOCAL = "http://127.0.0.1:8000"

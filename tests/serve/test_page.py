@@ -25,8 +25,8 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-prefers-reduced-motion",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-prefers-reduced-motion",
 )  # fmt: skip
 
 TOO_WIDE = """
@@ -34,7 +34,8 @@ const style = (node) => getComputedStyle(node);
 const cut = (node) => node && (/(auto|scroll|hidden)/.test(style(node).overflowX) || cut(node.parentElement));
 return [...document.querySelectorAll("body *")]
   .filter((node) => node.checkVisibility() && style(node).clipPath === "none" && !cut(node)
-    && (node.getBoundingClientRect().right > innerWidth + 1 || node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 1 && style(node).display !== "inline"))
+    && (node.getBoundingClientRect().right > innerWidth + 1
+      || node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 1 && style(node).display !== "inline"))
   .map((node) => `${node.tagName}.${node.className}: ${node.scrollWidth} > ${node.clientWidth}`);
 """
 NAMELESS = """

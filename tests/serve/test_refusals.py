@@ -80,8 +80,9 @@ def test_a_wrong_question_gets_one_sentence(
 
 @pytest.mark.parametrize("path", [
     "/api/patch/S2_nowhere", "/api/patch/..%2F..%2Fetc%2Fpasswd", "/api/position/6", "/api/position/-1",
-    "/api/position/x", "/api/thumbnail/S2_nowhere/s1", "/api/thumbnail/S2_nowhere/../../x", "/api/nothing", "/assets/app.py",
-    "/assets/..%2Fapp.py", "/assets/%2e%2e/%2e%2e/app.py", "/..%2f..%2fetc%2fpasswd", "/api/upload/none/s1", "/api/names",
+    "/api/position/x", "/api/thumbnail/S2_nowhere/s1", "/api/thumbnail/S2_nowhere/../../x", "/api/nothing",
+    "/assets/app.py", "/assets/..%2Fapp.py", "/assets/%2e%2e/%2e%2e/app.py", "/..%2f..%2fetc%2fpasswd",
+    "/api/upload/none/s1", "/api/names",
     "/api/search?patch=x&k=1e9", "/api/search?at=1", "/api/search?patch=x&box=1,2", "/api/search",
 ])  # fmt: skip
 def test_a_wrong_address_gets_one_sentence(client: TestClient, path: str) -> None:
@@ -161,7 +162,7 @@ def test_damage_is_told_without_a_path(client: TestClient, index: Index, runs: l
     def damaged(*_: Any, **__: Any) -> None:
         raise QueryError(f"{index.folder}/embeddings_fused.npy: missing or damaged")
 
-    monkeypatch.setattr(runs[0], "_finder", damaged)
+    monkeypatch.setattr(runs[0], "_nearest", damaged)
     found = client.post("/api/search", json={"patch": index.names_s2[0]})
     assert found.status_code == 500
     assert is_one_sentence(found.json())
@@ -171,7 +172,7 @@ def test_damage_is_told_without_a_path(client: TestClient, index: Index, runs: l
 def test_a_defect_of_ours_is_told_without_a_traceback(
     client: TestClient, index: Index, runs: list[Any], monkeypatch
 ) -> None:
-    monkeypatch.setattr(runs[0], "_finder", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(runs[0], "_nearest", lambda *_, **__: 1 / 0)
     found = client.post("/api/search", json={"patch": index.names_s2[0]})
     assert found.status_code == 500
     assert is_one_sentence(found.json())

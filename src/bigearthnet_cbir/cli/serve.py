@@ -41,6 +41,6 @@ def main(argv: list[str] | None = None) -> int:
         folders = [path if path.is_dir() else path.parent for path in paths]
         from bigearthnet_cbir.serve.server import serve
 
-        serve(folders, arguments.host, arguments.port)
+        serve(folders, arguments.host, arguments.port, arguments.ray)
 
     return run(command)

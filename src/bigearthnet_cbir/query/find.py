@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from bigearthnet_cbir.search.single_query import nearest_code, nearest_rows
 from bigearthnet_cbir.types import FloatArray, Neighbours
 
 EVERYTHING = Filters()
+
+Nearest: TypeAlias = Callable[[Index, npt.NDArray[Any], str, str, int, npt.NDArray[np.bool_]], Neighbours]
+"""Called like `nearest_here`."""
 
 LEAST_SHARE: Final = 0.2
 """Of the pairs, below which measuring each is faster than a search that leaves the others out (docs/query.md)."""
@@ -73,6 +76,7 @@ def find(
     k: int = 20,
     filters: Filters = EVERYTHING,
     asked: int | Sequence[int] | None = None,
+    nearest: Nearest | None = None,
 ) -> Found:
     """Return the exact k nearest pairs of an index among those that pass the filters.
 
@@ -85,6 +89,7 @@ def find(
         k: pairs wanted, >= 1.
         filters: they apply before the search, so that k pairs are found wherever k pass.
         asked: position of the pair that asks, or positions of the pairs, which are never found.
+        nearest: searches the index elsewhere than in this process; see `Nearest`.
 
     Raises:
         QueryError: the vector does not fit the side, k is no number of pairs, or a filter asks for what is unknown.
@@ -105,8 +110,11 @@ def find(
     kept = int(np.count_nonzero(mask))
     if kept == 0:
         return Found(np.empty(0, np.int64), np.empty(0, np.float32), 0)
-    nearest = _nearest(index, asks, query or archive, archive, distance, min(k, kept), mask)
-    return Found(nearest.indices[0].astype(np.int64), nearest.distances[0], kept)
+    row: npt.NDArray[Any] = asks[0]
+    if distance == "hamming":
+        row = codes_of(asks, _thresholds(index, query or archive, archive))[0]
+    found = (nearest or nearest_here)(index, row, archive, distance, min(k, kept), mask)
+    return Found(found.indices[0].astype(np.int64), found.distances[0], kept)
 
 
 def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
@@ -114,19 +122,18 @@ def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
     return np.ascontiguousarray(stand_in(index, np.asarray(index.thresholds(query))[None], query, archive)[0])
 
 
-def _nearest(
-    index: Index, asks: FloatArray, query: str, archive: str, distance: str, k: int, mask: npt.NDArray[np.bool_]
+def nearest_here(
+    index: Index, asks: npt.NDArray[Any], archive: str, distance: str, k: int, mask: npt.NDArray[np.bool_]
 ) -> Neighbours:
-    """Return the k nearest of the pairs in a mask, which holds k or more.
+    """Return the k nearest of the pairs in a mask, which holds k or more; `asks` is a vector, or a code for hamming.
 
     Where most of an archive that is laid out for search may be found, the others are left out of that search; else
     every pair that may be found gets its distance directly. The results are the same.
     """
     if distance == "hamming":
-        code = codes_of(asks, _thresholds(index, query, archive))[0]
-        return nearest_code(code, index.codes(archive), k, mask)
+        return nearest_code(asks, index.codes(archive), k, mask)
     prepared = index.prepared.get((archive, distance))
     if prepared is None or np.count_nonzero(mask) < LEAST_SHARE * index.size:
         positions = np.flatnonzero(mask).astype(np.int32)
-        return nearest_rows(asks[0], index.vectors(archive), positions, k, distance)
-    return search(asks, prepared, k, distance, np.flatnonzero(~mask).astype(np.int32)[None])
+        return nearest_rows(asks, index.vectors(archive), positions, k, distance)
+    return search(asks[None], prepared, k, distance, np.flatnonzero(~mask).astype(np.int32)[None])

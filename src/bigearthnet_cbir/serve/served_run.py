@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from bigearthnet_cbir.errors import QueryError
 from bigearthnet_cbir.pipelines.query import mark_vector
 from bigearthnet_cbir.query.answer import Answer, Hit, describe_hits, describe_pair
 from bigearthnet_cbir.query.feedback import logistic, rocchio
-from bigearthnet_cbir.query.find import Found, find, query_vector, stand_in
+from bigearthnet_cbir.query.find import Nearest, find, query_vector, stand_in
 from bigearthnet_cbir.query.index import Index
 from bigearthnet_cbir.query.places import patch_at
 from bigearthnet_cbir.serve.answers import PatchAnswer, ResultAnswer, RunAnswer, SearchAnswer
@@ -52,7 +51,7 @@ class ServedRun:
         thumbnails: Thumbnails,
         *,
         first: Index | None = None,
-        finder: Callable[..., Found] = find,
+        nearest: Nearest | None = None,
     ) -> None:
         """Serve an index.
 
@@ -61,11 +60,11 @@ class ServedRun:
             index: see above.
             thumbnails: see above.
             first: the index whose patches the map shows; None where it is this one.
-            finder: called like query.find.find.
+            nearest: searches the index elsewhere than in this process; see query.find.
         """
         self.name, self.index, self.thumbnails = name, index, thumbnails
         self._first = first
-        self._finder = finder
+        self._nearest = nearest
         # One search at a time: it uses all cores by itself, and a second one would only double the memory.
         self._turn = threading.Lock()
 
@@ -74,9 +73,9 @@ class ServedRun:
         self.index.names.find("")
         vector = np.ones(self.index.vectors(FUSED).shape[1], np.float32)
         with self._turn:
-            if self._finder is find:  # another one keeps the vectors elsewhere
+            if self._nearest is None:
                 self.index.prepare(FUSED)
-            self._finder(self.index, vector, archive=FUSED, k=1)
+            find(self.index, vector, archive=FUSED, k=1, nearest=self._nearest)
 
     def summary(self) -> RunAnswer:
         """Return what the run is."""
@@ -108,9 +107,10 @@ class ServedRun:
         vector = self._vector(question, direction, asked, uploaded)
         own = [] if asked.begin is None else [asked.begin]
         with self._turn:
-            found = self._finder(
+            found = find(
                 self.index, vector, archive=direction.archive, query=direction.query, distance=question.distance,
                 k=question.k, filters=question.filters.filters(), asked=(*own, *asked.like, *asked.unlike),
+                nearest=self._nearest,
             )  # fmt: skip
         labels = self._labels(own or asked.like)
         return Answer(

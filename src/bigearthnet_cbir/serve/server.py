@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import uvicorn
 
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.index_state import open_current_index
-from bigearthnet_cbir.query.find import Found, find
+from bigearthnet_cbir.query.find import Nearest
 from bigearthnet_cbir.query.index import Index
+from bigearthnet_cbir.search.parallel_session import ray_session
 from bigearthnet_cbir.serve.app import create_app
+from bigearthnet_cbir.serve.on_ray import on_ray
 from bigearthnet_cbir.serve.security import is_loopback
 from bigearthnet_cbir.serve.served_run import ServedRun
 from bigearthnet_cbir.serve.thumbnails import Thumbnails
@@ -22,8 +25,6 @@ from bigearthnet_cbir.serve.uploads import Encoders
 
 logger = logging.getLogger(__name__)
 
-FinderOf: TypeAlias = Callable[[Index], Callable[..., Found]]
-"""Gives what searches an index, called like query.find.find."""
 
 MOST_CONNECTIONS: Final = 256
 _SECONDS_TO_END: Final = 3
@@ -35,23 +36,22 @@ OPEN_TO_OTHERS: Final = (
 )
 
 
-def open_runs(folders: Sequence[Path], finder: FinderOf | None = None) -> list[ServedRun]:
+def open_runs(folders: Sequence[Path], nearest_of: Callable[[Index], Nearest] | None = None) -> list[ServedRun]:
     """Open the indexes of run folders.
 
     Args:
         folders: of the runs; the map shows the patches of the first.
-        finder: gives what searches an index; None for this process.
+        nearest_of: gives what searches an index; None for this process.
 
     Raises:
         QueryError: a run has no index, or one that is out of date.
     """
     runs: list[ServedRun] = []
-    names = _names(folders)
-    for folder, name in zip(folders, names, strict=True):
+    for folder, name in zip(folders, _names(folders), strict=True):
         index = open_current_index(folder)
         first = runs[0].index if runs else None
-        search = find if finder is None else finder(index)
-        runs.append(ServedRun(name, index, open_thumbnails(index), first=first, finder=search))
+        nearest = None if nearest_of is None else nearest_of(index)
+        runs.append(ServedRun(name, index, open_thumbnails(index), first=first, nearest=nearest))
     return runs
 
 
@@ -72,47 +72,51 @@ def open_thumbnails(index: Index) -> Thumbnails:
     return Thumbnails(index, s1, s2)
 
 
-def serve(folders: Sequence[Path], host: str, port: int, finder: FinderOf | None = None,
-          say: Callable[[str], None] = print) -> None:  # fmt: skip
+def serve(
+    folders: Sequence[Path], host: str, port: int, ray_address: str | None = None, say: Callable[[str], None] = print
+) -> None:
     """Serve runs until Ctrl-C.
 
     Args:
         folders: of the runs.
         host: address or name to bind to.
         port: 0 for any free one.
-        finder: see `open_runs`.
+        ray_address: auto or host:port of the Ray cluster that keeps the index; None for this process.
         say: prints a line.
 
     Raises:
         ConfigError: the address cannot be bound to.
         QueryError: see `open_runs`.
+        SearchError: there is no such cluster.
     """
-    runs = open_runs(folders, finder)
-    listener = _listen(host, port)
-    try:
-        local = is_loopback(host)
-        app = create_app(runs, encoders=Encoders(folders), only_loopback=local)
-        if not local:
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listen(host, port))
+        if ray_address is not None:
+            stack.enter_context(ray_session(0, 0, ray_address))
+        runs = open_runs(folders, None if ray_address is None else on_ray)
+        app = create_app(runs, encoders=Encoders(folders), only_loopback=is_loopback(host))
+        if not is_loopback(host):
             say(OPEN_TO_OTHERS.format(host=host))
-        shown = f"[{host}]" if ":" in host else host
-        names, number = ", ".join(run.name for run in runs), listener.getsockname()[1]
-        say(f"serving {names}: http://{shown}:{number}  (Ctrl-C ends it)")
-        uvicorn.Server(uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
-            timeout_graceful_shutdown=_SECONDS_TO_END, h11_max_incomplete_event_size=1 << 16,
-        )).run(sockets=[listener])  # fmt: skip
-    except KeyboardInterrupt:  # uvicorn has ended the connections, and tells of the interrupt once more
+        shown, names = f"[{host}]" if ":" in host else host, ", ".join(run.name for run in runs)
+        say(f"serving {names}: http://{shown}:{listener.getsockname()[1]}  (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt):  # uvicorn has ended the connections, and tells of the interrupt once more
+            uvicorn.Server(uvicorn.Config(
+                app, log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
+                timeout_graceful_shutdown=_SECONDS_TO_END,
+            )).run(sockets=[listener])  # fmt: skip
         say("the server has ended")
-    finally:
-        listener.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
         return listener
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
