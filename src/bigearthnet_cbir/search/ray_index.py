@@ -83,7 +83,8 @@ class RayIndex:
         import ray
 
         self._read = read
-        alive = sum(bool(node["Alive"]) for node in ray.nodes())
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        alive = sum(bool(node["Alive"]) for node in nodes)
         self._spans = list(batched_ranges(size, shard_rows(size, max(1, min(shards or alive, size)))))
         remote = ray.remote(num_cpus=1, max_restarts=-1, scheduling_strategy="SPREAD")(ShardHolder)
         self._actors: list[Any] = [remote.remote() for _ in self._spans]
