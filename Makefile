@@ -63,6 +63,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/query.py
 
 clean:
 	rm -rf demo_data logs/demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -33,4 +33,9 @@ step "   and what the recommended recipe gains over the original one, with inter
   utils/utils.py --filepath logs/demo/default --against logs/demo/original
 step "8. Put both runs side by side on one page" \
   project/report.py --filepath logs/demo/default logs/demo/original
+step "9. Make the index of the run" \
+  project/index.py --filepath logs/demo/default
+step "   and ask for places like the first validation patch, not beside it and not of its pass" \
+  project/query.py --filepath logs/demo/default --patch "$(head -n 1 demo_data/val.csv | cut -d , -f 1)" \
+  --top 5 --exclude-within 1
 printf '\nOpen in a browser: logs/demo/default/report.html (the run beside its baselines), logs/demo/comparison.html\n'

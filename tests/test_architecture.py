@@ -12,9 +12,10 @@ SOURCE = ROOT / "src" / "bigearthnet_cbir"
 TORCH_FREE = {
     "errors", "types", "directions", "results", "files", "callable_package", "provenance", "compiled", "kernel_cache",
     "config", "cli",
-    "report", "search", "evaluation", "storage",
+    "report", "search", "evaluation", "storage", "query",
     "data/bands", "data/labels", "data/pair_list", "data/splits", "data/geotiff", "data/records",
-    "data/patch_store",
+    "data/patch_store", "data/mgrs", "data/positions", "data/projection", "data/geoparquet", "data/catalogue",
+    "data/geotiff_stack", "pipelines/index_state", "pipelines/query_output",
 }  # fmt: skip
 LAZY_TORCH = {"search/torch_backend"}
 """Modules that import torch inside functions, when a GPU is asked for."""

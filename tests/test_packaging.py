@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bigearthnet_cbir"
 COMMANDS = (
     "cbir-train", "cbir-retrieve", "cbir-sweep", "cbir-encode", "cbir-show", "cbir-report", "cbir-export",
-    "cbir-make-demo",
+    "cbir-make-demo", "cbir-index", "cbir-query",
 )  # fmt: skip
 
 VALUES = {

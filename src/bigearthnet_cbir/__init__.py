@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from bigearthnet_cbir.pipelines.embedding import Embeddings, embed, load_encoder
     from bigearthnet_cbir.pipelines.encode import encode
     from bigearthnet_cbir.pipelines.evaluate import Evaluation, evaluate
+    from bigearthnet_cbir.pipelines.index import build_index
     from bigearthnet_cbir.pipelines.report import write_report as report
     from bigearthnet_cbir.pipelines.retrieve import retrieve
     from bigearthnet_cbir.pipelines.train import train
+    from bigearthnet_cbir.query.filters import Filters
+    from bigearthnet_cbir.query.find import find, query_vector
+    from bigearthnet_cbir.query.index import open_index
     from bigearthnet_cbir.search.knn import search
     from bigearthnet_cbir.storage.results import read_results
     from bigearthnet_cbir.types import Neighbours, PatchPair
@@ -30,13 +34,18 @@ _PLACES = {
     "Config": "config",
     "Embeddings": "pipelines.embedding",
     "Evaluation": "pipelines.evaluate",
+    "Filters": "query.filters",
     "Neighbours": "types",
     "PatchPair": "types",
+    "build_index": "pipelines.index",
     "embed": "pipelines.embedding",
     "encode": "pipelines.encode",
     "evaluate": "pipelines.evaluate",
+    "find": "query.find",
     "load_config": "config",
     "load_encoder": "pipelines.embedding",
+    "open_index": "query.index",
+    "query_vector": "query.find",
     "read_results": "storage.results",
     "read_split": "data.splits",
     "read_split_labels": "data.splits",
@@ -52,14 +61,19 @@ __all__ = [
     "Config",
     "Embeddings",
     "Evaluation",
+    "Filters",
     "Neighbours",
     "PatchPair",
     "__version__",
+    "build_index",
     "embed",
     "encode",
     "evaluate",
+    "find",
     "load_config",
     "load_encoder",
+    "open_index",
+    "query_vector",
     "read_results",
     "read_split",
     "read_split_labels",

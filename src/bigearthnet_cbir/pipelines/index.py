@@ -63,6 +63,12 @@ def build_index(
     Raises:
         LockedError: another process is writing to the folder.
         CheckpointError, ConfigError, DataError, ResultsError: what is wrong, in one line.
+
+    Example (`run` is a run folder, here with five pairs in its splits and 8 numbers per sensor):
+        >>> import bigearthnet_cbir as cbir
+        >>> index = cbir.open_index(cbir.build_index(run))
+        >>> len(index), index.vectors("s1").shape
+        (5, (5, 8))
     """
     config, folder = _run(run, folder)
     with folder_lock(folder.root, "index"):

@@ -60,8 +60,25 @@ def stand_in(index: Index, vectors: FloatArray, query: str, archive: str) -> Flo
     return vectors
 
 
-def query_vector(index: Index, position: int, query: str, archive: str) -> FloatArray:
-    """Return the (D,) vector by which a pair of the index asks: its `query` side, searched for in `archive`."""
+def query_vector(index: Index, patch: int | str, query: str = FUSED, archive: str = FUSED) -> FloatArray:
+    """Return the (D,) float32 vector by which a pair of an index asks.
+
+    Args:
+        index: from `open_index`.
+        patch: position of the pair, or its name of either sensor.
+        query: side of the pair that asks: s1, s2 or fused.
+        archive: side that will be searched; where it is fused, one sensor stands in for both (docs/metrics.md).
+
+    Raises:
+        QueryError: there is no such name, or no such direction.
+
+    Example (`run` is a run folder):
+        >>> import bigearthnet_cbir as cbir
+        >>> index = cbir.open_index(cbir.build_index(run))
+        >>> cbir.query_vector(index, index.names_s2[0], "s1", "fused").shape
+        (16,)
+    """
+    position = index.position(patch) if isinstance(patch, str) else patch
     found: FloatArray = stand_in(index, np.asarray(index.vectors(query)[position : position + 1]), query, archive)[0]
     return found
 
@@ -94,6 +111,20 @@ def find(
     Raises:
         QueryError: the vector does not fit the side, k is no number of pairs, or a filter asks for what is unknown.
         SearchError: the vector has no defined distance.
+
+    Example (`run` is a run folder, here with five pairs in its splits):
+        >>> import bigearthnet_cbir as cbir
+        >>> index = cbir.open_index(cbir.build_index(run))
+        >>> name = index.names_s2[0]
+        >>> found = cbir.find(index, cbir.query_vector(index, name), k=2, asked=index.position(name))
+        >>> found.indices.shape, found.kept
+        ((2,), 4)
+        >>> only = cbir.Filters(splits=("val",))
+        >>> [
+        ...     index.catalogue.split[position]
+        ...     for position in cbir.find(index, cbir.query_vector(index, 0), filters=only).indices
+        ... ]
+        ['val', 'val']
     """
     distance = distance or index.distance
     check_distance(distance)
