@@ -16,7 +16,12 @@ _CODES, _VECTORS = "codes", "vectors"
 
 
 def on_ray(index: Index) -> Nearest:
-    """Return what searches an index in actors of the cluster that this process has joined.
+    """Return what searches an index on the machines of the cluster that this process has joined."""
+    return held_on_ray(index)[1]
+
+
+def held_on_ray(index: Index) -> tuple[RayIndex, Nearest]:
+    """Return the actors that keep an index, and what searches them.
 
     A side is sent to the machines when it is first searched; the catalogue, by which filters choose, stays here.
     """
@@ -33,4 +38,4 @@ def on_ray(index: Index) -> Nearest:
         kind = _CODES if distance == "hamming" else _VECTORS
         return held.nearest(f"{kind} {archive}", asks, distance, k, mask)
 
-    return nearest
+    return held, nearest
