@@ -126,7 +126,7 @@ def measure(folder: Path, index: Index, repeats: int) -> Iterator[dict[str, Any]
     rng = np.random.default_rng(2)
     names = [index.names_s2[int(position)] for position in rng.integers(index.size, size=repeats + 3)]
     rare = {"labels": [CLASSES[0]]}
-    with started(folder) as (address, process, seconds), httpx.Client(base_url=address, timeout=120) as client:
+    with started(folder) as (address, process, seconds), httpx.Client(base_url=address, timeout=600) as client:
 
         def row(what: str, value: str, goal: str) -> dict[str, Any]:
             return {"what": what, "measured": value, "goal": goal, "load of the machine": f"{os.getloadavg()[0]:.1f}"}

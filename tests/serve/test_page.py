@@ -241,6 +241,7 @@ def test_marks_refine_and_the_back_button_takes_them_back(page, client, address:
     assert found(page, without=after) == before
     page.forward()
     assert found(page, without=before) == after
+    page.execute_script("document.getElementById('results').scrollTop = 0")
     page.find_element(By.CSS_SELECTOR, "#chips .like").click()
     assert found(page, without=after) == before
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
-from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -69,10 +69,15 @@ class Gate:
             if not body.is_too_large:
                 await answer(message)
 
-        with suppress(_TooLarge):
+        try:
             await self._app(scope, body.receive, send_unless_refused)
-        if body.is_too_large:
+        except _TooLarge:
             await _refuse(answer, *_too_large(most))
+        except asyncio.CancelledError:  # the server ends, and does not wait for this request
+            await _refuse(answer, 503, "The server is ending.")
+        else:
+            if body.is_too_large:
+                await _refuse(answer, *_too_large(most))
 
     def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
