@@ -118,6 +118,7 @@ def test_version_2_folders_and_top(ask: Asking, samples: Path) -> None:
 
 def test_the_patch_at_a_point(ask: Asking) -> None:
     assert ask.names("--at", "13.7209,48.2223") == ask.names("--patch", NAME)
+    assert ask("--at", "-8.2132,39.3638")["asked"][0]["name_s2"].endswith("_56_35")
     beside = ask("--at", "13.7300,48.2223")
     assert beside["asked"][0]["name_s2"] == NAME
     message = ask.mistake("--at", "2,41")
@@ -164,7 +165,11 @@ def test_filters(ask: Asking, index: Index) -> None:
         name for name in everything if index.catalogue.split[index.position(name)] == "test"
     }
     assert kept("--from", "2017-06-13", "--to", "2017-06-30") == {name for name in everything if "_201706" in name}
-    assert kept("--box=-9,39,-8,40") == {name for name in everything if name.endswith("_56_35")}
+    assert (
+        kept("--box", "-9,39,-8,40")
+        == kept("--box=-9,39,-8,40")
+        == {name for name in everything if name.endswith("_56_35")}
+    )
     assert kept("--exclude-within", "0") == everything
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import shutil
+import sys
+from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,9 @@ from bigearthnet_cbir.query.index import SIDES
 
 if TYPE_CHECKING:
     from bigearthnet_cbir.pipelines.query import Question
+
+SIGNED = ("--at", "--box")
+"""Options whose value may begin with a minus."""
 
 DISTANCES = ("cosine", "euclidean", "chi2", "hamming")
 
@@ -43,7 +49,7 @@ def _add_queries(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patch", metavar="NAME", help="a patch of the index, by the name of either sensor")
     group.add_argument("--s2", type=Path, metavar="PATH", help="a Sentinel-2 patch folder, or a GeoTIFF of named bands")
     group.add_argument("--s1", type=Path, metavar="PATH", help="the same of Sentinel-1; both may be given")
-    group.add_argument("--at", metavar="LON,LAT", help="the patch at this point, in degrees; write --at=-8.2,39.4")
+    group.add_argument("--at", metavar="LON,LAT", help="the patch at this point, in degrees")
     group.add_argument("--like", nargs="+", action="extend", default=[], metavar="NAME", help="patches to find more of")
     group.add_argument(
         "--unlike", nargs="+", action="extend", default=[], metavar="NAME", help="with --like: patches to avoid"
@@ -66,7 +72,7 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
         "--from", dest="since", metavar="DATE", help="seen by Sentinel-2 on this day (YYYY-MM-DD) or after"
     )
     group.add_argument("--to", dest="until", metavar="DATE", help="seen by Sentinel-2 on this day or before")
-    group.add_argument("--box", metavar="W,S,E,N", help="its centre lies in this box; write --box=-9,37,-6,42")
+    group.add_argument("--box", metavar="W,S,E,N", help="its centre lies in this box, in degrees")
     group.add_argument(
         "--exclude-within", type=int, metavar="R",
         help="leave out the query's neighbours: R patches away or less, or of the same acquisition",
@@ -83,7 +89,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Ask an index and print what it finds; return the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
 
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
@@ -102,6 +108,17 @@ def main(argv: list[str] | None = None) -> int:
             print(f"written: {written}")
 
     return run(command)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Return the words with numbers that begin with a minus joined to their option, which argparse asks for."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in SIGNED and re.match(r"-[\d.]", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _question(given: argparse.Namespace) -> Question:

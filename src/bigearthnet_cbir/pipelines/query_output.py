@@ -69,7 +69,7 @@ def answer_page(answer: Answer, index: Index) -> str:
     page = QueryPage(
         question=answer.question,
         facts=_facts(answer),
-        asked=tuple(_page_patch(hit, images) for hit in answer.asked[:1]),
+        asked=tuple(_page_patch(hit, images) for hit in answer.asked if len(answer.asked) == 1),
         hits=tuple(_page_patch(hit, images) for hit in answer.hits),
         images={} if images is None else images.encoded(),
     )

@@ -72,7 +72,7 @@ class Filters:
 
     def _by_label(self, index: Index) -> Iterable[Mask]:
         if self.labels or self.any_labels or self.without_labels:
-            if not index.labels.any():
+            if not index.has_labels:
                 raise QueryError("labels are asked for, but no pair of this index has any; leave these filters out")
             bits = index.label_bits
         if self.labels:

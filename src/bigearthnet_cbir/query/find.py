@@ -16,8 +16,9 @@ from bigearthnet_cbir.query.index import Index, check_side
 from bigearthnet_cbir.query.missing_modality import MissingModality
 from bigearthnet_cbir.search.binary_codes import codes_of
 from bigearthnet_cbir.search.distances import check_distance
+from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 from bigearthnet_cbir.search.knn import search
-from bigearthnet_cbir.search.single_query import nearest_code, nearest_rows
+from bigearthnet_cbir.search.single_query import nearest_code, nearest_prepared, nearest_rows
 from bigearthnet_cbir.types import FloatArray, Neighbours
 
 EVERYTHING = Filters()
@@ -25,7 +26,7 @@ EVERYTHING = Filters()
 Nearest: TypeAlias = Callable[[Index, npt.NDArray[Any], str, str, int, npt.NDArray[np.bool_]], Neighbours]
 """Called like `nearest_here`."""
 
-LEAST_SHARE: Final = 0.2
+LEAST_SHARE: Final = 0.4
 """Of the pairs, below which measuring each is faster than a search that leaves the others out (docs/query.md)."""
 
 
@@ -166,5 +167,9 @@ def nearest_here(
     prepared = index.prepared.get((archive, distance))
     if prepared is None or np.count_nonzero(mask) < LEAST_SHARE * index.size:
         positions = np.flatnonzero(mask).astype(np.int32)
-        return nearest_rows(asks, index.vectors(archive), positions, k, distance)
-    return search(asks[None], prepared, k, distance, np.flatnonzero(~mask).astype(np.int32)[None])
+        lengths = None if prepared is None else prepared.shard.lengths
+        return nearest_rows(asks, index.vectors(archive), positions, k, distance, lengths)
+    exclude = np.flatnonzero(~mask).astype(np.int32)
+    if distance == "cosine" and has_pair_products():
+        return nearest_prepared(asks, prepared, k, exclude)
+    return search(asks[None], prepared, k, distance, exclude[None])

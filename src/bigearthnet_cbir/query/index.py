@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from bigearthnet_cbir.data.catalogue import Catalogue, read_catalogue
 from bigearthnet_cbir.data.pair_list import Names
@@ -17,7 +16,7 @@ from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import DataError, MissingIndexError, QueryError, short
 from bigearthnet_cbir.query.names import NameIndex
 from bigearthnet_cbir.search.shards import PreparedArchive
-from bigearthnet_cbir.types import ByteArray, FloatArray, PatchPair
+from bigearthnet_cbir.types import ByteArray, FloatArray, IntArray, PatchPair
 
 INDEX_SCHEMA: Final = 1
 """Raised when an index written before can no longer be read the same way."""
@@ -65,6 +64,7 @@ class Index:
         self.distance: str = manifest["distance"]
         self.fusion: str = manifest["fusion"]
         self._written = _written(folder)
+        self._arrays: dict[str, Any] = {}
         self.prepared: dict[tuple[str, str], PreparedArchive] = {}
 
     def __len__(self) -> int:
@@ -116,9 +116,17 @@ class Index:
         return found
 
     @cached_property
-    def label_bits(self) -> npt.NDArray[np.int64]:
-        """(N,) int64 labels, bit c set where the pair has class c."""
-        return self.labels.astype(np.int64) @ (1 << np.arange(len(self.class_names), dtype=np.int64))
+    def label_bits(self) -> IntArray:
+        """(N,) int32 labels, bit c set where the pair has class c."""
+        bits = np.zeros(self.size, np.int32)
+        for column in range(len(self.class_names)):
+            bits |= self.labels[:, column].astype(np.int32) << column
+        return bits
+
+    @cached_property
+    def has_labels(self) -> bool:
+        """Whether any pair has a label."""
+        return bool(self.label_bits.any())
 
     def labels_of(self, position: int) -> tuple[str, ...]:
         """Return the class names of a pair."""
@@ -165,6 +173,11 @@ class Index:
             raise QueryError(f"{self.folder}: was made anew since it was opened; open it again")
 
     def _array(self, name: str) -> Any:
+        if name not in self._arrays:
+            self._arrays[name] = self._mapped(name)
+        return self._arrays[name]
+
+    def _mapped(self, name: str) -> Any:
         path = self.folder / name
         self._check_same()
         try:

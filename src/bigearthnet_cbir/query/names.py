@@ -16,6 +16,10 @@ _BESIDE: Final = 200
 """Names on either side, in alphabetical order, that are compared with one that is not there."""
 
 
+_LONGEST: Final = 600
+"""Characters of a name that are looked at; the longest names have fewer."""
+
+
 class NameIndex:
     """The names of N pairs in alphabetical order, both sensors in one list."""
 
@@ -28,7 +32,7 @@ class NameIndex:
     def find(self, name: str) -> int | None:
         """Return the position of the pair that a name belongs to, or None."""
         slot = self._slot(name)
-        if slot < len(self._texts) and self._texts[slot] == name.encode():
+        if slot < len(self._texts) and self._texts[slot] == name.encode(errors="replace"):
             return int(self._order[slot]) % self._size
         return None
 
@@ -57,7 +61,7 @@ class NameIndex:
         return difflib.get_close_matches(name[:200], self._decoded(slot - _BESIDE, slot + _BESIDE), most, 0.8)
 
     def _slot(self, name: str) -> int:
-        return int(np.searchsorted(self._texts, np.bytes_(name.encode())))
+        return int(np.searchsorted(self._texts, np.bytes_(name[:_LONGEST].encode(errors="replace"))))
 
     def _decoded(self, first: int, stop: int) -> list[str]:
         chosen: Sequence[bytes] = self._texts[max(first, 0) : stop].tolist()

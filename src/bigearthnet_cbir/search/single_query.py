@@ -28,13 +28,14 @@ from bigearthnet_cbir.search.distances import (
     euclidean_distance,
     row_lengths,
 )
+from bigearthnet_cbir.search.float_search import nearest_features
 from bigearthnet_cbir.search.kernels.hamming import scan_codes
 from bigearthnet_cbir.search.kernels.merge import merge
 from bigearthnet_cbir.search.partition import SearchRequest
 from bigearthnet_cbir.search.planes import as_words
 from bigearthnet_cbir.search.rows import as_rows
-from bigearthnet_cbir.search.shards import PreparedArchive, lengths_of
-from bigearthnet_cbir.types import FloatArray, Neighbours
+from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, cut_shard, lengths_of
+from bigearthnet_cbir.types import DoubleArray, FloatArray, Neighbours
 
 LEAST_ROWS: Final = 4096
 """Rows that are worth a thread of their own."""
@@ -51,9 +52,11 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def in_threads(size: int, task: Callable[[int, int], Any], threads: int | None = None) -> list[Any]:
+def in_threads(
+    size: int, task: Callable[[int, int], Any], threads: int | None = None, least: int = LEAST_ROWS
+) -> list[Any]:
     """Return the results of a task on consecutive ranges (first, stop) of 0 ... size - 1, one a thread."""
-    wanted = max(1, min(threads or available_cores(), size // LEAST_ROWS))
+    wanted = max(1, min(threads or available_cores(), size // least))
     bounds = [size * number // wanted for number in range(wanted + 1)]
     if wanted == 1:
         return [task(0, size)]
@@ -62,14 +65,21 @@ def in_threads(size: int, task: Callable[[int, int], Any], threads: int | None =
 
 @compiled
 def _measure_rows(
-    kind: int, query: Any, length: float, rows: Any, positions: Any, first: int, stop: int, out: Any
+    kind: int, query: Any, length: float, rows: Any, lengths: Any, positions: Any, first: int, stop: int, out: Any
 ) -> None:
-    """Write the exact distances of the rows at positions first ... stop - 1."""
+    """Write the exact distances of the rows at positions first ... stop - 1; NaN where chi2 is not defined.
+
+    `lengths` are those of all rows, or (0,) for the cosine to measure them.
+    """
     own = np.empty(1, np.float64)
     for place in range(first, stop):
-        row = rows[positions[place]]
+        position = positions[place]
+        row = rows[position]
         if kind == COSINE:
-            row_lengths(rows[positions[place] : positions[place] + 1], own)
+            if lengths.size:
+                own[0] = lengths[position]
+            else:
+                row_lengths(rows[position : position + 1], own)
             out[place] = cosine_distance(query, length, row, own[0])
         elif kind == EUCLIDEAN:
             out[place] = euclidean_distance(query, row)
@@ -79,7 +89,14 @@ def _measure_rows(
             out[place] = chi_square_distance(query, row)
 
 
-def nearest_rows(query: FloatArray, rows: FloatArray, positions: Positions, k: int, distance: str) -> Neighbours:
+def nearest_rows(
+    query: FloatArray,
+    rows: FloatArray,
+    positions: Positions,
+    k: int,
+    distance: str,
+    lengths: DoubleArray | None = None,
+) -> Neighbours:
     """Return the k nearest of chosen rows to one float query.
 
     Args:
@@ -88,6 +105,7 @@ def nearest_rows(query: FloatArray, rows: FloatArray, positions: Positions, k: i
         positions: (M,) int32 ascending rows that may be found, M >= k.
         k: how many to return.
         distance: cosine, euclidean or chi2.
+        lengths: (N,) Euclidean lengths of all rows where they are known, which saves the cosine half its work.
 
     Returns:
         Neighbours of (1, k) arrays, nearest first, ties by position.
@@ -100,20 +118,54 @@ def nearest_rows(query: FloatArray, rows: FloatArray, positions: Positions, k: i
         raise SearchError(f"distance is {distance}; rows of floats have {', '.join(KINDS)}")
     if not 1 <= k <= len(positions):
         raise SearchError(f"k is {k:,}, but {len(positions):,} rows may be found; choose k from 1 to that")
-    asks = as_rows(query[None], distance, "queries")
-    lengths = lengths_of(asks)
-    check_features(asks, lengths, distance, "queries")
+    asks, length = _checked(query, distance)
     plain, chosen = kernel_array(rows), kernel_array(positions, np.int32)
+    known = kernel_array(np.empty(0) if lengths is None else lengths)
     doubled, found = asks[0].astype(np.float64), np.empty(len(chosen), np.float32)
 
     def measure(first: int, stop: int) -> None:
-        _measure_rows(KINDS[distance], doubled, float(lengths[0]), plain, chosen, first, stop, found)
+        _measure_rows(KINDS[distance], doubled, length, plain, known, chosen, first, stop, found)
 
     in_threads(len(chosen), measure)
     if distance == "chi2" and np.isnan(found).any():
         raise SearchError("archive: chi2 is defined for non-negative features only; use cosine, euclidean or hamming")
     best = _smallest(found, k)
     return Neighbours(chosen[best][None], found[best][None])
+
+
+def _checked(query: FloatArray, distance: str) -> tuple[FloatArray, float]:
+    """Return one query as (1, D) and its length; raise SearchError where it has no defined distance."""
+    asks = as_rows(query[None], distance, "queries")
+    lengths = lengths_of(asks)
+    check_features(asks, lengths, distance, "queries")
+    return asks, float(lengths[0])
+
+
+def nearest_prepared(query: FloatArray, archive: PreparedArchive, k: int, exclude: Positions) -> Neighbours:
+    """Return the k nearest rows of an archive that was prepared for the cosine, on a processor with integer products.
+
+    Args:
+        query: (D,) float32.
+        archive: prepared for the cosine, N rows.
+        k: how many to return.
+        exclude: (E,) int32 ascending positions that may not be found; k or more are left.
+
+    Returns:
+        Neighbours of (1, k) arrays, nearest first, ties by position.
+
+    Raises:
+        SearchError: the query has no defined distance.
+    """
+    asks, _ = _checked(query, "cosine")
+    shard: Any = archive.shard
+    groups = -(-archive.shape[0] // ALIGNED)
+
+    def scan(first: int, stop: int) -> Neighbours:
+        piece: Any = cut_shard(shard, first * ALIGNED, min(stop * ALIGNED, archive.shape[0]))
+        return nearest_features(asks, piece, "cosine", k, exclude[None])
+
+    parts = in_threads(groups, scan, least=LEAST_ROWS // ALIGNED)
+    return parts[0] if len(parts) == 1 else merge(parts)
 
 
 def _smallest(values: FloatArray, k: int) -> npt.NDArray[np.intp]:
