@@ -36,6 +36,7 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.query.index import Index
 
 K: Final = 100
+UNCOUNTED: Final = 3
 CLIENTS: Final = 50
 ASKS: Final = 3
 """Questions of each of the clients that ask at once."""
@@ -58,13 +59,13 @@ def started(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
 
 
 def milliseconds(ask: Callable[[int], Any], repeats: int) -> list[float]:
-    """Return how long each call took; three before are not counted."""
+    """Return how long each call took; the first few are not counted."""
     taken = []
-    for turn in range(repeats + 3):
+    for turn in range(repeats + UNCOUNTED):
         start = time.perf_counter()
         ask(turn)
         taken.append(1000 * (time.perf_counter() - start))
-    return taken[3:]
+    return taken[UNCOUNTED:]
 
 
 def memory(process: subprocess.Popen[str], index: Index) -> str:
@@ -124,19 +125,24 @@ def page_ready(address: str) -> list[float]:
 def measure(folder: Path, index: Index, repeats: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table."""
     rng = np.random.default_rng(2)
-    names = [index.names_s2[int(position)] for position in rng.integers(index.size, size=repeats + 3)]
+    names = [index.names_s2[int(position)] for position in rng.integers(index.size, size=repeats + UNCOUNTED)]
     rare = {"labels": [CLASSES[0]]}
     with started(folder) as (address, process, seconds), httpx.Client(base_url=address, timeout=600) as client:
 
+        server = psutil.Process(process.pid)
+
         def row(what: str, value: str, goal: str) -> dict[str, Any]:
+            print(f"{what}: {value}", file=sys.stderr, flush=True)
             return {"what": what, "measured": value, "goal": goal, "load of the machine": f"{os.getloadavg()[0]:.1f}"}
 
         def asked(**question: Any) -> str:
             def ask(turn: int) -> None:
                 client.post("/api/search", json={"patch": names[turn], "k": K, **question}).raise_for_status()
 
+            before = sum(server.cpu_times()[:2])
             taken = milliseconds(ask, repeats)
-            return f"{np.median(taken):.1f} ms (best {min(taken):.1f}, 95 % within {np.percentile(taken, 95):.1f})"
+            work = 1000 * (sum(server.cpu_times()[:2]) - before) / (repeats + UNCOUNTED)
+            return f"{np.median(taken):.1f} ms (best {min(taken):.1f}; {work:.0f} ms of processor time)"
 
         yield row("start until it serves", f"{seconds:.1f} s", "< 10 s")
         start = time.perf_counter()

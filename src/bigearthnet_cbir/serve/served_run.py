@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,16 +105,19 @@ class ServedRun:
         direction, asked = DIRECTIONS[question.direction], self._asked(question)
         vector = self._vector(question, direction, asked, uploaded)
         own = [] if asked.begin is None else [asked.begin]
+        distance = question.distance or self.index.distance
         with self._turn:
+            if self._nearest is None and distance == "cosine":
+                self.index.prepare(direction.archive, distance)  # once: the first question to a side waits for it
             found = find(
-                self.index, vector, archive=direction.archive, query=direction.query, distance=question.distance,
+                self.index, vector, archive=direction.archive, query=direction.query, distance=distance,
                 k=question.k, filters=question.filters.filters(), asked=(*own, *asked.like, *asked.unlike),
                 nearest=self._nearest,
             )  # fmt: skip
         labels = self._labels(own or asked.like)
         return Answer(
             question=_words(question), query=direction.query, archive=direction.archive,
-            distance=question.distance or self.index.distance, kept=found.kept, size=self.index.size, labels=labels,
+            distance=distance, kept=found.kept, size=self.index.size, labels=labels,
             asked=tuple(describe_pair(self.index, position) for position in own or asked.like),
             hits=describe_hits(self.index, found, labels),
         )  # fmt: skip
@@ -190,9 +192,8 @@ class ServedRun:
         return tuple(label for label in self.index.class_names if sets and all(label in labels for labels in sets))
 
     def _fields(self, hit: Hit) -> dict[str, Any]:
-        fields = asdict(hit)
         found: int | None = hit.position if self._first is None else self._first.names.find(hit.name_s2)
-        return {**fields, "on_map": -1 if found is None else found}
+        return {**vars(hit), "on_map": -1 if found is None else found}
 
 
 def _given(vector: FloatArray | None) -> FloatArray:
