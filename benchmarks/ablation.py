@@ -64,9 +64,9 @@ def write_world(folder: Path, sizes: dict[str, int]) -> None:
             lines = []
             for index in range(first, first + size):
                 made = make_pair(0, index)
-                for name, bands in ((made.place.names.s1, made.s1), (made.place.names.s2, made.s2)):
+                for name, bands in ((made.acquisition.names.s1, made.s1), (made.acquisition.names.s2, made.s2)):
                     writer.write(name, Patch(bands, made.labels))
-                lines.append(f"{made.place.names.s2},{made.place.names.s1}\n")
+                lines.append(f"{made.acquisition.names.s2},{made.acquisition.names.s1}\n")
             (folder / f"{split}.csv").write_text("".join(lines))
             first += size
 

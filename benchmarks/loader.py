@@ -47,7 +47,7 @@ def write_archives(folder: Path, count: int) -> list[PatchPair]:
     with PatchWriter(folder / "store") as writer, pickles.begin(write=True) as transaction:
         for index in range(count):
             made = make_pair(0, index)
-            pair = made.place.names
+            pair = made.acquisition.names
             pairs.append(pair)
             writer.write(pair.s1, Patch(made.s1, made.labels))
             writer.write(pair.s2, Patch(made.s2, made.labels))

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 from hardware import write_results
 
-from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
+from bigearthnet_cbir.evaluation.metrics import mean_curves
 
 QUERIES, ARCHIVE, RANKS, LOOPED = 10_000, 125_866, 1000, 10
 
@@ -55,19 +56,16 @@ def main() -> None:
     queries = (generator.random((QUERIES, 19)) < 0.15).astype(np.uint8)
     queries[:, 0] = 1
     indices = generator.integers(0, ARCHIVE, (QUERIES, RANKS), dtype=np.int32)
-    CurveAccumulator(archive, RANKS).update(queries[:2], indices[:2])
+    mean_curves(GroundTruth.of(queries[:2], archive), indices[:2])
     start = time.perf_counter()
-    scores = CurveAccumulator(archive, RANKS)
-    scores.update(queries, indices)
-    scores.standard(), scores.original()
+    mean_curves(GroundTruth.of(queries, archive), indices)
     ours = (time.perf_counter() - start) / QUERIES
     start = time.perf_counter()
     looped = [original_loop(queries[row], archive[indices[row]]) for row in range(LOOPED)]
     theirs = (time.perf_counter() - start) / LOOPED
-    check = CurveAccumulator(archive, RANKS)
-    check.update(queries[:LOOPED], indices[:LOOPED])
-    for position, name in enumerate(check.original()):
-        assert np.allclose(check.original()[name], np.mean([curves[position] for curves in looped], axis=0)), name
+    check = mean_curves(GroundTruth.of(queries[:LOOPED], archive), indices[:LOOPED]).original
+    for position, name in enumerate(check):
+        assert np.allclose(check[name], np.mean([curves[position] for curves in looped], axis=0)), name
     row = {
         "work": f"both conventions, k = 1..{RANKS}, archive {ARCHIVE:,}", "queries": f"{QUERIES:,}",
         "ours us/query": f"{ours * 1e6:.1f}", "original loop us/query": f"{theirs * 1e6:,.0f}",

@@ -29,7 +29,7 @@ from hardware import write_results
 from bigearthnet_cbir.data.catalogue import build_catalogue
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.positions import positions_of
-from bigearthnet_cbir.data.synthetic import place_of
+from bigearthnet_cbir.data.synthetic import acquisition_of
 from bigearthnet_cbir.query.filters import Filters
 from bigearthnet_cbir.query.find import find, query_vector
 from bigearthnet_cbir.query.index import Index, open_index
@@ -37,6 +37,9 @@ from bigearthnet_cbir.query.index_writing import IndexWriter
 
 SENSOR_WIDTH: Final = 128
 K: Final = 100
+PAUSE: Final = 0.02
+"""Seconds before a call, in which the threads of the call before stop spinning."""
+
 SHARES: Final = (0.01, 0.1, 0.5)
 """Of the pairs that have the class of a filter."""
 
@@ -44,7 +47,7 @@ SHARES: Final = (0.01, 0.1, 0.5)
 def make_index(folder: Path, size: int) -> Index:
     """Write an index of `size` pairs; class c is on a share SHARES[c] of them."""
     rng = np.random.default_rng(0)
-    pairs = [place_of(number).names for number in range(size)]
+    pairs = [acquisition_of(number).names for number in range(size)]
     writer = IndexWriter(folder / "index", "benchmark", size)
     for first in range(0, size, 1 << 14):
         rows = min(1 << 14, size - first)
@@ -63,6 +66,7 @@ def alternate(calls: dict[str, Callable[[int], Any]], repeats: int) -> dict[str,
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             call(turn)
             if turn:

@@ -31,7 +31,7 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
-from bigearthnet_cbir.storage.features import FUSED, S1, S2, write_features
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE, write_features
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
@@ -53,7 +53,9 @@ def write_side(path: Path, size: int, seed: int) -> None:
             one, two = (generator.standard_normal((rows, WIDTH), dtype=np.float32) for _ in range(2))
             label = (generator.random((rows, len(CLASSES))) < often).astype(np.uint8)
             label[:, 0] |= label.sum(axis=1) == 0
-            writer.append({FUSED: np.concatenate((one, two), axis=1), S1: one, S2: two, "label": label})
+            writer.append(
+                {FUSED_FEATURE: np.concatenate((one, two), axis=1), S1_FEATURE: one, S2_FEATURE: two, "label": label}
+            )
 
 
 class Memory(threading.Thread):

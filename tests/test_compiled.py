@@ -24,12 +24,12 @@ print(lengths_of(np.full((1, 32), 3, np.float32))[0] ** 2)
 """
 TIES = """
 import numpy as np
-from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
+from bigearthnet_cbir.evaluation.tie_aware import tie_aware_curves
 archive = np.eye(30, 4, dtype=np.uint8) | 1
-ties = TieAccumulator(archive, 30)
 distances = np.repeat(np.arange(3.0), [8, 12, 10])[None]
-ties.update(archive[:1], np.arange(30)[None], distances)
-print(ties.largest_group, round(float(ties.curves()["normalized_discounted_cumulative_gains"][0]), 6))
+ties = tie_aware_curves(GroundTruth.of(archive[:1], archive), np.arange(30)[None], distances)
+print(ties.numbers["largest_group"], round(float(ties.curves["normalized_discounted_cumulative_gains"][0]), 6))
 """
 
 

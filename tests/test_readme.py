@@ -6,6 +6,7 @@ from dataclasses import MISSING
 from pathlib import Path
 
 from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.config.keys import effect_in_words
 from bigearthnet_cbir.config.schema import KEYS, LOGGING_KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,8 +28,9 @@ def test_every_key_stands_in_the_table_with_its_rule_and_default() -> None:
     expected = {**KEYS, **{f"logging_params.{name}": item for name, item in LOGGING_KEYS.items()}}
     assert set(rows) == set(expected)
     for name, item in expected.items():
-        rule, default, meaning = rows[name]
+        rule, default, effect, meaning = rows[name]
         assert rule == item.metadata["rule"].words, name
+        assert effect == effect_in_words(item), name
         assert meaning == item.metadata["meaning"], name
         shown = "required" if item.default is MISSING else yaml_word(item.default)
         assert default == shown, name

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils as untyped_cgutils
 from numba.core.errors import TypingError
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
@@ -21,6 +22,9 @@ from numba.extending import intrinsic
 from bigearthnet_cbir.kernel_cache import KernelCache
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+cgutils: Any = untyped_cgutils
+"""Numba's helpers that write LLVM IR; it ships no types for them."""
 
 
 def _compile(function: F, **options: Any) -> F:

@@ -73,8 +73,8 @@ def remove_leftovers(folder: Path) -> None:
     Call it while holding the folder's lock: whoever writes there holds it too, so no temporary file is in use.
     """
     with suppress(OSError):
-        places = [folder, *(place for place in folder.iterdir() if place.is_dir() and not place.is_symlink())]
-        for file in (file for place in places for file in place.iterdir()):
+        folders = [folder, *(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())]
+        for file in (file for parent in folders for file in parent.iterdir()):
             if _TEMPORARY.fullmatch(file.name) or file.name in _LEGACY_TEMPORARY:
                 logger.info("removed %s, left by a process that died", file)
                 file.unlink(missing_ok=True)

@@ -31,12 +31,12 @@ from numba.core.caching import _Cache
 
 from bigearthnet_cbir import __version__
 from bigearthnet_cbir.files import atomic_write
+from bigearthnet_cbir.provenance import PACKAGE
 
 compiler: Any = untyped_compiler
 config: Any = untyped_config
 serialize: Any = untyped_serialize
 
-PACKAGE: Final = Path(__file__).resolve().parent
 ROOMS: Final = ("search", "evaluation")
 """Folders whose modules define kernels; the modules beside this one are what such modules may take from elsewhere."""
 

@@ -1,8 +1,8 @@
-"""Values that cross layers: patches, pairs and neighbours."""
+"""Values that cross layers: patches, pairs, neighbours, and a bound that two rooms know."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 DoubleArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int32]
 ByteArray: TypeAlias = npt.NDArray[np.uint8]
+
+LOWEST_LEARNED_TEMPERATURE: Final = 0.01
+"""A learned temperature stays above this, as in CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020)."""
 
 
 class PatchPair(NamedTuple):
@@ -37,7 +40,7 @@ class Neighbours(NamedTuple):
     """Result of a search, nearest first, ties by archive index.
 
     Attributes:
-        indices: (Q, k) int32 positions in the archive.
+        indices: (Q, k) int32 indices of archive rows.
         distances: (Q, k) float32.
     """
 

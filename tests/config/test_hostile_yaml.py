@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from bigearthnet_cbir.config import load_config, parse_config, write_config
 from bigearthnet_cbir.config.loader import read_mapping, read_value
-from bigearthnet_cbir.config.together import LOWEST_LEARNED_TEMPERATURE
 from bigearthnet_cbir.errors import ConfigError
-from bigearthnet_cbir.losses import ntxent
 
 PLAIN = """\
 name: group
@@ -210,10 +208,6 @@ def test_settings_that_mean_nothing_are_refused(keys: dict[str, object], words: 
 )
 def test_settings_next_to_them_are_taken(keys: dict[str, object]) -> None:
     parse_config({**read_value(PLAIN), **keys})
-
-
-def test_the_floor_of_a_learned_temperature_is_that_of_the_loss() -> None:
-    assert LOWEST_LEARNED_TEMPERATURE == ntxent.LOWEST_LEARNED_TEMPERATURE
 
 
 PIECES = (

@@ -31,7 +31,7 @@ def test_sample_holds_the_values_of_the_files(
         assert np.array_equal(sample.s1.numpy(), np.stack([s1[band] for band in S1_BANDS]))
         assert np.array_equal(sample.s2_10m.numpy(), np.stack([s2[band] for band in S2_10M_BANDS]))
         assert np.array_equal(sample.s2_20m.numpy(), np.stack([s2[band] for band in S2_20M_BANDS]))
-        assert int(sample.position) == position
+        assert int(sample.pair_index) == position
 
 
 def test_missing_labels_are_an_error_only_where_labels_are_needed(
@@ -118,7 +118,7 @@ def test_batches_of_the_real_original_archive_equal_those_of_its_geotiffs(
         return torch.from_numpy(np.array(rows))
 
     from_files = PairBatch(
-        stacked("s1", S1_BANDS), stacked("s2", S2_10M_BANDS), stacked("s2", S2_20M_BANDS), batch.label, batch.position
+        stacked("s1", S1_BANDS), stacked("s2", S2_10M_BANDS), stacked("s2", S2_20M_BANDS), batch.label, batch.pair_index
     )
     for ours, theirs in zip(BatchTransform()(batch), BatchTransform()(from_files), strict=True):
         assert torch.equal(ours, theirs)

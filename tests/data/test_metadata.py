@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bigearthnet_cbir.data.metadata import read_metadata, read_partners, read_split
+from bigearthnet_cbir.data.metadata import read_metadata, read_table_partners, read_table_split
 from bigearthnet_cbir.errors import DataError
 
 
@@ -40,7 +40,7 @@ def test_text_stored_in_another_way_is_read_alike(path, kind):
         table = table.set_column(table.column_names.index(name), name, table.column(name).cast(kind))
     pq.write_table(table, path)
     assert read_metadata(path) == expected
-    assert list(read_split(path, "val")[0]) == [(expected[1].s2, expected[1].s1)]
+    assert list(read_table_split(path, "val")[0]) == [(expected[1].s2, expected[1].s1)]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_text_stored_in_another_way_is_read_alike(path, kind):
 )
 def test_column_that_is_not_as_it_must_be_is_refused(path, name, values, message):
     pq.write_table(pa.table({**columns(), name: values}), path)
-    for read in (read_metadata, lambda file: read_split(file, "train")):
+    for read in (read_metadata, lambda file: read_table_split(file, "train")):
         with pytest.raises(DataError, match=message) as refused:
             read(path)
         assert len(str(refused.value)) < 500
@@ -74,7 +74,7 @@ def test_text_that_is_no_utf_8_is_refused(path):
     table = pa.table(columns())
     text = pa.Array.from_buffers(pa.string(), 3, [None, *pa.array([b"a\xff", b"b", b"c"], pa.binary()).buffers()[1:]])
     pq.write_table(table.set_column(table.column_names.index("country"), "country", text), path)
-    for read in (read_metadata, read_partners):
+    for read in (read_metadata, read_table_partners):
         with pytest.raises(DataError, match="not a readable parquet file"):
             read(path)
 

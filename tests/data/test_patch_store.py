@@ -202,7 +202,7 @@ def test_names_that_cannot_be_keys_are_missing(store):
 
 def test_malformed_record_is_named_with_its_archive(store, real_pairs):
     name = real_pairs.pairs[0].s2
-    record = records.encode(store.read(name).bands, None)
+    record = records.encode_record(store.read(name).bands, None)
     store.close()
     environment = lmdb.open(str(store.path))
     with environment.begin(write=True) as transaction:

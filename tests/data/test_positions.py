@@ -19,7 +19,7 @@ from bigearthnet_cbir.data.mgrs import GridSquare, grid_square
 from bigearthnet_cbir.data.official_splits import read_official_lists
 from bigearthnet_cbir.data.places import place_in_json
 from bigearthnet_cbir.data.positions import acquisition_dates, pair_cell, positions_of
-from bigearthnet_cbir.data.synthetic import place_of
+from bigearthnet_cbir.data.synthetic import acquisition_of
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import PatchPair
 
@@ -124,7 +124,7 @@ def test_dates_are_those_of_the_names() -> None:
 
 
 def test_names_of_the_demo_world_tell_where_it_is_written() -> None:
-    places = [place_of(number) for number in range(0, 4000, 53)]
+    places = [acquisition_of(number) for number in range(0, 4000, 53)]
     found = positions_of([place.names for place in places])
     for position, place in enumerate(places):
         assert (found.left[position], found.top[position]) == place.upper_left

@@ -42,7 +42,7 @@ def assert_same_bands(found, expected):
 
 def test_encoding_is_lossless_and_readable_by_the_safetensors_package(true_patches):
     for patch in true_patches.values():
-        record = records.encode(patch.bands, patch.labels)
+        record = records.encode_record(patch.bands, patch.labels)
         decoded = records.decode(record)
         assert decoded.labels == patch.labels
         assert_same_bands(decoded.bands, patch.bands)
@@ -51,13 +51,15 @@ def test_encoding_is_lossless_and_readable_by_the_safetensors_package(true_patch
 
 
 def test_encoding_is_reproducible_and_labels_may_be_absent_or_empty(s1):
-    assert records.encode(s1.bands, s1.labels) == records.encode(dict(reversed(s1.bands.items())), s1.labels)
-    assert records.decode(records.encode(s1.bands, None)).labels is None
-    assert records.decode(records.encode(s1.bands, ())).labels == ()
+    assert records.encode_record(s1.bands, s1.labels) == records.encode_record(
+        dict(reversed(s1.bands.items())), s1.labels
+    )
+    assert records.decode(records.encode_record(s1.bands, None)).labels is None
+    assert records.decode(records.encode_record(s1.bands, ())).labels == ()
 
 
 def test_decoded_arrays_are_views_of_the_record(s2):
-    record = records.encode(s2.bands, s2.labels)
+    record = records.encode_record(s2.bands, s2.labels)
     whole = np.frombuffer(record, np.uint8)
     assert all(np.shares_memory(pixels, whole) for pixels in records.decode(record).bands.values())
 
@@ -158,7 +160,7 @@ def _original_s1(patch, **changes) -> bytes:
 
 
 def test_records_are_refused_when_cut_anywhere(s1):
-    for record in (records.encode(s1.bands, s1.labels), _original_s1(s1)):
+    for record in (records.encode_record(s1.bands, s1.labels), _original_s1(s1)):
         for length in (0, 1, 7, 9, 40, 300, len(record) // 2, len(record) - 1):
             with pytest.raises(DataError):
                 records.decode(record[:length])
@@ -186,13 +188,13 @@ def test_values_that_are_not_finite_are_refused_in_every_kind(s1, value):
     spoilt = s1.bands["VV"].copy()
     spoilt[3, 4] = value
     bands = {**s1.bands, "VV": spoilt}
-    plain = bytearray(records.encode(s1.bands, s1.labels))
+    plain = bytearray(records.encode_record(s1.bands, s1.labels))
     plain[-4:] = np.float32(value).tobytes()
     for record in (bytes(plain), _original_s1(s1, VV=spoilt)):
         with pytest.raises(DataError, match=r"band V[VH] holds NaN or infinite"):
             records.decode(record)
     with pytest.raises(DataError, match="band VV holds NaN or infinite"):
-        records.encode(bands, None)
+        records.encode_record(bands, None)
 
 
 def _saved(bands) -> bytes:
@@ -206,7 +208,7 @@ def test_a_sentinel_2_record_of_two_data_types_is_refused_by_band(s2, band):
     stacks = [np.stack([mixed[name] for name in group]) for group in (S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS)]
     wider = pickle.dumps((*stacks, multi_hot(s2.labels).astype("f8")))
     for attempt in (
-        lambda: records.encode(mixed, None),
+        lambda: records.encode_record(mixed, None),
         lambda: records.decode(_saved(mixed)),
         lambda: records.decode(wider),
     ):
@@ -219,7 +221,7 @@ def test_a_sentinel_2_record_of_two_data_types_is_refused_by_band(s2, band):
 def test_sentinel_1_that_is_no_decibels_is_refused_by_band(s1, band):
     counts = {**s1.bands, band: np.full((120, 120), 7, np.uint16)}
     for attempt in (
-        lambda: records.encode(counts, None),
+        lambda: records.encode_record(counts, None),
         lambda: records.decode(_saved(counts)),
         lambda: records.decode(_original_s1(s1, **{band: counts[band]})),
     ):
@@ -236,7 +238,7 @@ def test_values_that_are_no_decibels_and_no_reflectance_are_refused(s1, s2, band
     bands[band] = bands[band].copy()
     bands[band][5, 6] = value
     with pytest.raises(DataError, match=rf"band {band} holds .*, which is no (decibels|reflectance x 10 000)"):
-        records.encode(bands, None)
+        records.encode_record(bands, None)
     with pytest.raises(DataError, match=rf"band {band} holds"):
         records.decode(save(bands))
 
@@ -286,7 +288,7 @@ def _with_header(record: bytes, change) -> bytes:
 )
 def test_malformed_safetensors_are_refused(s2, change, message):
     with pytest.raises(DataError, match=message):
-        records.decode(_with_header(records.encode(s2.bands, s2.labels), change))
+        records.decode(_with_header(records.encode_record(s2.bands, s2.labels), change))
 
 
 def test_other_bytes_are_refused():

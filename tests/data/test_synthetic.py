@@ -7,7 +7,7 @@ import pytest
 
 from bigearthnet_cbir.data.bands import BAND_SIZES, S1_BANDS, S2_BANDS
 from bigearthnet_cbir.data.labels import CLASSES, multi_hot, to_19_classes
-from bigearthnet_cbir.data.synthetic import SyntheticPair, make_pair, place_of
+from bigearthnet_cbir.data.synthetic import SyntheticPair, acquisition_of, make_pair
 from bigearthnet_cbir.data.synthetic_classes import (
     BACKSCATTER,
     CORINE_NAMES,
@@ -42,7 +42,7 @@ def pure(name: str) -> ByteArray:
 
 def test_the_same_seed_and_index_give_the_same_pair_in_any_order(pairs: list[SyntheticPair]) -> None:
     again = make_pair(5, 7)
-    assert again.place == pairs[7].place
+    assert again.acquisition == pairs[7].acquisition
     assert again.labels == pairs[7].labels
     for band in S2_BANDS:
         assert np.array_equal(again.s2[band], pairs[7].s2[band])
@@ -196,15 +196,15 @@ def test_band_averages_alone_do_not_tell_the_classes_apart() -> None:
 
 
 def test_names_are_v1_like_and_unique_over_many_patches() -> None:
-    places = [place_of(index) for index in range(70_000)]
-    assert len({place.names.s2 for place in places}) == len(places)
-    assert len({place.names.s1 for place in places}) == len(places)
-    for place in places[::997]:
-        s2 = re.fullmatch(r"S2[AB]_MSIL2A_\d{8}T\d{6}_(\d+)_(\d+)", place.names.s2)
-        s1 = re.fullmatch(r"S1[AB]_IW_GRDH_1SDV_\d{8}T\d{6}_(\d\d[A-Z]{3})_(\d+)_(\d+)", place.names.s1)
+    acquisitions = [acquisition_of(index) for index in range(70_000)]
+    assert len({acquisition.names.s2 for acquisition in acquisitions}) == len(acquisitions)
+    assert len({acquisition.names.s1 for acquisition in acquisitions}) == len(acquisitions)
+    for acquisition in acquisitions[::997]:
+        s2 = re.fullmatch(r"S2[AB]_MSIL2A_\d{8}T\d{6}_(\d+)_(\d+)", acquisition.names.s2)
+        s1 = re.fullmatch(r"S1[AB]_IW_GRDH_1SDV_\d{8}T\d{6}_(\d\d[A-Z]{3})_(\d+)_(\d+)", acquisition.names.s1)
         assert s2
         assert s1
-        assert s1.groups() == (place.tile, *s2.groups())
+        assert s1.groups() == (acquisition.tile, *s2.groups())
         column, row = map(int, s2.groups())
         assert 0 <= column < 91
         assert 0 <= row < 91

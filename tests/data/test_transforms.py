@@ -14,7 +14,7 @@ def random_batch(size: int = 2, dtype: torch.dtype = torch.uint16) -> PairBatch:
         s2_10m=torch.randint(0, 12000, (size, 4, 120, 120), generator=generator).to(dtype),
         s2_20m=torch.randint(0, 12000, (size, 6, 60, 60), generator=generator).to(dtype),
         label=torch.zeros(size, 19, dtype=torch.uint8),
-        position=torch.arange(size),
+        pair_index=torch.arange(size),
     )
 
 

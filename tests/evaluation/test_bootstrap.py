@@ -8,6 +8,7 @@ from tests.evaluation.helpers import random_labels
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation import bootstrap
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals, interval, paired_differences, resampled_means
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import COLUMNS, figures, query_columns
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
@@ -16,7 +17,7 @@ from bigearthnet_cbir.evaluation.summary import HEADLINES, headline
 def columns_of(seed: int, ranks: int = 12) -> np.ndarray:
     queries, archive = random_labels(60, 1), random_labels(80, 2)
     indices = np.argsort(np.random.default_rng(seed).random((60, 80)), axis=1)[:, :ranks]
-    return query_columns(queries, archive, indices)
+    return query_columns(GroundTruth.of(queries, archive), indices)
 
 
 def harmonic_of_means(precision: np.ndarray, recall: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -28,7 +29,7 @@ def test_mean_of_the_columns_gives_the_headline_figures() -> None:
     queries, archive = random_labels(60, 1), random_labels(80, 2)
     for ranks in (3, 7, 30):
         indices = np.argsort(np.random.default_rng(3).random((60, 80)), axis=1)[:, :ranks]
-        columns = query_columns(queries, archive, indices)
+        columns = query_columns(GroundTruth.of(queries, archive), indices)
         expected = headline(retrieval_curves(queries, archive, indices))
         kept = columns[queries.any(axis=1)]
         assert {name: float(value) for name, value in figures(kept.mean(axis=0)).items()} == pytest.approx(expected)

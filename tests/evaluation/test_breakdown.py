@@ -6,6 +6,7 @@ from tests.evaluation.helpers import labels_of, random_labels
 
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals
 from bigearthnet_cbir.evaluation.breakdown import SHOWN, by_class, by_label_count, confusion
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import headline
@@ -14,7 +15,8 @@ QUERIES, ARCHIVE = random_labels(90, 1), random_labels(70, 2)
 QUERIES[:, 4] = 0
 QUERIES[5] = 0
 INDICES = np.argsort(np.random.default_rng(3).random((90, 70)), axis=1)[:, :12]
-COLUMNS = query_columns(QUERIES, ARCHIVE, INDICES)
+TRUTH = GroundTruth.of(QUERIES, ARCHIVE)
+COLUMNS = query_columns(TRUTH, INDICES)
 
 
 def check_group(values: dict[str, np.ndarray], group: int, chosen: np.ndarray) -> None:
@@ -45,7 +47,7 @@ def test_numbers_of_labels_present_are_told_apart() -> None:
 
 
 def test_confusion_equals_a_loop() -> None:
-    found = confusion(QUERIES, ARCHIVE, INDICES)
+    found = confusion(TRUTH, INDICES)
     for row in range(19):
         for column in range(19):
             held = [ARCHIVE[place, column] for q in range(90) if QUERIES[q, row] for place in INDICES[q, :10]]
@@ -56,5 +58,5 @@ def test_confusion_equals_a_loop() -> None:
 
 
 def test_confusion_of_few_items_by_hand() -> None:
-    found = confusion(labels_of([{0}, {0, 1}], 3), labels_of([{0}, {1, 2}], 3), np.array([[0], [1]]))
+    found = confusion(GroundTruth.of(labels_of([{0}, {0, 1}], 3), labels_of([{0}, {1, 2}], 3)), np.array([[0], [1]]))
     assert found[:2].tolist() == [[0.5, 0.5, 0.5], [0.0, 1.0, 1.0]]

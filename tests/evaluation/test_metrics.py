@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigearthnet_cbir.evaluation.metrics import CurveAccumulator, original_convention_curves, retrieval_curves
+from bigearthnet_cbir.evaluation import ground_truth
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
+from bigearthnet_cbir.evaluation.metrics import mean_curves, original_convention_curves, retrieval_curves
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 
 
@@ -127,26 +129,22 @@ def random_labels(rows: int, seed: int) -> np.ndarray:
     return (generator.random((rows, 19)) < generator.random(19) * 0.4).astype(np.uint8)
 
 
-def test_blocks_of_queries_add_up_to_the_same_bits() -> None:
-    queries, archive = random_labels(50, 1), random_labels(80, 2)
+def test_blocks_of_queries_add_up_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = GroundTruth.of(random_labels(50, 1), random_labels(80, 2))
     indices = np.argsort(np.random.default_rng(3).random((50, 80)), axis=1)[:, :30]
-    whole = CurveAccumulator(archive, 30)
-    whole.update(queries, indices)
-    parts = CurveAccumulator(archive, 30)
-    for start in range(0, 50, 7):
-        parts.update(queries[start : start + 7], indices[start : start + 7])
-    for name, curve in whole.standard().items():
-        assert np.array_equal(curve, parts.standard()[name])
-    assert (whole.queries, whole.without_labels) == (parts.queries, parts.without_labels)
+    whole = mean_curves(truth, indices)
+    monkeypatch.setattr(ground_truth, "_BLOCK", 7)
+    assert [rows.stop - rows.start for rows in truth.blocks()] == [7] * 7 + [1]
+    parts = mean_curves(truth, indices)
+    for one, other in zip(whole, parts, strict=True):
+        assert all(np.array_equal(curve, other[name]) for name, curve in one.items())
 
 
-def test_queries_without_labels_are_left_out_and_counted() -> None:
+def test_queries_without_labels_are_left_out() -> None:
     archive = random_labels(20, 4)
-    scores = CurveAccumulator(archive, 5)
-    scores.update(labels_of([{1}, set(), {2}]), np.tile(np.arange(5), (3, 1)))
+    found = retrieval_curves(labels_of([{1}, set(), {2}]), archive, np.tile(np.arange(5), (3, 1)))
     alone = retrieval_curves(labels_of([{1}, {2}]), archive, np.tile(np.arange(5), (2, 1)))
-    assert (scores.queries, scores.without_labels) == (2, 1)
-    assert all(np.array_equal(scores.standard()[name], curve) for name, curve in alone.items())
+    assert all(np.array_equal(found[name], curve) for name, curve in alone.items())
 
 
 def test_no_curve_is_ever_nan() -> None:
@@ -154,8 +152,8 @@ def test_no_curve_is_ever_nan() -> None:
     for curves in (
         retrieval_curves(nothing, nothing, np.array([[0, 1], [1, 0]])),
         retrieval_curves(labels_of([{3}]), nothing, np.array([[0, 1]])),
-        chance_curves(nothing, nothing, 2),
-        chance_curves(labels_of([{3}]), nothing, 2),
+        chance_curves(GroundTruth.of(nothing, nothing), 2),
+        chance_curves(GroundTruth.of(labels_of([{3}]), nothing), 2),
     ):
         assert all(np.isfinite(curve).all() for curve in curves.values())
 
@@ -175,7 +173,7 @@ def test_chance_is_the_mean_over_many_random_rankings(leave_out_self: bool) -> N
     archive = random_labels(30, 6)
     queries = archive[:12]
     exclude = np.arange(12)[:, None] if leave_out_self else None
-    expected = chance_curves(queries, archive, 25, exclude)
+    expected = chance_curves(GroundTruth.of(queries, archive, exclude), 25)
     generator = np.random.default_rng(7)
     rounds = 3000
     total: dict[str, np.ndarray] = {}
@@ -196,7 +194,7 @@ def test_chance_equals_all_orders_of_a_small_archive() -> None:
 
     queries, archive = [{0, 1}], [{0}, {0, 1}, {2}, set()]
     orders = list(permutations(range(4)))
-    expected = chance_curves(labels_of(queries), labels_of(archive), 4)
+    expected = chance_curves(GroundTruth.of(labels_of(queries), labels_of(archive)), 4)
     every = [retrieval_curves(labels_of(queries), labels_of(archive), np.array([order])) for order in orders]
     for name in expected:
         if name != "f1score_harmonic":

@@ -16,22 +16,26 @@ from tests.evaluation.test_metrics import slow_curves, slow_original
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import resampled_means
 from bigearthnet_cbir.evaluation.breakdown import by_class, confusion
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.metrics import (
-    CurveAccumulator,
+    mean_curves,
     original_convention_curves,
     per_query_values,
     retrieval_curves,
 )
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
-from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
+from bigearthnet_cbir.evaluation.tie_aware import tie_aware_curves
+from bigearthnet_cbir.results import CurveVariant
 
 QUERIES, ARCHIVE = random_labels(9, 1), random_labels(30, 2)
 QUERIES[3] = 0
 ORDER = np.argsort(np.random.default_rng(3).random((9, 30)), axis=1)
 INDICES, EXCLUDE = ORDER[:, :12], np.concatenate([ORDER[:, 20:22], np.full((9, 1), -1)], axis=1)
 DISTANCES = np.sort(np.random.default_rng(4).integers(0, 5, (9, 12)), axis=1)
-COLUMNS = query_columns(QUERIES, ARCHIVE, INDICES, EXCLUDE)
+TRUTH = GroundTruth.of(QUERIES, ARCHIVE)
+LEFT_OUT = GroundTruth.of(QUERIES, ARCHIVE, EXCLUDE)
+COLUMNS = query_columns(LEFT_OUT, INDICES)
 
 kinds = st.sampled_from(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
 label_kinds = st.sampled_from(["?", "i1", "u1", "i4", "i8", "f2", "f4", "f8"])
@@ -39,12 +43,6 @@ label_kinds = st.sampled_from(["?", "i1", "u1", "i4", "i8", "f2", "f4", "f8"])
 
 def sets_of(labels: np.ndarray) -> list[set[int]]:
     return [set(np.flatnonzero(row).tolist()) for row in labels]
-
-
-def ties_of(queries: np.ndarray, archive: np.ndarray, indices: Any, distances: Any, exclude: Any) -> TieAccumulator:
-    ties = TieAccumulator(archive, 12)
-    ties.update(queries, indices, distances, exclude)
-    return ties
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -61,16 +59,16 @@ def test_layouts_and_types_change_no_figure(data: st.DataObject) -> None:
         expected, found = slow(sets_of(QUERIES), sets_of(ARCHIVE), INDICES.tolist()), fast(queries, archive, indices)
         for name, values in expected.items():
             assert found[name] == pytest.approx(values, abs=1e-12), name
-    columns = query_columns(queries, archive, indices, exclude)
-    np.testing.assert_array_equal(columns, COLUMNS)
-    np.testing.assert_array_equal(confusion(queries, archive, indices), confusion(QUERIES, ARCHIVE, INDICES))
-    for name, curve in chance_curves(QUERIES, ARCHIVE, 9, EXCLUDE).items():
-        np.testing.assert_array_equal(chance_curves(queries, archive, 9, exclude)[name], curve)
-    ties = ties_of(queries, archive, indices, distances, exclude)
-    plain = ties_of(QUERIES, ARCHIVE, INDICES, DISTANCES.astype(np.float64), EXCLUDE)
-    for name, curve in plain.curves().items():
-        np.testing.assert_array_equal(ties.curves()[name], curve)
-    assert (ties.cut, ties.mean_group) == (plain.cut, plain.mean_group)
+    truth = GroundTruth.of(queries, archive, exclude)
+    np.testing.assert_array_equal(query_columns(truth, indices), COLUMNS)
+    np.testing.assert_array_equal(confusion(truth, indices), confusion(LEFT_OUT, INDICES))
+    for name, curve in chance_curves(LEFT_OUT, 9).items():
+        np.testing.assert_array_equal(chance_curves(truth, 9)[name], curve)
+    ties = tie_aware_curves(truth, indices, distances)
+    plain: CurveVariant = tie_aware_curves(LEFT_OUT, INDICES, DISTANCES.astype(np.float64))
+    for name, curve in plain.curves.items():
+        np.testing.assert_array_equal(ties.curves[name], curve)
+    assert ties.numbers == plain.numbers
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -89,11 +87,11 @@ def with_indices(indices: Any) -> list[Callable[[], Any]]:
     return [
         lambda: retrieval_curves(QUERIES, ARCHIVE, indices),
         lambda: original_convention_curves(QUERIES, ARCHIVE, indices),
-        lambda: CurveAccumulator(ARCHIVE, 12).update(QUERIES, indices),
-        lambda: TieAccumulator(ARCHIVE, 12).update(QUERIES, indices, distances),
-        lambda: per_query_values(QUERIES, ARCHIVE, indices, [1]),
-        lambda: query_columns(QUERIES, ARCHIVE, indices),
-        lambda: confusion(QUERIES, ARCHIVE, indices),
+        lambda: mean_curves(TRUTH, indices),
+        lambda: tie_aware_curves(TRUTH, indices, distances),
+        lambda: per_query_values(TRUTH, indices, [1]),
+        lambda: query_columns(TRUTH, indices),
+        lambda: confusion(TRUTH, indices),
     ]
 
 
@@ -118,11 +116,7 @@ def test_indices_that_are_no_positions_are_refused(call: int) -> None:
 def with_exclude(exclude: Any) -> list[Callable[[], Any]]:
     return [
         lambda: retrieval_curves(QUERIES, ARCHIVE, INDICES, exclude),
-        lambda: CurveAccumulator(ARCHIVE, 12).update(QUERIES, INDICES, exclude),
-        lambda: ties_of(QUERIES, ARCHIVE, INDICES, np.zeros((9, 12)), exclude),
-        lambda: per_query_values(QUERIES, ARCHIVE, INDICES, [1], exclude),
-        lambda: query_columns(QUERIES, ARCHIVE, INDICES, exclude),
-        lambda: chance_curves(QUERIES, ARCHIVE, 5, exclude),
+        lambda: GroundTruth.of(QUERIES, ARCHIVE, exclude),
     ]
 
 
@@ -142,7 +136,7 @@ def test_excluded_positions_that_mean_nothing_are_refused(call: int) -> None:
 
 def test_every_negative_excluded_position_is_filling() -> None:
     filled = np.where(EXCLUDE < 0, -(2**40), EXCLUDE.astype(np.int64))
-    np.testing.assert_array_equal(query_columns(QUERIES, ARCHIVE, INDICES, filled), COLUMNS)
+    np.testing.assert_array_equal(query_columns(GroundTruth.of(QUERIES, ARCHIVE, filled), INDICES), COLUMNS)
 
 
 def test_breakdown_of_columns_in_another_layout() -> None:

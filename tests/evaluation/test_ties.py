@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from tests.evaluation.helpers import labels_of, random_labels
 
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
-from bigearthnet_cbir.evaluation.tie_aware import TIE_AWARE, TieAccumulator
+from bigearthnet_cbir.evaluation.tie_aware import TIE_AWARE, tie_aware_curves
+from bigearthnet_cbir.results import CurveVariant
 
 
 def all_orders(distances: list[int]) -> list[list[int]]:
@@ -19,14 +21,14 @@ def all_orders(distances: list[int]) -> list[list[int]]:
     return [list(chain(*parts)) for parts in product(*(permutations(group) for group in groups))]
 
 
-def tie_aware(
-    queries: np.ndarray, archive: np.ndarray, distances: np.ndarray, k: int, exclude: np.ndarray | None = None
-) -> TieAccumulator:
+def tie_aware(queries: np.ndarray, archive: np.ndarray, distances: np.ndarray, k: int) -> CurveVariant:
     indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    scores = TieAccumulator(archive, k)
     ranked = np.take_along_axis(distances, indices, axis=1).astype(np.float32)
-    scores.update(queries, indices.astype(np.int32), ranked, exclude)
-    return scores
+    return tie_aware_curves(GroundTruth.of(queries, archive), indices.astype(np.int32), ranked)
+
+
+def groups(found: CurveVariant) -> tuple[float, ...]:
+    return tuple(found.numbers[name] for name in ("mean_group", "largest_group", "cut_queries"))
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,7 +38,7 @@ def tie_aware(
 )
 def test_curves_are_the_mean_over_all_orders(query: set[int], items: list[tuple[set[int], int]]) -> None:
     archive, distances = labels_of([labels for labels, _ in items]), [distance for _, distance in items]
-    found = tie_aware(labels_of([query]), archive, np.array([distances]), len(items)).curves()
+    found = tie_aware(labels_of([query]), archive, np.array([distances]), len(items)).curves
     every = [retrieval_curves(labels_of([query]), archive, np.array([order])) for order in all_orders(distances)]
     for name in TIE_AWARE:
         assert found[name] == pytest.approx(np.mean([curves[name] for curves in every], axis=0), abs=1e-12), name
@@ -48,8 +50,8 @@ def test_without_ties_the_curves_are_the_plain_ones() -> None:
     found = tie_aware(queries, archive, distances, 30)
     plain = retrieval_curves(queries, archive, np.argsort(distances, axis=1)[:, :30])
     for name in TIE_AWARE:
-        assert found.curves()[name] == pytest.approx(plain[name])
-    assert (found.mean_group, found.largest_group, found.cut) == (1, 1, 0)
+        assert found.curves[name] == pytest.approx(plain[name])
+    assert groups(found) == (1, 1, 0)
 
 
 def test_order_of_the_archive_does_not_matter_where_groups_are_whole() -> None:
@@ -61,13 +63,13 @@ def test_order_of_the_archive_does_not_matter_where_groups_are_whole() -> None:
         tie_aware(queries, archive[order], distances[:, order], 400),
     )
     for name in TIE_AWARE:
-        assert one.curves()[name] == pytest.approx(other.curves()[name])
+        assert one.curves[name] == pytest.approx(other.curves[name])
 
 
 def test_long_groups_agree_with_sampled_orders() -> None:
     queries, archive = random_labels(3, 8), random_labels(300, 9)
     distances = np.random.default_rng(10).integers(0, 3, (3, 300))
-    found = tie_aware(queries, archive, distances, 300).curves()
+    found = tie_aware(queries, archive, distances, 300).curves
     generator = np.random.default_rng(11)
     total = dict.fromkeys(TIE_AWARE, 0.0)
     for _ in range(2000):
@@ -80,14 +82,14 @@ def test_long_groups_agree_with_sampled_orders() -> None:
 
 def test_the_query_itself_is_left_out_of_the_ideal() -> None:
     archive = labels_of([{0, 1}, {0}, {2}])
-    scores = TieAccumulator(archive, 2)
-    scores.update(archive[:1], np.array([[1, 2]]), np.array([[3.0, 3.0]]), np.array([[0]]))
+    truth = GroundTruth.of(archive[:1], archive, np.array([[0]]))
+    found = tie_aware_curves(truth, np.array([[1, 2]]), np.array([[3.0, 3.0]]))
     expected = [
         retrieval_curves(archive[:1], archive, np.array([order]), np.array([[0]])) for order in ([1, 2], [2, 1])
     ]
     for name in TIE_AWARE:
-        assert scores.curves()[name] == pytest.approx(np.mean([curves[name] for curves in expected], axis=0))
-    assert scores.cut == 0
+        assert found.curves[name] == pytest.approx(np.mean([curves[name] for curves in expected], axis=0))
+    assert groups(found)[2] == 0
 
 
 def test_groups_are_measured_at_rank_ten_and_cut_ones_counted() -> None:
@@ -95,21 +97,23 @@ def test_groups_are_measured_at_rank_ten_and_cut_ones_counted() -> None:
     archive[:, 0] = 1
     distances = np.array([[0] * 8 + [1] * 4 + [2] * 28, [0] * 40])
     found = tie_aware(archive[:2], archive, distances, 20)
-    assert (found.mean_group, found.largest_group, found.cut) == (12, 20, 1)
-    assert tie_aware(archive[:2], archive, distances, 40).cut == 0
+    assert groups(found) == (12, 20, 1)
+    assert groups(tie_aware(archive[:2], archive, distances, 40))[2] == 0
 
 
 def test_distances_of_another_shape_are_refused() -> None:
     archive = random_labels(6, 13)
     with pytest.raises(ResultsError, match=r"distances have shape \(1, 1\); they must be \(1, 2\)"):
-        TieAccumulator(archive, 2).update(archive[:1], np.array([[0, 1]]), np.array([[1.0]]))
+        tie_aware_curves(GroundTruth.of(archive[:1], archive), np.array([[0, 1]]), np.array([[1.0]]))
 
 
 @pytest.mark.parametrize("distances", [[[2.0, 1.0]], [[np.nan, np.nan]], [[1.0, np.nan]], [[np.nan, 1.0]]])
 def test_distances_that_no_search_returns_are_refused(distances: list[list[float]]) -> None:
     archive = random_labels(6, 13)
-    with pytest.raises(ResultsError, match="distances of query 0 of the block hold NaN or do not ascend"):
-        TieAccumulator(archive, 2).update(archive[:1], np.array([[0, 1]]), np.array(distances))
+    with pytest.raises(ResultsError, match="distances of query 1 hold NaN or do not ascend"):
+        tie_aware_curves(
+            GroundTruth.of(archive[:2], archive), np.array([[0, 1]] * 2), np.array([[0.0, 1.0], *distances])
+        )
 
 
 def test_a_group_is_cut_only_where_it_is_seen_and_may_go_on() -> None:
@@ -118,12 +122,10 @@ def test_a_group_is_cut_only_where_it_is_seen_and_may_go_on() -> None:
     steps = np.arange(10.0)
     lists = {"no tie": (steps, 0), "ended before": (np.maximum(steps, 3), 0), "last three": (np.minimum(steps, 7), 1)}
     for name, (distances, expected) in lists.items():
-        scores = TieAccumulator(archive, 10)
-        scores.update(archive[:1], np.arange(10)[None], distances[None])
-        assert scores.cut == expected, name
-    whole = TieAccumulator(archive[:10], 10)
-    whole.update(archive[:1], np.arange(10)[None], np.zeros((1, 10)))
-    assert (whole.cut, whole.largest_group) == (0, 10)
-    without_itself = TieAccumulator(archive[:11], 10)
-    without_itself.update(archive[:1], np.arange(1, 11)[None], np.zeros((1, 10)), np.array([[0]]))
-    assert without_itself.cut == 0
+        truth = GroundTruth.of(archive[:1], archive)
+        found = tie_aware_curves(truth, np.arange(10)[None], distances[None])
+        assert groups(found)[2] == expected, name
+    ten, equal = GroundTruth.of(archive[:1], archive[:10]), np.zeros((1, 10))
+    assert groups(tie_aware_curves(ten, np.arange(10)[None], equal))[1:] == (10, 0)
+    without_itself = GroundTruth.of(archive[:1], archive[:11], np.array([[0]]))
+    assert groups(tie_aware_curves(without_itself, np.arange(1, 11)[None], equal))[2] == 0

@@ -22,8 +22,8 @@ from tests.faults.kept import ROW_FILES
 from tests.faults.world import RUN, STAGES, World
 
 from bigearthnet_cbir.data.labels import CLASSES
-from bigearthnet_cbir.data.synthetic import place_of
-from bigearthnet_cbir.storage.features import FUSED, S1, S2, write_features
+from bigearthnet_cbir.data.synthetic import acquisition_of
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE, write_features
 
 SEARCH = STAGES["search"]
 QUERIES, ARCHIVE, WIDTH = 2000, 40_000, 32
@@ -45,9 +45,9 @@ def write_vectors(path: Path, rows: int, first: int) -> None:
         attributes = {name: file.attrs[name] for name in ("fingerprint", "split", "checkpoint", "configuration")}
     generator = np.random.default_rng(first)
     one, two = (generator.standard_normal((rows, WIDTH), np.float32) for _ in range(2))
-    columns: dict[str, Any] = {FUSED: np.concatenate((one, two), axis=1), S1: one, S2: two}
+    columns: dict[str, Any] = {FUSED_FEATURE: np.concatenate((one, two), axis=1), S1_FEATURE: one, S2_FEATURE: two}
     columns["label"] = (generator.random((rows, len(CLASSES))) < 0.2).astype(np.uint8)
-    pairs = [place_of(first + number).names for number in range(rows)]
+    pairs = [acquisition_of(first + number).names for number in range(rows)]
     with write_features(path, pairs, CLASSES, attributes) as writer:
         writer.append(columns)
 
@@ -121,8 +121,8 @@ def vectors(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(world: World, vectors: Path, tmp_path_factory: pytest.TempPathFactory) -> compare.Results:
     """What the same search gives without Ray."""
-    place = tmp_path_factory.mktemp("alone")
-    drill = Drill(world, None, place, 1, "")  # type: ignore[arg-type]
+    folder = tmp_path_factory.mktemp("alone")
+    drill = Drill(world, None, folder, 1, "")  # type: ignore[arg-type]
     with drill.case(SEARCH) as case:
         alone = RayCase(drill, case, vectors)
         ended = alone.start().end()

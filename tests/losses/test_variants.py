@@ -7,7 +7,8 @@ from torch.nn.functional import cosine_similarity, normalize
 from bigearthnet_cbir.losses.alignment import pair_alignment
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss, jaccard_overlap
 from bigearthnet_cbir.losses.memory_bank import CrossBatchMemory
-from bigearthnet_cbir.losses.ntxent import LOWEST_LEARNED_TEMPERATURE, DecoupledLoss, NTXentLoss
+from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
+from bigearthnet_cbir.types import LOWEST_LEARNED_TEMPERATURE
 
 Z1, Z2 = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])

@@ -27,7 +27,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_files_hold_the_worlds_pixels_and_labels(demo: Path) -> None:
     for index in range(6):
         pair = make_pair(WORLD.seed, index)
-        s2, s1 = demo / S2_FOLDER / pair.place.names.s2, demo / S1_FOLDER / pair.place.names.s1
+        s2, s1 = demo / S2_FOLDER / pair.acquisition.names.s2, demo / S1_FOLDER / pair.acquisition.names.s1
         for written, made in ((read_s2_folder(s2), pair.s2), (read_s1_folder(s1), pair.s1)):
             assert set(written) == set(made)
             assert all(np.array_equal(written[band], made[band]) for band in made)

@@ -18,6 +18,7 @@ from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
 from bigearthnet_cbir.query.missing_modality import MissingModality
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
+from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
 
@@ -125,6 +126,35 @@ def test_figures_without_neighbours_equal_filtering_the_whole_ranking(tmp_path: 
 def test_an_archive_that_is_all_neighbours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="exclude_within is 20: no query keeps 10"):
         scored(tmp_path, exclude_within=20)
+
+
+def test_the_search_without_neighbours_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scored(tmp_path / "whole", ("fused", "s1_s2"), exclude_within=RADIUS)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bigearthnet_cbir.pipelines.retrieve.write_results", stop)
+        with pytest.raises(KeyboardInterrupt):
+            scored(tmp_path / "stopped", ("fused", "s1_s2"), exclude_within=RADIUS)
+    run = RunFolder(config_of(tmp_path / "stopped").run_folder)
+    kept = sorted(path.stat().st_size for path in (run.root / ".retrieval.h5.rows").rglob("*.indices"))
+    assert kept == [25 * 30 * 4] * 4
+    # Rows that are kept are not searched again, so what they hold is what comes out.
+    monkeypatch.setattr("bigearthnet_cbir.pipelines.direction_search.iter_search", lambda *_, **__: iter(()))
+    again = scored(tmp_path / "stopped", ("fused", "s1_s2"), exclude_within=RADIUS)
+    for name, other in read_results(again.retrieval).directions.items():
+        first = read_results(whole.retrieval).directions[name]
+        assert first.exclude_within is not None
+        assert other.exclude_within is not None
+        assert all(
+            np.array_equal(curve, other.exclude_within.curves[key])
+            for key, curve in first.exclude_within.curves.items()
+        )
+    assert not (run.root / ".retrieval.h5.rows").exists()
 
 
 @pytest.mark.parametrize("how", FUSIONS)

@@ -1,12 +1,13 @@
 """Which checkpoint a run goes on from, and what is in its folder then."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.config.test_config import MINIMAL
 from tests.training.test_resuming import new_trainer, run_to
 
+from bigearthnet_cbir.config import parse_config
 from bigearthnet_cbir.pipelines.resume import restore
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, save_checkpoint
@@ -23,7 +24,7 @@ def test_the_last_checkpoint_catches_up_with_a_best_one_that_is_further_on(tmp_p
     run_to(trainer, 2, tmp_path / "first")
     save_checkpoint(folder.best, trainer.checkpoint())
     resumed = new_trainer()
-    restore(SimpleNamespace(start_epoch=0, epochs=epochs), resumed, folder, ())  # type: ignore[arg-type]
+    restore(parse_config({**MINIMAL, "epochs": epochs}), resumed, folder, ())
     assert resumed.state.epoch == 2
     best, last = load_checkpoint(folder.best), load_checkpoint(folder.last)
     assert last["epoch"] == 2

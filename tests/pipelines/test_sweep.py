@@ -9,7 +9,8 @@ from tests.conftest import Archive
 
 from bigearthnet_cbir.cli import sweep
 from bigearthnet_cbir.errors import ConfigError
-from bigearthnet_cbir.pipelines.sweep import FUSIONS, plan_sweep, run_sweep, table_name
+from bigearthnet_cbir.models.fusion import FUSIONS
+from bigearthnet_cbir.pipelines.sweep import plan_sweep, run_sweep, table_name
 
 BASE: dict[str, Any] = {
     **dict.fromkeys(("train_csv", "val_csv", "test_csv", "bigEarthPthLMDB_S2", "bigEarthPthLMDB_S1"), "x"),

@@ -15,7 +15,7 @@ from bigearthnet_cbir.data.catalogue import build_catalogue
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.pair_filter import PairInfo
 from bigearthnet_cbir.data.positions import positions_of
-from bigearthnet_cbir.data.synthetic import place_of
+from bigearthnet_cbir.data.synthetic import acquisition_of
 from bigearthnet_cbir.errors import QueryError
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.query.filters import Filters
@@ -32,7 +32,7 @@ SPLITS = ("train", "val", "test", "")
 def small_index(folder: Path, size: int = SIZE, fusion: str = "concat") -> Index:
     """An index of pairs of the demo world, whose vectors are few numbers, so that distances tie."""
     rng = np.random.default_rng(7)
-    pairs = [place_of(number).names for number in range(size)]
+    pairs = [acquisition_of(number).names for number in range(size)]
     one, two = (rng.integers(-2, 3, (size, 6)).astype(np.float32) for _ in range(2))
     fused = np.concatenate([one, two], axis=1) if fusion == "concat" else one + two
     labels = (rng.random((size, len(CLASSES))) < 0.2).astype(np.uint8)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.summary import HEADLINES
@@ -64,7 +65,7 @@ def _direction(group, asked, held, rng, *, statistics: bool) -> None:
     curves = retrieval_curves(asked, held, near)
     for name, values in curves.items():
         group[name] = values
-    for name, values in chance_curves(asked, held, len(held)).items():
+    for name, values in chance_curves(GroundTruth.of(asked, held), len(held)).items():
         group[f"chance/{name}"] = values
     if not statistics:
         return

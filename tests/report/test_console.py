@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.report.console import run_text
-from bigearthnet_cbir.report.console_tables import table_line
+from bigearthnet_cbir.report.console import run_text, table_line
 from bigearthnet_cbir.report.display_names import HEADLINE_NAMES
 from bigearthnet_cbir.results import CurveVariant, DirectionResult, RunResults
 

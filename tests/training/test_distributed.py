@@ -73,7 +73,7 @@ def test_two_processes_get_the_loss_gradients_and_statistics_of_one(tmp_path: Pa
 
 def test_parts_of_an_epoch_make_up_the_batches_of_one_process() -> None:
     whole = list(EpochSampler(11, seed=4))
-    parts = [list(EpochSampler(11, seed=4, part=part, parts=2)) for part in range(2)]
+    parts = [list(EpochSampler(11, seed=4, rank=part, num_replicas=2)) for part in range(2)]
     assert [len(part) for part in parts] == [5, 5]
     assert [place for both in zip(*parts, strict=True) for place in both] == whole[:10]
 

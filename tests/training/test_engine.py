@@ -17,7 +17,8 @@ from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder, DualOutput
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bigearthnet_cbir.training.engine import Trainer, fit
+from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.fit import fit
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
 from bigearthnet_cbir.training.optimizers import OPTIMIZERS, build_optimizer, one_cycle
 
@@ -216,7 +217,7 @@ def gradients_of(trainer: Trainer, batches: list[PairBatch]) -> list[torch.Tenso
     trainer.model.train()
     for batch in batches:
         output = trainer.model(*trainer.transform(batch))
-        (trainer.objective(output, batch.label, batch.position) / len(batches)).backward()
+        (trainer.objective(output, batch.label, batch.pair_index) / len(batches)).backward()
     return [weight.grad.clone() for weight in trainer.model.parameters() if weight.grad is not None]
 
 

@@ -10,7 +10,8 @@ from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.training.checkpoints import load_checkpoint
-from bigearthnet_cbir.training.engine import Trainer, fit
+from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.fit import fit
 from bigearthnet_cbir.training.objectives import ContrastiveObjective
 from bigearthnet_cbir.training.optimizers import build_optimizer, one_cycle
 from bigearthnet_cbir.training.resuming import changes_of

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SIGNED = ("--at", "--box")
 """Options whose value may begin with a minus."""
 
-DISTANCES = ("cosine", "euclidean", "chi2", "hamming")
+_DISTANCES = ("cosine", "euclidean", "chi2", "hamming")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,10 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--filepath", required=True, metavar="RUN", help="run folder, or its parameters.yaml")
     _add_queries(parser.add_argument_group("the query, one of"))
     how = parser.add_argument_group("the search")
-    how.add_argument("--sensor", choices=SIDES, help="side of the query (default: fused, or the sensor that is given)")
+    how.add_argument("--sensor", choices=SIDES, help="side of the query (default: the given sensor, or as --in)")
     how.add_argument("--in", choices=SIDES, dest="archive", help="side that is searched (default: fused)")
     how.add_argument("--top", type=int, default=20, metavar="K", help="patches to find (default 20)")
-    how.add_argument("--distance", choices=DISTANCES, help="(default: the run's own)")
+    how.add_argument("--distance", choices=_DISTANCES, help="(default: the run's own)")
     _add_filters(parser.add_argument_group("filters"))
     _add_outputs(parser.add_argument_group("files, besides the printed table"))
     return parser

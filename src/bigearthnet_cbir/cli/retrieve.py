@@ -46,8 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _retrieve_and_report(config: Config, folder: RunFolder, arguments: argparse.Namespace) -> None:
     from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
-    from bigearthnet_cbir.report.console import describe_search
-    from bigearthnet_cbir.report.console_tables import metrics_table
+    from bigearthnet_cbir.report.console import describe_search, metrics_table
     from bigearthnet_cbir.storage.results import read_results
 
     written = retrieve(

@@ -9,9 +9,9 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.pipelines.baselines import find_baselines
 from bigearthnet_cbir.report.console import DEFAULT_KEYS, run_text
 from bigearthnet_cbir.results import RunResults
-from bigearthnet_cbir.storage.baselines import find_baselines
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 

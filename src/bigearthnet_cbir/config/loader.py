@@ -40,8 +40,8 @@ def repository_root(near: Path | None = None) -> Path:
     the YAML file `near` or else the current folder; where neither lies in a checkout it is the current folder.
     """
     here = Path.cwd()
-    places = [place.resolve() for place in (near, here) if place is not None]
-    return own_checkout() or next(filter(None, map(_checkout_around, places)), here)
+    starts = [path.resolve() for path in (near, here) if path is not None]
+    return own_checkout() or next(filter(None, map(_checkout_around, starts)), here)
 
 
 def _checkout_around(path: Path) -> Path | None:

@@ -1,13 +1,17 @@
-"""Every configuration key: its rule, its default and what it means. The README's table is held against this."""
+"""Every configuration key: what it affects, its rule, its meaning, its default. The README's table is held against it.
+
+Own rules in place of pydantic: messages with value, rule, cure and nearest spelling would need as much code around it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from bigearthnet_cbir.config.keys import MEASUREMENT, MODEL, NOTHING, TRAINING, declared_keys, key, names_affecting
 from bigearthnet_cbir.config.protocols import CUSTOM, DEFAULT, PROTOCOLS
-from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Number, PathText, Rule, Text
+from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Number, PathText, Text
 
 BACKBONE_WIDTHS: Final = {
     "resnet10": 512,
@@ -22,117 +26,141 @@ BACKBONE_WIDTHS: Final = {
 _SPLITS: Final = Choice(("train", "val", "test"))
 
 
-def key(rule: Rule, meaning: str, default: Any = MISSING, *, optional: bool = False) -> Any:
-    """Declare one configuration key; `optional` keys may also be null."""
-    metadata = {"rule": rule, "meaning": meaning, "optional": optional}
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class LoggingParams:
     """Where the run folder is: save_dir/<Config.name>/name."""
 
-    name: str = key(Text(plain_name=True), "the run's own folder")
-    save_dir: str = key(PathText(), "folder of all results", "logs")
+    name: str = key(NOTHING, Text(plain_name=True), "the run's own folder")
+    save_dir: str = key(NOTHING, PathText(), "folder of all results", "logs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment. Paths are absolute once read; `source` names the file in messages and is not compared."""
 
-    name: str = key(Text(plain_name=True), "sub-folder of save_dir that holds a group of experiments")
+    name: str = key(NOTHING, Text(plain_name=True), "sub-folder of save_dir that holds a group of experiments")
     logging_params: LoggingParams
 
-    train_csv: str = key(PathText(), "training pairs: CSV without header (S2 name, S1 name)")
-    val_csv: str = key(PathText(), "validation pairs")
-    test_csv: str = key(PathText(), "test pairs")
-    bigEarthPthLMDB_S2: str = key(PathText(), "LMDB folder with the Sentinel-2 patches")
-    bigEarthPthLMDB_S1: str = key(PathText(), "LMDB folder with the Sentinel-1 patches; may be the same")
+    train_csv: str = key(NOTHING, PathText(), "training pairs: CSV without header (S2 name, S1 name)")
+    val_csv: str = key(NOTHING, PathText(), "validation pairs")
+    test_csv: str = key(NOTHING, PathText(), "test pairs")
+    bigEarthPthLMDB_S2: str = key(NOTHING, PathText(), "LMDB folder with the Sentinel-2 patches")
+    bigEarthPthLMDB_S1: str = key(NOTHING, PathText(), "LMDB folder with the Sentinel-1 patches; may be the same")
 
-    type: str = key(Choice(("joint", "separate")), "joint: one trunk, a stem each; separate: a trunk each", "joint")
-    backbone: str = key(Choice(tuple(BACKBONE_WIDTHS)), "ResNet used as trunk", "resnet50")
-    n_features: int | None = key(Integer(1), "must match the backbone: resnet50 has 2048", None, optional=True)
-    projection_dim: int = key(Integer(1, 16384), "length of a projected vector z1 or z2", 128)
+    type: str = key(
+        MODEL, Choice(("joint", "separate")), "joint: one trunk, a stem each; separate: a trunk each", "joint"
+    )
+    backbone: str = key(MODEL, Choice(tuple(BACKBONE_WIDTHS)), "ResNet used as trunk", "resnet50")
+    n_features: int | None = key(NOTHING, Integer(1), "must match the backbone: resnet50 has 2048", None, optional=True)
+    projection_dim: int = key(MODEL, Integer(1, 16384), "length of a projected vector z1 or z2", 128)
     projection_head: str = key(
-        Choice(("mlp", "original")), "mlp: two layers as in SimCLR; original: Linear + ReLU", "mlp"
+        MODEL, Choice(("mlp", "original")), "mlp: two layers as in SimCLR; original: Linear + ReLU", "original"
     )
-    out_channels: int = key(Integer(1, 2048), "channels to which the joint type's 1x1 stems map both sensors", 32)
+    out_channels: int = key(
+        MODEL, Integer(1, 2048), "channels to which the joint type's 1x1 stems map both sensors", 32
+    )
     sensor_norm: str = key(
-        Choice(("shared", "per_sensor")), "batch-norm statistics of the joint type's trunk", "per_sensor"
+        MODEL, Choice(("shared", "per_sensor")), "batch-norm statistics of the joint type's trunk", "per_sensor"
     )
-    init_weights: str | None = key(PathText(), "local file of ResNet weights for the trunks", None, optional=True)
+    init_weights: str | None = key(
+        TRAINING, PathText(), "local file of ResNet weights for the trunks", None, optional=True
+    )
     init_weights_s1: str | None = key(
-        PathText(), "another such file for the separate type's Sentinel-1 trunk", None, optional=True
+        TRAINING, PathText(), "another such file for the separate type's Sentinel-1 trunk", None, optional=True
     )
-    fusion: str = key(Choice(("concat", "avg", "max", "sum")), "how z1 and z2 become one vector", "concat")
+    fusion: str = key(
+        TRAINING | MEASUREMENT,
+        Choice(("concat", "avg", "max", "sum")),
+        "how z1 and z2 become one vector",
+        "concat",
+        trains_with=("loss_func", "classification"),
+    )
 
     loss_func: str = key(
+        TRAINING,
         Choice(("contrastive", "classification")),
         "NT-Xent between the sensors, or labels on the fused vector",
         "contrastive",
     )
-    temperature: float = key(Number(0, exclusive=True, most=100), "temperature of the contrastive loss", 0.1)
+    temperature: float = key(TRAINING, Number(0, exclusive=True, most=100), "temperature of the contrastive loss", 0.1)
 
     contrastive_loss: str = key(
-        Choice(("ntxent", "decoupled", "label_aware")), "label_aware also reads the labels; docs/training.md", "ntxent"
+        TRAINING,
+        Choice(("ntxent", "decoupled", "label_aware")),
+        "label_aware also reads the labels; docs/training.md",
+        "ntxent",
     )
-    learn_temperature: bool = key(Flag(), "true: the temperature is trained too, from the value given", False)
+    learn_temperature: bool = key(TRAINING, Flag(), "true: the temperature is trained too, from the value given", False)
     alignment_weight: float = key(
-        Number(0, most=1000), "weight of an explicit 1 - cos(z1, z2) beside the contrastive loss", 0.0
+        TRAINING, Number(0, most=1000), "weight of an explicit 1 - cos(z1, z2) beside the contrastive loss", 0.0
     )
     memory_size: int = key(
-        Integer(0, 1048576), "recent pairs kept as further negatives (cross-batch memory); 0: none", 0
+        TRAINING, Integer(0, 1048576), "recent pairs kept as further negatives (cross-batch memory); 0: none", 0
     )
 
-    batch_size: int = key(Integer(1, 1048576), "pairs per training step, over all processes", 256)
-    accumulate_steps: int = key(Integer(1, 1000000), "batches whose gradients are averaged before a step", 1)
-    clip_norm: float = key(Number(0, most=100000), "largest norm of the gradients; 0: not clipped", 0.0)
-    compile: bool = key(Flag(), "true: the training step goes through torch.compile", False)
-    epochs: int = key(Integer(1, 1000000), "passes over the training pairs", 100)
-    start_epoch: int = key(Integer(0), "> 0 resumes from the run's last checkpoint, which must be at this epoch", 0)
-    optimizer: str = key(Choice(("sgd", "adam", "adamw")), "optimisation method", "adamw")
+    batch_size: int = key(TRAINING, Integer(1, 1048576), "pairs per training step, over all processes", 256)
+    accumulate_steps: int = key(TRAINING, Integer(1, 1000000), "batches whose gradients are averaged before a step", 1)
+    clip_norm: float = key(TRAINING, Number(0, most=100000), "largest norm of the gradients; 0: not clipped", 0.0)
+    compile: bool = key(NOTHING, Flag(), "true: the training step goes through torch.compile", False)
+    epochs: int = key(
+        TRAINING, Integer(1, 1000000), "passes over the training pairs", 100, trains_with=("scheduler", True)
+    )
+    start_epoch: int = key(
+        NOTHING, Integer(0), "> 0 resumes from the run's last checkpoint, which must be at this epoch", 0
+    )
+    optimizer: str = key(TRAINING, Choice(("sgd", "adam", "adamw")), "optimisation method", "adamw")
     learning_rate: float = key(
-        Number(0, exclusive=True, most=100), "learning rate; the peak with the one-cycle schedule", 1e-3
+        TRAINING, Number(0, exclusive=True, most=100), "learning rate; the peak with the one-cycle schedule", 1e-3
     )
-    weight_decay: float = key(Number(0, most=100), "weight decay", 1e-4)
-    scheduler: bool = key(Flag(), "true: one-cycle learning rate over the whole run", True)
-    augment: bool = key(Flag(), "true: the same random flips and quarter turns for both sensors", False)
+    weight_decay: float = key(TRAINING, Number(0, most=100), "weight decay", 1e-4)
+    scheduler: bool = key(TRAINING, Flag(), "true: one-cycle learning rate over the whole run", True)
+    augment: bool = key(TRAINING, Flag(), "true: the same random flips and quarter turns for both sensors", True)
     window: int = key(
-        Integer(32, 120), "side of a random window to train on, in pixels of 10 m; 120: the whole patch", 120
+        TRAINING, Integer(32, 120), "side of a random window to train on, in pixels of 10 m; 120: the whole patch", 120
     )
-    crop_area: float = key(Number(0, exclusive=True, most=1), "least area of a random resized crop; 1: none", 1.0)
-    band_dropout: float = key(Number(0, most=1), "chance that a Sentinel-2 band, or one of Sentinel-1, is dropped", 0.0)
-    noise: float = key(Number(0, most=10), "noise on Sentinel-2 in standard deviations of each band", 0.0)
-    speckle_looks: int = key(Integer(0, 1000), "further speckle on Sentinel-1 of so many looks; 0: none", 0)
-    seed: int = key(Integer(0, 2**63 - 1), "seed of weights, order and augmentation", 42)
+    crop_area: float = key(
+        TRAINING, Number(0, exclusive=True, most=1), "least area of a random resized crop; 1: none", 1.0
+    )
+    band_dropout: float = key(
+        TRAINING, Number(0, most=1), "chance that a Sentinel-2 band, or one of Sentinel-1, is dropped", 0.0
+    )
+    noise: float = key(TRAINING, Number(0, most=10), "noise on Sentinel-2 in standard deviations of each band", 0.0)
+    speckle_looks: int = key(TRAINING, Integer(0, 1000), "further speckle on Sentinel-1 of so many looks; 0: none", 0)
+    seed: int = key(TRAINING, Integer(0, 2**63 - 1), "seed of weights, order and augmentation", 42)
 
-    device: str = key(Text(), "auto, cpu, cuda or cuda:N", "auto")
-    precision: str = key(Choice(("auto", "fp32", "bf16")), "auto: bf16 where the hardware has it", "auto")
-    num_workers: int = key(Integer(0, 256), "processes that read patches; 0 reads in the training process", 2)
+    device: str = key(NOTHING, Text(), "auto, cpu, cuda or cuda:N", "auto")
+    precision: str = key(TRAINING, Choice(("auto", "fp32", "bf16")), "auto: bf16 where the hardware has it", "auto")
+    num_workers: int = key(NOTHING, Integer(0, 256), "processes that read patches; 0 reads in the training process", 2)
 
     state_dict: str | None = key(
-        PathText(), "checkpoint to retrieve with; if absent the run's best", None, optional=True
+        NOTHING, PathText(), "checkpoint to retrieve with; if absent the run's best", None, optional=True
     )
     protocol: str = key(
-        Choice((*PROTOCOLS, CUSTOM)), "who asks what: original is train in test, csmae val in test", DEFAULT
+        MEASUREMENT,
+        Choice((*PROTOCOLS, CUSTOM)),
+        "who asks what: original is train in test, csmae val in test",
+        DEFAULT,
     )
-    query_split: str = key(_SPLITS, "split whose patches are the queries; with protocol custom", "val")
-    archive_split: str = key(_SPLITS, "split that is searched; with protocol custom", "test")
+    query_split: str = key(MEASUREMENT, _SPLITS, "split whose patches are the queries; with protocol custom", "val")
+    archive_split: str = key(MEASUREMENT, _SPLITS, "split that is searched; with protocol custom", "test")
     exclude_within: int | None = key(
+        MEASUREMENT,
         Integer(0, 1000),
         "score again without archive patches this near or of the same acquisition",
         None,
         optional=True,
     )
     feature: str = key(
-        Choice(("projection", "backbone")), "search with the projections z or the features h", "projection"
+        MEASUREMENT, Choice(("projection", "backbone")), "search with the projections z or the features h", "projection"
     )
-    distance: str = key(Choice(("cosine", "hamming", "euclidean", "chi2")), "distance between two vectors", "cosine")
-    top_k: int = key(Integer(1, 2**31 - 1), "ranks kept and scored per query", 1000)
+    distance: str = key(
+        MEASUREMENT, Choice(("cosine", "hamming", "euclidean", "chi2")), "distance between two vectors", "cosine"
+    )
+    top_k: int = key(MEASUREMENT, Integer(1, 2**31 - 1), "ranks kept and scored per query", 1000)
     num_cpu: int = key(
-        Integer(0, 10000), "Ray workers for retrieval; 0: this process, on its GPU if `device` is one", 0
+        NOTHING, Integer(0, 10000), "Ray workers for retrieval; 0: this process, on its GPU if `device` is one", 0
     )
-    ray_address: str | None = key(Text(), "auto or host:port joins a running Ray cluster", None, optional=True)
+    ray_address: str | None = key(NOTHING, Text(), "auto or host:port joins a running Ray cluster", None, optional=True)
 
     source: str = field(default="configuration", compare=False)
 
@@ -151,8 +179,11 @@ class Config:
         return {"train": self.train_csv, "val": self.val_csv, "test": self.test_csv}[split]
 
 
-KEYS: Final = {item.name: item for item in fields(Config) if "rule" in item.metadata}
-LOGGING_KEYS: Final = {item.name: item for item in fields(LoggingParams)}
+KEYS: Final = declared_keys(Config)
+LOGGING_KEYS: Final = declared_keys(LoggingParams)
+
+MODEL_KEYS: Final = names_affecting(Config, MODEL)
+"""Keys that decide which weights a network has: the keywords of DualEncoder."""
 
 PATH_KEYS: Final = tuple(name for name, item in KEYS.items() if isinstance(item.metadata["rule"], PathText))
 

@@ -7,9 +7,7 @@ from typing import Any, Final
 
 from bigearthnet_cbir.config.schema import BACKBONE_WIDTHS, KEYS
 from bigearthnet_cbir.config.validators import brief
-
-LOWEST_LEARNED_TEMPERATURE: Final = 0.01
-"""That of losses.ntxent, which imports torch."""
+from bigearthnet_cbir.types import LOWEST_LEARNED_TEMPERATURE
 
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 

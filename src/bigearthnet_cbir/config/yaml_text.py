@@ -178,5 +178,5 @@ def _tagged(node: yaml.Node) -> ConfigError:
     return ConfigError(f"{_line(node)}the tag {tag} is not used here; write the value without it")
 
 
-def _line(place: Any) -> str:
-    return f"line {place.start_mark.line + 1}: "
+def _line(marked: Any) -> str:
+    return f"line {marked.start_mark.line + 1}: "

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bigearthnet_cbir.data.geoparquet import Categories, label_lists, read_columns, write_points
 from bigearthnet_cbir.data.pair_filter import PairInfo, season_of
 from bigearthnet_cbir.data.pair_list import Names
-from bigearthnet_cbir.data.positions import Positions, acquisition_dates
+from bigearthnet_cbir.data.positions import PatchPositions, acquisition_dates
 from bigearthnet_cbir.types import ByteArray, DoubleArray, IntArray, PatchPair
 
 _ACQUISITION: Final = re.compile(r"(S[12].+?)(?:_T?\d{1,2}[A-Z]{3})?_\d+_\d+")
@@ -72,7 +72,7 @@ class Catalogue:
 
 
 def build_catalogue(
-    pairs: Sequence[PatchPair], places: Positions, known: Mapping[str, PairInfo], splits: Sequence[str]
+    pairs: Sequence[PatchPair], places: PatchPositions, known: Mapping[str, PairInfo], splits: Sequence[str]
 ) -> Catalogue:
     """Return the catalogue of pairs.
 

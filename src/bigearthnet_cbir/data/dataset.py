@@ -29,14 +29,14 @@ class PairBatch(NamedTuple):
             archives of the original scripts.
         s2_20m: (6, 60, 60), channels B05 B06 B07 B8A B11 B12; dtype as s2_10m.
         label: (19,) uint8 multi-hot.
-        position: index in the list of pairs, int64.
+        pair_index: index in the list of pairs, int64.
     """
 
     s1: Tensor
     s2_10m: Tensor
     s2_20m: Tensor
     label: Tensor
-    position: Tensor
+    pair_index: Tensor
 
 
 class BigEarthNetMM(Dataset[PairBatch]):
@@ -120,7 +120,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         return PairBatch(*(values[0] for values in batch))
 
     def __getitems__(self, indices: Sequence[int]) -> PairBatch:
-        """Return a batch of pairs: each value is copied once, from the memory map to its place in the batch.
+        """Return a batch of pairs: each value is copied once, from the memory map to its row of the batch.
 
         Raises:
             DataError: a record is malformed, lacks a band, or has no label where one is required.
@@ -138,7 +138,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         return PairBatch(
             **{field: torch.from_numpy(values) for field, values in filling.items()},
             label=torch.from_numpy(labels),
-            position=torch.tensor(indices),
+            pair_index=torch.tensor(indices),
         )
 
     def _label(self, pair: PatchPair, names: tuple[str, ...] | None) -> npt.NDArray[np.uint8]:
@@ -161,10 +161,10 @@ def _band(patch: Patch, band: str, pair: PatchPair) -> npt.NDArray[np.generic]:
 
 
 def _fill(
-    filling: dict[str, npt.NDArray[Any]], field: str, place: tuple[int, int], bands: list[npt.NDArray[np.generic]]
+    filling: dict[str, npt.NDArray[Any]], field: str, where: tuple[int, int], bands: list[npt.NDArray[np.generic]]
 ) -> None:
     """Copy bands to their row of a batch, which is made with the first; mixed archives widen it to float32."""
-    row, rows = place
+    row, rows = where
     if field not in filling:
         filling[field] = np.empty((rows, len(bands), *bands[0].shape), bands[0].dtype)
     if bands[0].dtype != filling[field].dtype:

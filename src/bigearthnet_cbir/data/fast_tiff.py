@@ -37,7 +37,7 @@ class _Layout(NamedTuple):
     Attributes:
         shape: (H, W).
         dtype: of a pixel.
-        offsets: (struct format, place) of the table of the strips' offsets.
+        offsets: (struct format, offset) of the table of the strips' offsets.
         counts: likewise of their bytes.
         sizes: bytes that the strips must have.
         end: of the directory.
@@ -98,7 +98,7 @@ def _parse_directory(directory: bytes) -> _Layout | None:
 
 
 def _table(entries: dict[int, tuple[int, int, bytes]], tag: int) -> tuple[str, int] | None:
-    """Return format and place of a table of integers: in the entry itself where its four bytes suffice."""
+    """Return format and offset of a table of integers: in the entry itself where its four bytes suffice."""
     kind, count, value = entries[tag]
     if kind not in _INTEGERS or count < 1:
         return None

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.data.lmdb_pages import CURE, Branch, Leaf, Pages, Tree, read_head
+from bigearthnet_cbir.data.lmdb_head import CURE, Tree, read_head
+from bigearthnet_cbir.data.lmdb_pages import Branch, Leaf, Pages
 from bigearthnet_cbir.errors import DataError
 
 

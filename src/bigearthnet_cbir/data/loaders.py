@@ -101,23 +101,23 @@ class EpochSampler(Sampler[int]):
     """A permutation of all samples that depends on the seed and the epoch alone.
 
     A resumed run therefore sees the order that it would have seen without the interruption. Of several processes
-    each takes every `parts`-th sample from its `part` on: their batches together are a batch of one process.
+    each takes every `num_replicas`-th sample from its `rank` on: their batches together are a batch of one process.
     """
 
-    def __init__(self, size: int, seed: int, part: int = 0, parts: int = 1) -> None:
+    def __init__(self, size: int, seed: int, rank: int = 0, num_replicas: int = 1) -> None:
         self.size = size
         self.seed = seed
-        self.part = part
-        self.parts = parts
+        self.rank = rank
+        self.num_replicas = num_replicas
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.size // self.parts
+        return self.size // self.num_replicas
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
-        order = torch.randperm(self.size, generator=generator)[: len(self) * self.parts]
-        return iter(order[self.part :: self.parts].tolist())
+        order = torch.randperm(self.size, generator=generator)[: len(self) * self.num_replicas]
+        return iter(order[self.rank :: self.num_replicas].tolist())
 
 
 def mixed_seed(seed: int, *parts: int) -> int:
@@ -136,8 +136,8 @@ def training_loader(
     num_workers: int,
     *,
     pin_memory: bool = False,
-    part: int = 0,
-    parts: int = 1,
+    rank: int = 0,
+    num_replicas: int = 1,
 ) -> PairLoader:
     """Return a shuffled loader whose order follows `loader.sampler.epoch`.
 
@@ -147,14 +147,16 @@ def training_loader(
     Raises:
         DataError: there are no pairs, or the batch does not divide among the processes.
     """
-    if len(dataset) < parts:
-        raise DataError(f"the list of training pairs has {len(dataset)}; each of {parts} processes needs one at least")
-    if batch_size % parts:
-        raise DataError(f"batch_size is {batch_size}; give a multiple of the {parts} processes that train")
-    sampler = EpochSampler(len(dataset), seed, part, parts)
+    if len(dataset) < num_replicas:
+        raise DataError(
+            f"the list of training pairs has {len(dataset)}; each of {num_replicas} processes needs one at least"
+        )
+    if batch_size % num_replicas:
+        raise DataError(f"batch_size is {batch_size}; give a multiple of the {num_replicas} processes that train")
+    sampler = EpochSampler(len(dataset), seed, rank, num_replicas)
     return PairLoader(
         dataset,
-        batch_size=min(batch_size // parts, len(sampler)),
+        batch_size=min(batch_size // num_replicas, len(sampler)),
         sampler=sampler,
         drop_last=True,
         **_worker_options(num_workers, pin_memory),

@@ -70,7 +70,7 @@ def _rows(table: pa.Table, path: Path) -> list[MetadataRow]:
     return rows
 
 
-def read_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
+def read_table_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
     """Return the pairs of one split, train, val (or validation) or test, in their order, and their labels.
 
     Raises:
@@ -95,7 +95,7 @@ def read_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
     return pairs, labels
 
 
-def read_partners(path: Path) -> dict[str, str]:
+def read_table_partners(path: Path) -> dict[str, str]:
     """Return Sentinel-2 patch name -> Sentinel-1 patch name; raises as read_metadata does."""
     table = _read_table(path)
     return dict(zip(*(table.column(_COLUMNS[field]).to_pylist() for field in ("s2", "s1")), strict=True))

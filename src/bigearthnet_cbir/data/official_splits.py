@@ -13,7 +13,7 @@ from typing import Final
 from bigearthnet_cbir.data.pair_filter import PairInfo
 from bigearthnet_cbir.errors import DataError
 
-PACKAGE: Final = "bigearthnet_common"
+LIST_PACKAGE: Final = "bigearthnet_common"
 INSTALL: Final = "pip install --no-deps bigearthnet-common==2.8.0"
 _PAIRS: Final = "s1_s2_name_country_season.csv.bz2"
 _HEADER: Final = "s1_name,s2_name,country,season"
@@ -25,7 +25,7 @@ def package_folder() -> Path:
     Raises:
         DataError: the package is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGE)
+    spec = importlib.util.find_spec(LIST_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise DataError(f"the official lists of BigEarthNet v1 are not installed; get them by: {INSTALL}")
     return Path(spec.submodule_search_locations[0])
@@ -33,7 +33,7 @@ def package_folder() -> Path:
 
 def is_installed() -> bool:
     """Return whether the official lists are at hand."""
-    return importlib.util.find_spec(PACKAGE) is not None
+    return importlib.util.find_spec(LIST_PACKAGE) is not None
 
 
 def read_official_lists() -> list[PairInfo]:
@@ -57,7 +57,7 @@ def read_official_lists() -> list[PairInfo]:
     return pairs
 
 
-def read_partners() -> dict[str, str]:
+def read_official_partners() -> dict[str, str]:
     """Return Sentinel-2 patch name -> Sentinel-1 patch name of all of BigEarthNet v1; raises as read_official_lists."""
     return {s2: s1 for s1, s2, _, _ in _pairs(package_folder() / _PAIRS)}
 

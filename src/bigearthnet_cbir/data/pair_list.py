@@ -36,10 +36,10 @@ class Names(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = _position(index, len(self))
-        start = self._ends[position - 1] if position else 0
-        return self._block[start : self._ends[position]].decode()
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = _checked_row(index, len(self))
+        start = self._ends[row - 1] if row else 0
+        return self._block[start : self._ends[row]].decode()
 
     def __iter__(self) -> Iterator[str]:
         start = 0
@@ -139,10 +139,10 @@ class LabelTable(Mapping[str, tuple[str, ...]]):
 
     def __getitem__(self, name: str) -> tuple[str, ...]:
         hashed = np.uint32(zlib.crc32(name.encode()))
-        for place in range(int(np.searchsorted(self._hashes, hashed)), len(self)):
-            if self._hashes[place] != hashed:
+        for slot in range(int(np.searchsorted(self._hashes, hashed)), len(self)):
+            if self._hashes[slot] != hashed:
                 break
-            row = int(self._order[place])
+            row = int(self._order[slot])
             if self._names[row] == name:
                 return _classes(int(self._masks[row]))
         raise KeyError(name)
@@ -165,11 +165,11 @@ def _classes(mask: int) -> tuple[str, ...]:
     return tuple(name for column, name in enumerate(CLASSES) if mask >> column & 1)
 
 
-def _position(index: Any, length: int) -> int:
-    position = as_index(index)
-    if not -length <= position < length:
-        raise IndexError(f"index {position} in a list of {length:,}")
-    return position % length
+def _checked_row(index: Any, length: int) -> int:
+    row = as_index(index)
+    if not -length <= row < length:
+        raise IndexError(f"index {row} in a list of {length:,}")
+    return row % length
 
 
 def _equal(ours: Sequence[Any], other: Sequence[Any]) -> bool:

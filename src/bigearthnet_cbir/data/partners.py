@@ -82,9 +82,9 @@ def _sources(folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, str]]]
     for folder in dict.fromkeys(folders):
         tables = [folder / name for name in TABLES if (folder / name).is_file()]
         if tables:
-            yield str(tables[0]), {s2: s1 for table in tables for s2, s1 in metadata.read_partners(table).items()}
+            yield str(tables[0]), {s2: s1 for table in tables for s2, s1 in metadata.read_table_partners(table).items()}
     if official_lists.is_installed():
-        yield "the official lists", official_lists.read_partners()
+        yield "the official lists", official_lists.read_official_partners()
 
 
 def _holds_both(store: PatchStore, names: Names) -> bool:

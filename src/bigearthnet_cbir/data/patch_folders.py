@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bigearthnet_cbir.data.labels import to_19_classes
-from bigearthnet_cbir.data.places import Place, place_in_json
+from bigearthnet_cbir.data.places import Corner, corner_in_json
 from bigearthnet_cbir.errors import DataError, MissingDataError
 
 _PATCH: Final = re.compile(r"S[12][A-D]_.*_\d+_\d+$")
@@ -24,12 +24,12 @@ class Notes(NamedTuple):
     Attributes:
         labels: 19-class names.
         s2: for Sentinel-1, the name of the Sentinel-2 patch of the place.
-        place: where the patch lies, or None where that is not told.
+        corner: upper left, or None where that is not told.
     """
 
     labels: tuple[str, ...]
     s2: str | None
-    place: Place | None
+    corner: Corner | None
 
 
 class PatchFolders:
@@ -115,6 +115,6 @@ def read_notes(folder: Path) -> Notes:
             "patch again"
         )
     try:
-        return Notes(to_19_classes(names), s2, place_in_json(content))
+        return Notes(to_19_classes(names), s2, corner_in_json(content))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error

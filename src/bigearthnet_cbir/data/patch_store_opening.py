@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import lmdb
 
 from bigearthnet_cbir.data.lmdb_check import PageChecker
-from bigearthnet_cbir.data.lmdb_pages import CURE
+from bigearthnet_cbir.data.lmdb_head import CURE
 from bigearthnet_cbir.errors import DataError, MissingDataError
 
 NOT_PATCHES: Final = frozenset({b"__keys__", b"__len__"})

@@ -83,10 +83,10 @@ class PatchWriter:
 
     def write(self, name: str, patch: Patch) -> None:
         """Write one patch; raises DataError where its bands are not those of a patch, and as write_record does."""
-        self.write_record(name, records.encode(patch.bands, patch.labels))
+        self.write_record(name, records.encode_record(patch.bands, patch.labels))
 
     def write_record(self, name: str, record: bytes) -> None:
-        """Write bytes that records.encode made, for callers whose workers encode in parallel.
+        """Write bytes that records.encode_record made, for callers whose workers encode in parallel.
 
         Raises:
             DataError: the disk refuses them, or a record of another tool is there under this name.

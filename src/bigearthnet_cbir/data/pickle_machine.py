@@ -119,10 +119,10 @@ class Machine:
             raise RefusedError(f"it makes more than {_MOST_ARRAYS} arrays")
 
 
-def _memorize(machine: Machine, place: int) -> None:
-    if place > _MOST_PLACES:
+def _memorize(machine: Machine, index: int) -> None:
+    if index > _MOST_PLACES:
         raise RefusedError("it wants more memory than any archive of patches needs")
-    machine.memory[place] = machine.stack[-1]
+    machine.memory[index] = machine.stack[-1]
 
 
 def _set_items(machine: Machine, items: list[Any]) -> None:

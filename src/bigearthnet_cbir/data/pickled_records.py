@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, S1_BANDS, S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS
 from bigearthnet_cbir.data.labels import CLASSES, N_CLASSES, to_19_classes
 from bigearthnet_cbir.data.patch_rules import Bands, RecordKind, check_bands
-from bigearthnet_cbir.data.safe_pickle import Place, StandIn, StoredArray, unpickle
+from bigearthnet_cbir.data.safe_pickle import ArraySpan, StandIn, StoredArray, unpickle
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch
 
@@ -35,7 +35,7 @@ class _Program(NamedTuple):
     """What a pickle makes: where the arrays of a kind of record lie, and its labels where they are text."""
 
     kind: RecordKind
-    places: tuple[Place, ...]
+    spans: tuple[ArraySpan, ...]
     labels: tuple[str, ...] | None
 
 
@@ -53,11 +53,11 @@ def decode_pickle(record: bytes | memoryview) -> tuple[Patch, RecordKind]:
     spans = _spans.get(len(record))
     program = None if spans is None else _programs.get((spans, _outside(record, spans)))
     if program is not None:
-        return _patch(program.kind, [place.view(record) for place in program.places], program.labels), program.kind
+        return _patch(program.kind, [span.view(record) for span in program.spans], program.labels), program.kind
     kind, stored, labels = _parse(record)
     patch = _patch(kind, [array.array for array in stored], labels)
     if all(array.content is record for array in stored):
-        _remember(record, _Program(kind, tuple(array.place for array in stored if array.place), labels))
+        _remember(record, _Program(kind, tuple(array.span for array in stored if array.span), labels))
     return patch, kind
 
 
@@ -71,7 +71,7 @@ def _remember(record: bytes | memoryview, program: _Program) -> None:
     if len(_programs) >= _MOST_PROGRAMS:
         _programs.clear()
         _spans.clear()
-    spans = tuple(sorted((place.start, place.stop) for place in program.places))
+    spans = tuple(sorted((span.start, span.stop) for span in program.spans))
     _spans[len(record)] = spans
     _programs[spans, _outside(record, spans)] = program
 
@@ -129,7 +129,7 @@ def _encoder_arrays(patch: StandIn) -> list[StoredArray]:
         for attribute, band in names.items():
             stored = half.attributes.get(attribute)
             data = stored.attributes.get("data") if isinstance(stored, StandIn) else None
-            if not isinstance(data, StoredArray) or data.place is None:
+            if not isinstance(data, StoredArray) or data.span is None:
                 raise DataError(f"band {band} is not in its patch object; encode this patch again")
             arrays.append(data)
     return arrays

@@ -16,7 +16,7 @@ _NEAR: Final = 10.0
 """Metres that the corners of one place may differ: a pixel."""
 
 
-class Place(NamedTuple):
+class Corner(NamedTuple):
     """The upper left corner of a patch.
 
     Attributes:
@@ -32,7 +32,7 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.left:.0f}, {self.top:.0f} ({self.system[:40]})"
 
-    def is_near(self, other: Place) -> bool:
+    def is_near(self, other: Corner) -> bool:
         """Return whether both are one place."""
         distances = abs(self.left - other.left), abs(self.top - other.top)
         return self.system == other.system and max(distances) < _NEAR
@@ -60,18 +60,18 @@ def grid_cell(name: str) -> tuple[str | None, int, int] | None:
     return (None if tile is None else tile[1].zfill(5)), int(parts[2]), int(parts[3])
 
 
-def place_in_json(content: Mapping[str, Any]) -> Place | None:
+def corner_in_json(content: Mapping[str, Any]) -> Corner | None:
     """Return the place that a version 1 JSON tells, or None where it tells none."""
     try:
         corners, projection = content["coordinates"], content["projection"]
         found = _EPSG.search(projection)
         system = " ".join(projection.split()) if found is None else f"EPSG:{found[1]}"
-        return Place(system, float(corners["ulx"]), float(corners["uly"]))
+        return Corner(system, float(corners["ulx"]), float(corners["uly"]))
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def place_in_file(path: Path) -> Place | None:
+def corner_in_file(path: Path) -> Corner | None:
     """Return the place that a GeoTIFF tells, or None where it cannot be read or has no coordinates."""
     found = read_corner(path)
-    return None if found is None else Place(*found)
+    return None if found is None else Corner(*found)

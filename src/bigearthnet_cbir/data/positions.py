@@ -31,7 +31,7 @@ _DATE: Final = re.compile(r"S[12][A-D]_(?:\w+?_)?(\d{4})(\d\d)(\d\d)T")
 
 
 @dataclass(frozen=True)
-class Positions:
+class PatchPositions:
     """Where N patches lie; NaN, 0 and "" where the names do not tell.
 
     Attributes:
@@ -77,7 +77,7 @@ def pair_cell(pair: PatchPair) -> tuple[str, int, int] | None:
     return tile, known[0][1], known[0][2]
 
 
-def positions_of(pairs: Sequence[PatchPair]) -> Positions:
+def positions_of(pairs: Sequence[PatchPair]) -> PatchPositions:
     """Return where pairs lie, as their names tell."""
     size = len(pairs)
     tiles = np.full(size, "", object)
@@ -92,7 +92,7 @@ def positions_of(pairs: Sequence[PatchPair]) -> Positions:
         except DataError:
             continue
         tiles[index], column[index], row[index] = cell
-    return Positions(tiles, column, row, epsg, left, top, *centres(epsg, left, top))
+    return PatchPositions(tiles, column, row, epsg, left, top, *centres(epsg, left, top))
 
 
 def centres(epsg: IntArray, left: DoubleArray, top: DoubleArray) -> tuple[DoubleArray, DoubleArray]:

@@ -50,7 +50,7 @@ class _Layout(NamedTuple):
     is_ours: bool
 
 
-def encode(bands: Bands, labels: tuple[str, ...] | None) -> bytes:
+def encode_record(bands: Bands, labels: tuple[str, ...] | None) -> bytes:
     """Return a patch as safetensors bytes, with its 19-class label names as a JSON list in the header.
 
     Raises:

@@ -18,7 +18,7 @@ _MODULES: Final = frozenset(f"bigearthnet_patch_interface.{name}_interface" for 
 _DTYPES: Final = frozenset({"f4", "f8", "u1", "u2", "i8"})
 
 
-class Place(NamedTuple):
+class ArraySpan(NamedTuple):
     """Where in a pickle the values of an array lie, and what they are; order is "C" or "F"."""
 
     start: int
@@ -38,18 +38,18 @@ class StoredArray:
     """What stands for an array while its pickle is read.
 
     Attributes:
-        place: of its values, None until its state has arrived.
-        content: what it is a place in: the pickle, or bytes that old protocols store as text.
+        span: of its values, None until its state has arrived.
+        content: what it is a span of: the pickle, or bytes that old protocols store as text.
     """
 
     def __init__(self) -> None:
-        self.place: Place | None = None
+        self.span: ArraySpan | None = None
         self.content: bytes | memoryview = b""
 
     @property
     def array(self) -> npt.NDArray[np.generic] | None:
         """The array, or None where its state never arrived."""
-        return None if self.place is None else self.place.view(self.content)
+        return None if self.span is None else self.span.view(self.content)
 
 
 class StandIn:
@@ -172,7 +172,7 @@ def _place(array: StoredArray, content: Any, dtype: Any, shape: Any, order: Any)
         raise RefusedError(f"an array of shape {shape} and {dtype.dtype} does not fit {length} bytes")
     if type(order) is not str or order not in ("C", "F"):
         raise RefusedError("an array in rows or columns is expected")
-    array.place = Place(content.start, content.stop, dtype.dtype, shape, order)
+    array.span = ArraySpan(content.start, content.stop, dtype.dtype, shape, order)
     array.content = content.content
     return array
 

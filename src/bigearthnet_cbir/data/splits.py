@@ -72,14 +72,14 @@ def _split_of_table(path: Path, split: str) -> tuple[PairList, LabelTable]:
     try:
         file = path.stat()
     except OSError:
-        return metadata.read_split(path, split)  # which says what is wrong
+        return metadata.read_table_split(path, split)  # which says what is wrong
     return _once(path, split, (file.st_ino, file.st_size, file.st_mtime_ns))
 
 
 @lru_cache(maxsize=1)
 def _once(path: Path, split: str, _version: tuple[int, ...]) -> tuple[PairList, LabelTable]:
     """Read a split once for its pairs and its labels, which then share the names."""
-    return metadata.read_split(path, split)
+    return metadata.read_table_split(path, split)
 
 
 def _read_csv(path: Path) -> PairList | Names:

@@ -32,7 +32,7 @@ _TILES: Final = ("33UUP", "29UPU", "35VPK", "29SND", "34TCQ", "32UMA", "34WFT", 
 _FIRST_PASS: Final = datetime(2017, 6, 13, 10, 10, 31)
 
 
-class Place(NamedTuple):
+class Acquisition(NamedTuple):
     """Where and when the two views of a pair were taken.
 
     Attributes:
@@ -54,22 +54,22 @@ class SyntheticPair(NamedTuple):
     """One pair of the demo world.
 
     Attributes:
-        place: names, position and times.
+        acquisition: names, position and times.
         s2: twelve bands, uint16 reflectance x 10 000, at 120, 60 or 20 pixels.
         s1: VV and VH, float32 dB, (120, 120).
         labels: 19-class names of the classes that cover at least MIN_SHARE of the patch.
         cover: (120, 120) index of the class at every pixel.
     """
 
-    place: Place
+    acquisition: Acquisition
     s2: dict[str, npt.NDArray[np.uint16]]
     s1: dict[str, FloatArray]
     labels: tuple[str, ...]
     cover: ByteArray
 
 
-def place_of(index: int) -> Place:
-    """Return the place of a patch; the same in every world. Eight passes over eight tiles are filled in turn.
+def acquisition_of(index: int) -> Acquisition:
+    """Return the acquisition of a patch; the same in every world. Eight passes over eight tiles are filled in turn.
 
     Raises:
         DataError: the index is negative.
@@ -86,7 +86,7 @@ def place_of(index: int) -> Place:
         s2=f"S2{'AB'[number % 2]}_MSIL2A_{s2_time:%Y%m%dT%H%M%S}_{column}_{row}",
         s1=f"S1{'AB'[number // 2 % 2]}_IW_GRDH_1SDV_{s1_time:%Y%m%dT%H%M%S}_{tile}_{column}_{row}",
     )
-    return Place(names, tile, upper_left(tile, column, row)[1:], s2_time, s1_time)
+    return Acquisition(names, tile, upper_left(tile, column, row)[1:], s2_time, s1_time)
 
 
 def make_pair(seed: int, index: int) -> SyntheticPair:
@@ -99,10 +99,10 @@ def make_pair(seed: int, index: int) -> SyntheticPair:
     Raises:
         DataError: either is negative.
     """
-    place = place_of(index)
+    acquisition = acquisition_of(index)
     if seed < 0:
         raise DataError(f"seed {seed} of the demo world: give 0 or more")
     # The map and each sensor have their own stream, so that a change to one leaves the others' pixels as they were.
     cover_rng, s2_rng, s1_rng = (np.random.default_rng([seed, index, part]) for part in range(3))
     cover = draw_cover(cover_rng)
-    return SyntheticPair(place, measure_s2(s2_rng, cover), measure_s1(s1_rng, cover), labels_of(cover), cover)
+    return SyntheticPair(acquisition, measure_s2(s2_rng, cover), measure_s1(s1_rng, cover), labels_of(cover), cover)

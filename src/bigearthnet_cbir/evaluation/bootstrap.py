@@ -96,7 +96,7 @@ def interval(samples: DoubleArray) -> DoubleArray:
 
 
 def labelled(columns: DoubleArray) -> DoubleArray:
-    """Return the rows of figures.query_columns that belong to queries with labels."""
+    """Return the rows of headline_metrics.query_columns that belong to queries with labels."""
     return columns[np.isfinite(columns).all(axis=1)]
 
 
@@ -104,7 +104,7 @@ def headline_intervals(columns: DoubleArray) -> dict[str, DoubleArray]:
     """Return (2,) lower and upper end by the names of summary.HEADLINES; NaN where no query has labels.
 
     Args:
-        columns: (Q, C) from figures.query_columns.
+        columns: (Q, C) from headline_metrics.query_columns.
     """
     kept = labelled(columns)
     if len(kept) == 0:
@@ -118,7 +118,7 @@ def paired_differences(first: DoubleArray, second: DoubleArray) -> dict[str, Dif
     Both runs are measured on the same resampled queries, so that what makes a query hard for both cancels out.
 
     Args:
-        first: (Q, C) from figures.query_columns.
+        first: (Q, C) from headline_metrics.query_columns.
         second: (Q, C) of the same queries in the same order.
 
     Raises:

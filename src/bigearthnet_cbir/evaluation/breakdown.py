@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.evaluation.bootstrap import interval, resampled_means
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import figures
 from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
@@ -33,7 +34,7 @@ def by_group(columns: DoubleArray, members: npt.NDArray[np.bool_]) -> Breakdown:
     """Return the figures of groups of queries, each with its 95 % interval over the group's own queries.
 
     Args:
-        columns: (Q, C) from figures.query_columns; rows with NaN belong to no group.
+        columns: (Q, C) from headline_metrics.query_columns; rows with NaN belong to no group.
         members: (Q, G) whether a query belongs to a group; it may belong to several.
     """
     counted = np.isfinite(columns).all(axis=1).reshape(-1, 1)
@@ -61,26 +62,25 @@ def by_label_count(columns: DoubleArray, query_labels: npt.NDArray[Any]) -> tupl
     return present, by_group(columns, counts[:, None] == present)
 
 
-def confusion(query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions) -> DoubleArray:
+def confusion(truth: GroundTruth, indices: Positions) -> DoubleArray:
     """Return (L, L): of the 10 nearest items of the queries with class i, the share that holds class j.
 
     Items have several labels, so rows add up to more than 1 and a perfect retrieval is not the identity. A row
     without queries is NaN.
 
     Args:
-        query_labels: (Q, L) of 0 and 1.
-        archive_labels: (N, L) of 0 and 1.
+        truth: of Q queries and their archive.
         indices: (Q, K) archive positions, nearest first; the first 10 are looked at, or all K where there are fewer.
 
     Raises:
         ResultsError: there is not a row for each query, or a position is outside the archive.
     """
-    places = retrieved_positions(indices, len(query_labels), None, len(archive_labels))
-    classes = query_labels.shape[1]
+    places = retrieved_positions(np.asarray(indices)[..., :HEADLINE_RANK], len(truth.queries), len(truth.archive))
+    classes = truth.query_labels.shape[1]
     met = np.zeros((classes, classes))
     for start in range(0, len(places), _BLOCK):
-        held = archive_labels[places[start : start + _BLOCK, :HEADLINE_RANK]].mean(axis=1, dtype=np.float64)
-        met += query_labels[start : start + _BLOCK].astype(np.float64).T @ held
-    queries = query_labels.sum(axis=0, dtype=np.float64)[:, None]
+        held = truth.archive_labels[places[start : start + _BLOCK]].mean(axis=1, dtype=np.float64)
+        met += truth.query_labels[start : start + _BLOCK].astype(np.float64).T @ held
+    queries = truth.query_labels.sum(axis=0, dtype=np.float64)[:, None]
     shares: DoubleArray = np.divide(met, queries, out=np.full_like(met, np.nan), where=queries > 0)
     return shares

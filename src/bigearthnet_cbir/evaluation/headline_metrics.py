@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.metrics import HARMONIC, harmonic, per_query_values
-from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
+from bigearthnet_cbir.evaluation.positions import Positions, check_rows
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK, HEADLINES
 from bigearthnet_cbir.types import DoubleArray
 
@@ -21,20 +21,16 @@ COLUMNS: Final = tuple(dict.fromkeys(column for _, curve, rank in HEADLINES for 
 """Curve and rank of the per-query values whose means give every headline figure."""
 
 
-def query_columns(
-    query_labels: npt.NDArray[Any],
-    archive_labels: npt.NDArray[Any],
-    indices: Positions,
-    exclude: Positions | None = None,
-) -> DoubleArray:
+def query_columns(truth: GroundTruth, indices: Positions) -> DoubleArray:
     """Return (Q, len(COLUMNS)) per-query values, NaN for a query without labels.
 
     Ranks beyond the last one are taken at the last one, as in summary.at_rank. Arguments and errors as in
-    metrics.retrieval_curves; only the first 10 ranks are looked at.
+    metrics.mean_curves; only the first 10 ranks are looked at.
     """
-    top = retrieved_positions(indices, len(query_labels), None, len(archive_labels))[:, :HEADLINE_RANK]
+    top = np.asarray(indices)[..., :HEADLINE_RANK]
+    check_rows(top, len(truth.queries))
     ranks = sorted({min(rank, top.shape[1]) for _, rank in COLUMNS})
-    values = per_query_values(query_labels, archive_labels, top, ranks, exclude)
+    values = per_query_values(truth, top, ranks)
     return np.stack([values[curve][:, ranks.index(min(rank, top.shape[1]))] for curve, rank in COLUMNS], axis=1)
 
 

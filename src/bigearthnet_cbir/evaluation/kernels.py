@@ -101,7 +101,7 @@ def _accumulate(labels: int, pairs: Any, tables: Any, rows: Any, original: Any, 
         pairs: (4, K) from _meet.
         tables: see Tables.
         rows: (7, K) float64 standard curves, written.
-        original: (7, K) float64, the original's WAP written; its other curves are copied from `pairs`.
+        original: (7, K) float64, the original's WAP written.
         dcg: (K,) float64, written.
     """
     over = tables.over
@@ -131,9 +131,15 @@ def _accumulate(labels: int, pairs: Any, tables: Any, rows: Any, original: Any, 
         rows[WAP, i] = wap * over_hits
         original[WAP, i] = wap_original * over_hits
         dcg[i] = gained
+
+
+@compiled
+def _take_last(labels: int, pairs: Any, tables: Any, original: Any) -> None:
+    """Write the curves that look at one item per rank in the original convention; arguments as of _accumulate."""
+    over_labels = tables.over[labels]
     original[PRECISION] = pairs[1]
     original[F1] = pairs[2]
-    for i in range(dcg.size):
+    for i in range(pairs.shape[1]):
         original[RECALL, i] = pairs[0, i] * over_labels
 
 
@@ -168,7 +174,9 @@ def add_rows(queries: Any, archive: Any, indices: Any, tallies: Any, tables: Any
             items[i] = archive[indices[q, i]]
             retrieved[popcount(word & items[i])] += 1
         _meet(word, items, tables, pairs)
-        _accumulate(np.int64(popcount(word)), pairs, tables, rows, original_rows, dcg)
+        labels = np.int64(popcount(word))
+        _accumulate(labels, pairs, tables, rows, original_rows, dcg)
+        _take_last(labels, pairs, tables, original_rows)
         ideal_dcg(tallies[q], tables, ideal)
         _normalize(dcg, ideal, rows[NDCG])
         ideal_dcg(retrieved, tables, ideal)

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, kernel_array, popcount
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.evaluation.positions import excluded_positions
 from bigearthnet_cbir.types import DoubleArray
 
 Words = npt.NDArray[np.uint32]
@@ -38,6 +37,22 @@ def label_counts(words: Words) -> Counts:
     return counts
 
 
+def shared_labels(queries: Words, archive: Words) -> tuple[Counts, DoubleArray]:
+    """Return what every query finds in the whole archive.
+
+    Archives repeat few label sets, and so do queries: each distinct pair is met once.
+
+    Returns:
+        The (Q, 33) number of items that share s labels with a query, and the (Q, 2) sums over all items of the pair's
+        precision and of its F1.
+    """
+    distinct, back = np.unique(queries, return_inverse=True)
+    items, times = np.unique(archive, return_counts=True)
+    tally, sums = np.zeros((len(distinct), MOST_LABELS + 1), np.int64), np.zeros((len(distinct), 2))
+    _meet_all(distinct, items, times, tally, sums)
+    return tally[back], sums[back]
+
+
 @compiled
 def _meet_all(queries: Any, items: Any, times: Any, tally: Any, sums: Any) -> None:
     """Fill the tally (Q, 33) of shared labels, and the sums (Q, 2) of s / |Y_i| and 2 s / (|Y_i| + |Y_q|)."""
@@ -53,67 +68,25 @@ def _meet_all(queries: Any, items: Any, times: Any, tally: Any, sums: Any) -> No
 
 
 @compiled
-def _leave_out(queries: Any, words: Any, exclude: Any, tally: Any, sums: Any) -> None:
-    """Take excluded positions, from positions.excluded_positions, out of what _meet_all filled."""
+def leave_out(queries: Any, archive: Any, exclude: Any, tally: Any, sums: Any) -> None:
+    """Take excluded items out of what `shared_labels` returned, in place.
+
+    Args:
+        queries: (Q,) words.
+        archive: (N,) words.
+        exclude: (Q, E) from positions.excluded_positions; a position that a row repeats counts once.
+        tally: (Q, 33), changed.
+        sums: (Q, 2), changed.
+    """
     for q in range(queries.size):
         labels = np.int64(popcount(queries[q]))
         for e in range(exclude.shape[1]):
             place = exclude[q, e]
             if place < 0 or (e > 0 and exclude[q, e - 1] == place):
                 continue
-            shared = np.int64(popcount(queries[q] & words[place]))
+            shared = np.int64(popcount(queries[q] & archive[place]))
             tally[q, shared] -= 1
             if shared:
-                size = np.int64(popcount(words[place]))
+                size = np.int64(popcount(archive[place]))
                 sums[q, 0] -= shared / size
                 sums[q, 1] -= 2.0 * shared / (size + labels)
-
-
-class ArchiveLabels:
-    """The label words of an archive. Archives repeat few label sets, so each distinct one is met once.
-
-    Attributes:
-        words: (N,) uint32.
-    """
-
-    def __init__(self, labels: npt.NDArray[Any]) -> None:
-        self.words = label_words(labels)
-        self._items, self._times = np.unique(self.words, return_counts=True)
-        self._known: dict[int, int] = {}
-        self._tally = np.zeros((0, MOST_LABELS + 1), np.int64)
-        self._sums = np.zeros((0, 2))
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def shared_label_counts(
-        self, queries: Words, exclude: npt.NDArray[Any] | None = None
-    ) -> tuple[Counts, DoubleArray]:
-        """Return what queries with these words find in the archive, their excluded positions left out.
-
-        Args:
-            queries: (Q,) words.
-            exclude: (Q, E) archive positions, -1 as filling, or None.
-
-        Returns:
-            The (Q, 33) number of items that share s labels, and the (Q, 2) sums over all items of the pair's
-            precision and of its F1.
-
-        Raises:
-            ResultsError: see positions.excluded_positions.
-        """
-        distinct, back = np.unique(queries, return_inverse=True)
-        self._learn(np.array([word for word in distinct if int(word) not in self._known], np.uint32))
-        rows = np.array([self._known[int(word)] for word in distinct], np.int64)[back]
-        tally, sums = self._tally[rows], self._sums[rows]
-        if exclude is not None:
-            listed = excluded_positions(exclude, len(queries), len(self))
-            _leave_out(kernel_array(queries), self.words, listed, tally, sums)
-        return tally, sums
-
-    def _learn(self, new: Words) -> None:
-        tally, sums = np.zeros((len(new), MOST_LABELS + 1), np.int64), np.zeros((len(new), 2))
-        _meet_all(new, self._items, self._times, tally, sums)
-        self._known.update({int(word): len(self._tally) + row for row, word in enumerate(new)})
-        self._tally = np.concatenate([self._tally, tally])
-        self._sums = np.concatenate([self._sums, sums])

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.kernels import (
     ACG,
     AP,
@@ -28,8 +29,7 @@ from bigearthnet_cbir.evaluation.kernels import (
     standard_at,
     tables_for,
 )
-from bigearthnet_cbir.evaluation.label_bitmasks import ArchiveLabels, label_words
-from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
+from bigearthnet_cbir.evaluation.positions import Positions, check_rows, retrieved_positions
 from bigearthnet_cbir.types import DoubleArray
 
 ROWS: Final[Mapping[str, int]] = MappingProxyType(
@@ -54,61 +54,51 @@ def harmonic(precision: DoubleArray, recall: DoubleArray) -> DoubleArray:
     return np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
 
 
-class CurveAccumulator:
-    """Curves of queries that arrive in blocks, in order; how they were cut into blocks does not change a bit.
+class MeanCurves(NamedTuple):
+    """Means over the queries that have labels, (K,) float64 each; all 0 where no query has any.
 
     Attributes:
-        queries: queries that entered the means.
-        without_labels: queries that were left out because they have no labels.
+        standard: by the names of STANDARD.
+        original: in the original scripts' convention, by the names of ROWS.
     """
 
-    def __init__(self, archive_labels: npt.NDArray[Any], top_k: int) -> None:
-        """Prepare for one archive.
+    standard: dict[str, DoubleArray]
+    original: dict[str, DoubleArray]
 
-        Args:
-            archive_labels: (N, L) of 0 and 1, L <= 32.
-            top_k: length of the curves, 1 ... N.
 
-        Raises:
-            ResultsError: the labels are malformed, or top_k is outside 1 ... N.
-        """
-        self._archive = ArchiveLabels(archive_labels)
-        check_top_k(top_k, len(self._archive))
-        self._tables = tables_for(top_k)
-        self._standard = np.zeros((CURVES, top_k))
-        self._original = np.zeros((CURVES, top_k))
-        self.queries = 0
-        self.without_labels = 0
+def mean_curves(truth: GroundTruth, indices: Positions) -> MeanCurves:
+    """Return the curves of both conventions.
 
-    def update(self, query_labels: npt.NDArray[Any], indices: Positions, exclude: Positions | None = None) -> None:
-        """Take in a block of queries.
+    Args:
+        truth: of Q queries and their archive of N items.
+        indices: (Q, K) archive positions, nearest first, K <= N; read in blocks, so memory maps stay on the disk.
 
-        Args:
-            query_labels: (Q, L) of 0 and 1.
-            indices: (Q, top_k) archive positions, nearest first.
-            exclude: (Q, E) positions that a query could not retrieve (itself, say), -1 as filling: the ideal
-                ranking of NDCG leaves them out too.
+    Raises:
+        ResultsError: the shape does not fit, K is outside 1 ... N, or a position is outside the archive.
+    """
+    top_k = ranks_of(truth, indices)
+    tables = tables_for(top_k)
+    standard, original = np.zeros((CURVES, top_k)), np.zeros((CURVES, top_k))
+    counted = 0
+    for rows, places in truth.ranked_blocks(indices):
+        words, tallies = truth.queries[rows], truth.tallies[rows]
+        counted += add_rows(words, truth.archive, places, tallies, tables, standard, original)
+    original[[AP, ACG]] = standard[[AP, ACG]]
+    means = [{name: sums[row] / max(counted, 1) for name, row in ROWS.items()} for sums in (standard, original)]
+    means[0][HARMONIC] = harmonic(means[0]["precision"], means[0]["recall"])
+    return MeanCurves(*means)
 
-        Raises:
-            ResultsError: shapes do not fit, or a position is outside the archive.
-        """
-        words = label_words(query_labels)
-        places = retrieved_positions(indices, len(words), self._standard.shape[1], len(self._archive))
-        tallies, _ = self._archive.shared_label_counts(words, exclude)
-        counted = add_rows(words, self._archive.words, places, tallies, self._tables, self._standard, self._original)
-        self.queries += counted
-        self.without_labels += len(words) - counted
 
-    def standard(self) -> dict[str, DoubleArray]:
-        """Return the means so far, (top_k,) each, by the names of STANDARD; all 0 before the first labelled query."""
-        curves = {name: self._standard[row] / max(self.queries, 1) for name, row in ROWS.items()}
-        return {**curves, HARMONIC: harmonic(curves["precision"], curves["recall"])}
+def ranks_of(truth: GroundTruth, indices: Positions) -> int:
+    """Return K of (Q, K) positions.
 
-    def original(self) -> dict[str, DoubleArray]:
-        """Return the means so far in the original scripts' convention, (top_k,) each, by the names of ROWS."""
-        sums = self._original.copy()
-        sums[[AP, ACG]] = self._standard[[AP, ACG]]
-        return {name: sums[row] / max(self.queries, 1) for name, row in ROWS.items()}
+    Raises:
+        ResultsError: the shape does not fit, or K is outside 1 ... N.
+    """
+    check_rows(indices, len(truth.queries))
+    top_k = int(np.shape(indices)[1])
+    check_top_k(top_k, len(truth.archive))
+    return top_k
 
 
 def retrieval_curves(
@@ -120,44 +110,38 @@ def retrieval_curves(
     """Return the standard curves, (K,) float64 each, by the names of STANDARD.
 
     Args:
-        query_labels: (Q, L) of 0 and 1; queries without labels are left out (CurveAccumulator counts them).
+        query_labels: (Q, L) of 0 and 1; queries without labels are left out.
         archive_labels: (N, L) of 0 and 1; an item without labels has precision 0 with every query.
         indices: (Q, K) archive positions, nearest first.
-        exclude: see CurveAccumulator.update.
+        exclude: see GroundTruth.of.
 
     Raises:
         ResultsError: labels are malformed, shapes do not fit, or a position is outside the archive.
     """
-    return _accumulated(query_labels, archive_labels, indices, exclude).standard()
+    return mean_curves(GroundTruth.of(query_labels, archive_labels, exclude), np.asarray(indices)).standard
 
 
 def original_convention_curves(
     query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions
 ) -> dict[str, DoubleArray]:
     """Return the curves as the original scripts computed them; arguments and errors as in `retrieval_curves`."""
-    return _accumulated(query_labels, archive_labels, indices, None).original()
+    return mean_curves(GroundTruth.of(query_labels, archive_labels), np.asarray(indices)).original
 
 
-def per_query_values(
-    query_labels: npt.NDArray[Any],
-    archive_labels: npt.NDArray[Any],
-    indices: Positions,
-    ranks: Sequence[int],
-    exclude: Positions | None = None,
-) -> dict[str, DoubleArray]:
+def per_query_values(truth: GroundTruth, indices: Positions, ranks: Sequence[int]) -> dict[str, DoubleArray]:
     """Return every query's own standard values at chosen ranks, (Q, R) each; NaN for a query without labels.
 
-    The harmonic F1 is a function of means and therefore not among them. Other arguments and errors as in
-    `retrieval_curves`.
+    The harmonic F1 is a function of means and therefore not among them.
+
+    Raises:
+        ResultsError: the shape does not fit, a rank is not among the K, or a position is outside the archive.
     """
-    words, archive = label_words(query_labels), ArchiveLabels(archive_labels)
-    places = retrieved_positions(indices, len(words), None, len(archive))
+    places = retrieved_positions(indices, len(truth.queries), len(truth.archive))
     chosen = np.asarray(ranks, np.int64)
     if chosen.size == 0 or chosen.min() < 1 or chosen.max() > places.shape[1]:
         raise ResultsError(f"ranks are {list(ranks)}; choose some from 1 to the {places.shape[1]:,} retrieved")
-    values = np.empty((CURVES, len(words), len(chosen)))
-    tallies, _ = archive.shared_label_counts(words, exclude)
-    standard_at(words, archive.words, places, tallies, tables_for(places.shape[1]), chosen, values)
+    values = np.empty((CURVES, len(places), len(chosen)))
+    standard_at(truth.queries, truth.archive, places, truth.tallies, tables_for(places.shape[1]), chosen, values)
     return {name: values[row] for name, row in ROWS.items()}
 
 
@@ -165,12 +149,3 @@ def check_top_k(top_k: int, size: int) -> None:
     """Raise ResultsError unless 1 <= top_k <= size."""
     if not 1 <= top_k <= size:
         raise ResultsError(f"top_k is {top_k:,}; choose one from 1 to the archive's {size:,} items")
-
-
-def _accumulated(
-    query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions, exclude: Positions | None
-) -> CurveAccumulator:
-    places = retrieved_positions(indices, len(query_labels), None, len(archive_labels))
-    accumulator = CurveAccumulator(archive_labels, places.shape[1])
-    accumulator.update(query_labels, places, exclude)
-    return accumulator

@@ -14,27 +14,32 @@ from bigearthnet_cbir.types import IntArray
 Positions: TypeAlias = npt.NDArray[np.integer[Any]]
 
 
-def retrieved_positions(indices: Positions, queries: int, top_k: int | None, archive: int) -> IntArray:
+def check_rows(indices: Positions, queries: int) -> None:
+    """Raise ResultsError unless retrieved positions have the shape (queries, K)."""
+    shape = np.shape(indices)
+    if len(shape) != 2 or shape[0] != queries:
+        raise ResultsError(f"indices have shape {shape}; metrics need ({queries:,}, K) archive positions")
+
+
+def retrieved_positions(indices: Positions, queries: int, archive: int, first: int = 0) -> IntArray:
     """Return retrieved positions as (Q, K) int32, ready for kernels.
 
     Args:
         indices: (Q, K) of any integer type and memory layout.
         queries: Q.
-        top_k: K, or None for any.
         archive: number of items, of which positions must be some.
+        first: row of all queries' that the first of these is, for the message.
 
     Raises:
         ResultsError: the shape does not fit, or a value is not the position of an item.
     """
+    check_rows(indices, queries)
     given = np.asarray(indices)
-    if given.ndim != 2 or len(given) != queries or top_k not in (None, given.shape[1]):
-        wanted = f"({queries:,}, {'K' if top_k is None else f'{top_k:,}'})"
-        raise ResultsError(f"indices have shape {given.shape}; metrics need {wanted} archive positions")
     if given.size:
         _check_integers(given, "indices hold")
         low, high = int(given.min()), int(given.max())
         if low < 0 or high >= archive:
-            row = int(np.flatnonzero(((given < 0) | (given >= archive)).any(axis=1))[0])
+            row = first + int(np.flatnonzero(((given < 0) | (given >= archive)).any(axis=1))[0])
             raise ResultsError(
                 f"indices go from {low:,} to {high:,}, beyond the archive first in row {row:,}; an archive of "
                 f"{archive:,} has 0 to {archive - 1:,}"

@@ -5,61 +5,46 @@ Nothing is sampled. docs/metrics.md derives the formulas; the tests hold them ag
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.kernels import Tables, ideal_dcg, tables_for
-from bigearthnet_cbir.evaluation.label_bitmasks import MOST_LABELS, ArchiveLabels, Counts, label_counts, label_words
+from bigearthnet_cbir.evaluation.label_bitmasks import MOST_LABELS, Counts, label_counts
 from bigearthnet_cbir.evaluation.metrics import HARMONIC, STANDARD, check_top_k, harmonic
-from bigearthnet_cbir.evaluation.positions import Positions, excluded_positions
 from bigearthnet_cbir.types import DoubleArray
 
 
-def chance_curves(
-    query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], top_k: int, exclude: Positions | None = None
-) -> dict[str, DoubleArray]:
+def chance_curves(truth: GroundTruth, top_k: int) -> dict[str, DoubleArray]:
     """Return the expected standard curves, (top_k,) float64 each, by the names of `metrics.STANDARD`.
 
     Expected over uniformly random rankings, without repetition, of all items that a query may retrieve, and averaged
     over the queries that have labels.
 
-    Args:
-        query_labels: (Q, L) of 0 and 1.
-        archive_labels: (N, L) of 0 and 1.
-        top_k: length of the curves, 1 ... N.
-        exclude: (Q, E) archive positions that a query may not retrieve, -1 as filling.
-
     Raises:
-        ResultsError: labels are malformed, top_k is outside 1 ... N, or an excluded position is.
+        ResultsError: top_k is outside 1 ... N.
     """
-    archive, words = ArchiveLabels(archive_labels), label_words(query_labels)
-    check_top_k(top_k, len(archive))
-    labelled = words > 0
-    if exclude is not None:
-        exclude = excluded_positions(exclude, len(words), len(archive))
+    check_top_k(top_k, len(truth.archive))
+    labelled = truth.queries > 0
     if not labelled.any():
         return {name: np.zeros(top_k) for name in STANDARD}
-    words = words[labelled]
-    tally, sums = archive.shared_label_counts(words, None if exclude is None else exclude[labelled])
-    tables = tables_for(top_k)
+    tally = truth.tallies[labelled]
     size = tally.sum(axis=1)
     shared = tally @ np.arange(MOST_LABELS + 1)
-    ap, wap = _average_precisions(size, size - tally[:, 0], shared, top_k)
+    pairs = truth.pair_sums[labelled]
     constants = {
-        "precision": sums[:, 0] / size,
-        "recall": shared / label_counts(words) / size,
-        "f1score": sums[:, 1] / size,
+        "precision": pairs[:, 0] / size,
+        "recall": shared / label_counts(truth.queries[labelled]) / size,
+        "f1score": pairs[:, 1] / size,
         "average_cumulative_gains": shared / size,
     }
     curves = {name: np.full(top_k, values.mean()) for name, values in constants.items()}
+    ap, wap = _average_precisions(size, size - tally[:, 0], shared, top_k)
     return {
         **curves,
         HARMONIC: harmonic(curves["precision"], curves["recall"]),
         "average_precision": ap,
         "weighted_avg_precision": wap,
-        "normalized_discounted_cumulative_gains": _normalized_gains(tally, tables),
+        "normalized_discounted_cumulative_gains": _normalized_gains(tally, tables_for(top_k)),
     }
 
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import compiled, kernel_array, popcount
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.kernels import ideal_dcg, tables_for
-from bigearthnet_cbir.evaluation.label_bitmasks import ArchiveLabels, label_words
-from bigearthnet_cbir.evaluation.metrics import check_top_k
-from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
+from bigearthnet_cbir.evaluation.metrics import ranks_of
+from bigearthnet_cbir.evaluation.positions import Positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.types import DoubleArray
+from bigearthnet_cbir.results import CurveVariant
 
 TIE_AWARE: Final = ("average_precision", "normalized_discounted_cumulative_gains")
 _NEGLIGIBLE: Final = 1e-18
@@ -135,75 +135,53 @@ def _add_expected(
             sizes[q] = -sizes[q]
 
 
-def _ascending(distances: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.floating[Any]]:
-    """Return distances ready for kernels, in which equal ones stand together."""
+def tie_aware_curves(truth: GroundTruth, indices: Positions, distances: npt.NDArray[np.floating[Any]]) -> CurveVariant:
+    """Return AP and NDCG as means over the orders of equal distances, and how large the groups of equal ones are.
+
+    A retrieved list may end inside a group of equal distances. The rest of that group is not in the list, and the
+    mean is over the orders of the part that is: at the ranks of this last group the curves still depend on which of
+    its members came first in the archive.
+
+    Args:
+        truth: of Q queries and their archive.
+        indices: (Q, K) archive positions, nearest first.
+        distances: (Q, K) of these.
+
+    Returns:
+        Curves by the names of TIE_AWARE, (K,) float64 each. Numbers of the queries with labels: mean_group and
+        largest_group, retrieved items at the distance of the tenth; cut_queries, those whose group at rank 10 has
+        several members, the list's last among them, and may go on beyond it. What stands alone at the end of a list
+        is not counted, though an item beyond it may be as far.
+
+    Raises:
+        ResultsError: shapes do not fit, a position is outside the archive, or distances do not ascend.
+    """
+    top_k = ranks_of(truth, indices)
+    if np.shape(distances) != np.shape(indices):
+        raise ResultsError(
+            f"distances have shape {np.shape(distances)}; they must be {np.shape(indices)}, one for each position"
+        )
+    tables, sums = tables_for(top_k), np.zeros((len(TIE_AWARE), top_k))
+    sizes = np.zeros(len(truth.queries), np.int64)
+    for rows, places in truth.ranked_blocks(indices):
+        ranked = _ascending(distances[rows], rows.start)
+        words, tallies = truth.queries[rows], truth.tallies[rows]
+        _add_expected(words, truth.archive, places, ranked, tallies, tables, sums, sizes[rows])
+    queries, cut = max(int((sizes != 0).sum()), 1), int((sizes < 0).sum())
+    mean, largest = int(abs(sizes).sum()) / queries, int(abs(sizes).max(initial=0))
+    curves = dict(zip(TIE_AWARE, sums / queries, strict=True))
+    return CurveVariant(curves, {"mean_group": mean, "largest_group": largest, "cut_queries": cut})
+
+
+def _ascending(distances: npt.NDArray[Any], first: int) -> npt.NDArray[np.floating[Any]]:
+    """Return rows of distances, the first one row `first`, ready for kernels, in which equal ones stand together."""
     given = np.asarray(distances)
-    if given.shape != shape:
-        raise ResultsError(f"distances have shape {given.shape}; they must be {shape}, one for each position")
     kind = np.float32 if given.dtype == np.float32 else np.float64  # whoever rounds makes ties
     ranked = kernel_array(given, kind)
     wrong = ~(ranked[:, 1:] >= ranked[:, :-1]).all(axis=1) | np.isnan(ranked[:, 0])
     if wrong.any():
         raise ResultsError(
-            f"distances of query {wrong.argmax():,} of the block hold NaN or do not ascend; give them as the search "
-            "returns them"
+            f"distances of query {first + wrong.argmax():,} hold NaN or do not ascend; give them as the search returns "
+            "them"
         )
     return ranked
-
-
-class TieAccumulator:
-    """Tie-aware curves of queries that arrive in blocks.
-
-    A retrieved list may end inside a group of equal distances. The rest of that group is not in the list, and the
-    mean is over the orders of the part that is: at the ranks of this last group the curves still depend on which of
-    its members came first in the archive. `cut` counts the queries for which that reaches up to rank 10, as far as
-    their lists tell: what stands alone at the end of a list is not counted, though an item beyond it may be as far.
-
-    Attributes:
-        queries: queries that entered the means.
-        largest_group: retrieved items at the distance of the tenth, at most.
-        cut: queries whose group at rank 10 has several members, the list's last among them, and may go on beyond it.
-    """
-
-    def __init__(self, archive_labels: npt.NDArray[Any], top_k: int) -> None:
-        """Prepare for one archive; arguments and errors as in metrics.CurveAccumulator."""
-        self._archive = ArchiveLabels(archive_labels)
-        check_top_k(top_k, len(self._archive))
-        self._tables = tables_for(top_k)
-        self._sums = np.zeros((len(TIE_AWARE), top_k))
-        self._grouped = 0
-        self.queries = 0
-        self.largest_group = 0
-        self.cut = 0
-
-    def update(
-        self,
-        query_labels: npt.NDArray[Any],
-        indices: Positions,
-        distances: npt.NDArray[np.floating[Any]],
-        exclude: Positions | None = None,
-    ) -> None:
-        """Take in a block of queries; `distances` is (Q, top_k), the rest as in metrics.CurveAccumulator.update.
-
-        Raises:
-            ResultsError: the shapes do not fit, a position is outside the archive, or distances are not ascending.
-        """
-        words = label_words(query_labels)
-        places = retrieved_positions(indices, len(words), self._sums.shape[1], len(self._archive))
-        ranked = _ascending(distances, places.shape)
-        tallies, _ = self._archive.shared_label_counts(words, exclude)
-        sizes = np.zeros(len(words), np.int64)
-        _add_expected(words, self._archive.words, places, ranked, tallies, self._tables, self._sums, sizes)
-        self.queries += int((sizes != 0).sum())
-        self.cut += int((sizes < 0).sum())
-        self._grouped += int(abs(sizes).sum())
-        self.largest_group = max(self.largest_group, int(abs(sizes).max(initial=0)))
-
-    @property
-    def mean_group(self) -> float:
-        """Retrieved items at the distance of the tenth, on average."""
-        return self._grouped / max(self.queries, 1)
-
-    def curves(self) -> dict[str, DoubleArray]:
-        """Return the means so far, (top_k,) each, by the names of TIE_AWARE."""
-        return dict(zip(TIE_AWARE, self._sums / max(self.queries, 1), strict=True))

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LOWEST_LEARNED_TEMPERATURE = 0.01
-"""A learned temperature stays above this, as in CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020)."""
+from bigearthnet_cbir.types import LOWEST_LEARNED_TEMPERATURE
 
 
 class Temperature(nn.Module):

@@ -49,7 +49,7 @@ class DualEncoder(nn.Module):
         type: str = "joint",
         backbone: str = "resnet50",
         projection_dim: int = 128,
-        projection_head: str = "mlp",
+        projection_head: str = "original",
         out_channels: int = 32,
         sensor_norm: str = "per_sensor",
     ) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.config.keys import complete_settings
+from bigearthnet_cbir.config.schema import PATH_KEYS
 from bigearthnet_cbir.errors import CheckpointError, DataError
 from bigearthnet_cbir.pipelines.builders import pairs_digest, read_configured_pairs
 from bigearthnet_cbir.training.resuming import changes_of
@@ -16,9 +18,6 @@ logger = logging.getLogger(__name__)
 
 _ELSEWHERE: Final = frozenset({"precision"})
 """Keys of the training that a retrieval may choose for itself."""
-
-_FILES: Final = frozenset({"init_weights", "init_weights_s1"})
-"""Paths, absolute in a checkpoint: another machine has the same file elsewhere."""
 
 
 def settings_that_differ(
@@ -41,7 +40,7 @@ def settings_that_differ(
     since = epoch if isinstance(epoch, int) else 0
     later = {change["key"]: change["to"] for change in changes_of(content) if change["epoch"] >= since}
     differing = {}
-    for key, was in identity.items():
+    for key, was in complete_settings(identity, config).items():
         now = getattr(config, key, None)
         compared = hasattr(config, key) and key not in _ELSEWHERE and (only is None or key in only)
         if compared and _plain(key, now) not in (_plain(key, was), _plain(key, later.get(key, was))):
@@ -52,7 +51,8 @@ def settings_that_differ(
 
 
 def _plain(key: str, value: Any) -> Any:
-    return Path(value).name if key in _FILES and isinstance(value, str) else value
+    """Return a value to compare: of a path its name, because another machine has the same file elsewhere."""
+    return Path(value).name if key in PATH_KEYS and isinstance(value, str) else value
 
 
 def _same_pairs(config: Config, identity: Mapping[str, Any]) -> bool:

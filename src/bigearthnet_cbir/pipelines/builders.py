@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 
 from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.config.keys import model_settings, training_settings
 from bigearthnet_cbir.data.augment import (
     Augmentation,
     BandDropout,
@@ -46,18 +47,6 @@ from bigearthnet_cbir.training.precision import choose_precision
 from bigearthnet_cbir.types import PatchPair
 
 logger = logging.getLogger(__name__)
-
-MODEL_KEYS = ("type", "backbone", "projection_dim", "projection_head", "out_channels", "sensor_norm")
-"""Keys that decide which weights a network has."""
-
-TRAINING_KEYS = (
-    *MODEL_KEYS, "init_weights", "init_weights_s1", "loss_func", "contrastive_loss", "temperature",
-    "learn_temperature", "alignment_weight", "memory_size", "batch_size", "accumulate_steps", "clip_norm",
-    "optimizer", "learning_rate", "weight_decay", "scheduler", "augment", "window", "crop_area", "band_dropout",
-    "noise", "speckle_looks", "seed",
-)  # fmt: skip
-"""Keys that a resumed run must share with the one it continues."""
-
 
 CONTRASTIVE_LOSSES: Final[dict[str, type[NTXentLoss] | type[LabelAwareLoss]]] = {
     "ntxent": NTXentLoss,
@@ -94,7 +83,7 @@ def pick_device(device: str, source: str = "device") -> torch.device:
 def build_encoder(config: Config, **options: Any) -> DualEncoder:
     """Return a freshly initialised encoder; the seed decides its weights, and options replace configured keys."""
     torch.manual_seed(config.seed)
-    return DualEncoder(**{**{key: getattr(config, key) for key in MODEL_KEYS}, **options})
+    return DualEncoder(**{**model_settings(config), **options})
 
 
 def start_from_pretrained(config: Config, model: DualEncoder) -> None:
@@ -176,12 +165,7 @@ def pairs_digest(pairs: Sequence[PatchPair]) -> str:
 
 def training_identity(config: Config, train_pairs: Sequence[PatchPair], steps_per_epoch: int) -> dict[str, Any]:
     """Return what a checkpoint must share with the run that resumes from it, as plain values."""
-    identity: dict[str, Any] = {key: getattr(config, key) for key in (*TRAINING_KEYS, "precision")}
-    if config.loss_func == "classification":
-        identity["fusion"] = config.fusion
-    if config.scheduler:
-        # The one-cycle schedule is laid over the whole run: more epochs would be another schedule.
-        identity["epochs"] = config.epochs
+    identity = training_settings(config)
     identity["training_pairs"] = pairs_digest(train_pairs)
     identity["steps_per_epoch"] = steps_per_epoch
     return identity

@@ -17,14 +17,14 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from bigearthnet_cbir.data.geotiff import write_s1_folder, write_s2_folder
-from bigearthnet_cbir.data.synthetic import WORLD_VERSION, make_pair, place_of
+from bigearthnet_cbir.data.synthetic import WORLD_VERSION, acquisition_of, make_pair
 from bigearthnet_cbir.data.synthetic_classes import CORINE_NAMES
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.worker_pool import worker_pool
 
 S2_FOLDER: Final = "BigEarthNet-v1.0"
 S1_FOLDER: Final = "BigEarthNet-S1-v1.0"
-MOST: Final = 1_000_000
+_MOST_PAIRS: Final = 1_000_000
 """Pairs of a split."""
 
 _STAMP: Final = "demo.json"
@@ -47,7 +47,12 @@ class DemoWorld:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least, most in (("train", 1, MOST), ("val", 1, MOST), ("test", 1, MOST), ("seed", 0, 2**63 - 1)):
+        for name, least, most in (
+            ("train", 1, _MOST_PAIRS),
+            ("val", 1, _MOST_PAIRS),
+            ("test", 1, _MOST_PAIRS),
+            ("seed", 0, 2**63 - 1),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; give {least} or more")
             if getattr(self, name) > most:
@@ -115,7 +120,7 @@ def _claim(output: Path, world: DemoWorld) -> None:
 
 
 def _is_written(output: Path, index: int) -> bool:
-    names = place_of(index).names
+    names = acquisition_of(index).names
     return (output / S2_FOLDER / names.s2).is_dir() and (output / S1_FOLDER / names.s1).is_dir()
 
 
@@ -132,13 +137,15 @@ def _written(output: Path, seed: int, indices: list[int], workers: int) -> Itera
 def _write_pair(output: Path, seed: int, index: int) -> int:
     """Write both folders of a pair aside, then move them into place: a folder that is there is whole."""
     pair = make_pair(seed, index)
-    place, names = pair.place, pair.place.names
+    acquisition, names = pair.acquisition, pair.acquisition.names
     labels = [CORINE_NAMES.get(label, label) for label in pair.labels]
-    where: dict[str, Any] = {"upper_left": place.upper_left, "utm_zone": int(place.tile[:2])}
+    where: dict[str, Any] = {"upper_left": acquisition.upper_left, "utm_zone": int(acquisition.tile[:2])}
     aside = output / _UNFINISHED / str(os.getpid())
     shutil.rmtree(aside, ignore_errors=True)
-    s2_folder = write_s2_folder(aside, names.s2, pair.s2, labels, acquired=str(place.s2_time), **where)
-    s1_folder = write_s1_folder(aside, names.s1, pair.s1, labels, names.s2, acquired=place.s1_time.isoformat(), **where)
+    s2_folder = write_s2_folder(aside, names.s2, pair.s2, labels, acquired=str(acquisition.s2_time), **where)
+    s1_folder = write_s1_folder(
+        aside, names.s1, pair.s1, labels, names.s2, acquired=acquisition.s1_time.isoformat(), **where
+    )
     for folder, root in ((s2_folder, output / S2_FOLDER), (s1_folder, output / S1_FOLDER)):
         root.mkdir(exist_ok=True)
         if not (root / folder.name).exists():
@@ -150,7 +157,7 @@ def _write_split(path: Path, indices: range) -> None:
     """Write one split list: Sentinel-2 name, Sentinel-1 name, no header."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(place_of(index).names for index in indices)
+        csv.writer(file, lineterminator="\n").writerows(acquisition_of(index).names for index in indices)
     temporary.replace(path)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.config import MODEL_KEYS, load_config
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
@@ -17,10 +17,10 @@ from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
-from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, pick_device
+from bigearthnet_cbir.pipelines.builders import pick_device
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor
 from bigearthnet_cbir.provenance import file_digest
-from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
@@ -81,8 +81,7 @@ def load_encoder(
         >>> encoder.identity["backbone"], encoder.identity["projection_dim"]
         ('resnet10', 8)
     """
-    place = Path(path)
-    model, told = _read_encoder(place, type)
+    model, told = _read_encoder(Path(path), type)
     chosen = pick_device(device)
     return encoder_extractor(
         model,
@@ -94,16 +93,16 @@ def load_encoder(
     )
 
 
-def _read_encoder(place: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
+def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
     """Return the network and what its files say of it."""
-    if (place / DESCRIPTION).is_file():
-        model, description = read_export(place)
+    if (path / DESCRIPTION).is_file():
+        model, description = read_export(path)
         kept = {name: description[name] for name in ("feature", "fusion") if name in description}
-        return model, {**kept, **description["encoder"], "checkpoint": file_digest(place / WEIGHTS)}
+        return model, {**kept, **description["encoder"], "checkpoint": file_digest(path / WEIGHTS)}
     told: dict[str, Any] = {}
-    checkpoint = place
-    if place.is_dir():
-        folder = RunFolder(place)
+    checkpoint = path
+    if path.is_dir():
+        folder = RunFolder(path)
         checkpoint = folder.best
         if folder.parameters.is_file():
             config = load_config(folder.parameters)
@@ -148,7 +147,7 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
         >>> embeddings.s1.shape, embeddings.fused.shape, embeddings.labels.shape
         ((6, 8), (6, 16), (6, 19))
     """
-    columns: dict[str, list[Any]] = {FUSED: [], S1: [], S2: [], "label": []}
+    columns: dict[str, list[Any]] = {FUSED_FEATURE: [], S1_FEATURE: [], S2_FEATURE: [], "label": []}
     for batch in ordered_loader(data, batch_size, num_workers):
         for name, vectors in encoder.compute(batch).items():
             columns[name].append(vectors.numpy())
@@ -156,5 +155,5 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
     if not columns["label"]:
         empty = np.empty((0, 0), np.float32)
         return Embeddings(empty, empty, empty, np.empty((0, 0), np.uint8), data.pairs)
-    fused, s1, s2, labels = (np.concatenate(columns[name]) for name in (FUSED, S1, S2, "label"))
+    fused, s1, s2, labels = (np.concatenate(columns[name]) for name in (FUSED_FEATURE, S1_FEATURE, S2_FEATURE, "label"))
     return Embeddings(fused, s1, s2, labels, data.pairs)

@@ -12,7 +12,7 @@ from bigearthnet_cbir.data import records
 from bigearthnet_cbir.data.geotiff import read_s1_folder, read_s2_folder
 from bigearthnet_cbir.data.pair_filter import NO_LABEL
 from bigearthnet_cbir.data.patch_folders import Notes, notes_file, read_notes
-from bigearthnet_cbir.data.places import names_agree, place_in_file
+from bigearthnet_cbir.data.places import corner_in_file, names_agree
 from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.pipelines.worker_pool import worker_pool
 from bigearthnet_cbir.types import PatchPair
@@ -63,8 +63,8 @@ def encode_pair(job: EncodeJob) -> Outcome:
             return Outcome(job.pair, labels=job.stored, is_stored=True, is_placed=is_placed)
         if not labels:
             return Outcome(job.pair, failure=f"{job.s2_folder}: {NO_LABEL}", unlabelled=True)
-        s2_record = records.encode(read_s2_folder(job.s2_folder), labels)
-        s1_record = records.encode(read_s1_folder(job.s1_folder), labels)
+        s2_record = records.encode_record(read_s2_folder(job.s2_folder), labels)
+        s1_record = records.encode_record(read_s1_folder(job.s1_folder), labels)
     except DataError as error:
         absent = next((folder for folder in (job.s2_folder, job.s1_folder) if not folder.is_dir()), None)
         failure = str(error) if absent is None else f"{absent}: this patch's folder is missing; download it"
@@ -99,9 +99,9 @@ def _labels_and_place(job: EncodeJob) -> tuple[tuple[str, ...], bool]:
 
 def _is_one_place(job: EncodeJob, s1_notes: Notes | None, s2_notes: Notes | None) -> bool:
     """Return whether coordinates tell that both patches show one place, in the JSONs or else in the files."""
-    one, two = (None if notes is None else notes.place for notes in (s1_notes, s2_notes))
-    one = one or place_in_file(job.s1_folder / f"{job.pair.s1}_VV.tif")
-    two = two or place_in_file(job.s2_folder / f"{job.pair.s2}_B02.tif")
+    one, two = (None if notes is None else notes.corner for notes in (s1_notes, s2_notes))
+    one = one or corner_in_file(job.s1_folder / f"{job.pair.s1}_VV.tif")
+    two = two or corner_in_file(job.s2_folder / f"{job.pair.s2}_B02.tif")
     if one is None or two is None:
         return False
     if not one.is_near(two):

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import headline_intervals
 from bigearthnet_cbir.evaluation.breakdown import by_class, by_label_count, confusion
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
-from bigearthnet_cbir.evaluation.metrics import CurveAccumulator
+from bigearthnet_cbir.evaluation.metrics import mean_curves
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.evaluation.tie_aware import TieAccumulator
-from bigearthnet_cbir.report.console_tables import metrics_table
+from bigearthnet_cbir.evaluation.tie_aware import tie_aware_curves
+from bigearthnet_cbir.report.console import metrics_table
 from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult, GroupMetrics
-from bigearthnet_cbir.search.rows import Sliceable
-from bigearthnet_cbir.storage.features import read_names
-from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.types import ByteArray, IntArray, Neighbours
-
-logger = logging.getLogger(__name__)
-
-Search = Callable[[Sliceable, int], Iterator[tuple[int, Neighbours]]]
-"""Searches a direction again: positions that queries must not get, and k, to blocks of neighbours."""
-
-_BLOCK = 8192
+from bigearthnet_cbir.types import IntArray, Neighbours, PatchPair
 
 
 class Evaluation(DirectionResult):
@@ -74,128 +63,102 @@ def evaluate(
         >>> float(result.curves["average_precision"][0])
         1.0
     """
-    asked, searched = np.asarray(query_labels), np.asarray(archive_labels)
-    chance = chance_curves(asked, searched, neighbours.indices.shape[1], exclude)
-    truth = GroundTruth(asked, searched, exclude, chance)
-    found = evaluate_direction(neighbours, truth, hamming=ties)
+    truth = GroundTruth.of(query_labels, archive_labels, exclude)
+    chance = chance_curves(truth, neighbours.indices.shape[1])
+    found = evaluate_direction(neighbours, truth, chance, ties=ties)
     return Evaluation(**vars(found))
 
 
 @dataclass(frozen=True)
-class GroundTruth:
-    """What rankings are held against.
+class SpatialTruth:
+    """The ground truth of a search that leaves each query's spatial neighbours out (exclude_within).
 
     Attributes:
-        query_labels: (Q, L) of 0 and 1.
-        archive_labels: (N, L) of 0 and 1.
-        exclude: (Q, 1) archive positions of the queries themselves, -1 for none; or None.
-        chance: expected curves under a random ranking.
-        near: what exclude_within leaves out, or None where it was not asked for.
-        radius: exclude_within.
+        near: archive positions that each query must not get.
+        truth: labels and tallies without them.
+        depth: neighbours that the search can give each query.
+        numbers: radius; how many patches are dropped a query, how many queries lose some, and how many are left out.
     """
 
-    query_labels: ByteArray
-    archive_labels: ByteArray
-    exclude: IntArray | None
-    chance: Curves
-    near: SpatialExclusion | None = None
-    radius: int = 0
+    near: SpatialExclusion
+    truth: GroundTruth
+    depth: int
+    numbers: dict[str, float]
 
-    def exclude_of(self, rows: slice) -> IntArray | None:
-        """Return the rows of `exclude`, if there is one."""
-        return None if self.exclude is None else self.exclude[rows]
+    @classmethod
+    def of(
+        cls, truth: GroundTruth, queries: Sequence[PatchPair], archive: Sequence[PatchPair], radius: int, k: int
+    ) -> SpatialTruth:
+        """Find the neighbours and leave them out.
 
+        A query must keep as many patches as the headline metrics look at; others enter no mean.
 
-def build_spatial_exclusion(folder: RunFolder, radius: int | None, k: int) -> SpatialExclusion | None:
-    """Return what exclude_within leaves out, or None where it is not given.
+        Args:
+            truth: of the search without this rule.
+            queries: names of the query pairs.
+            archive: names of the archive pairs.
+            radius: patches of the same tile at most this many columns and rows away are neighbours.
+            k: neighbours of a query in the search without this rule.
 
-    A query must keep as many patches as the headline figures look at; others are left out of these figures.
-
-    Raises:
-        ResultsError: the names tell no positions, or no query keeps enough of the archive.
-    """
-    if radius is None:
-        return None
-    archive = read_names(folder.archive)
-    least = min(k, HEADLINE_RANK)
-    near = SpatialExclusion(read_names(folder.query), archive, radius, least)
-    if near.left_out.all():
-        raise ResultsError(
-            f"exclude_within is {radius}: no query keeps {least} of the archive's {len(archive):,} patches, the others "
-            "are next to it or of its acquisition; leave exclude_within out or search a larger archive"
-        )
-    return near
+        Raises:
+            ResultsError: the names tell no positions, or no query keeps enough of the archive.
+        """
+        least = min(k, HEADLINE_RANK)
+        near = SpatialExclusion(queries, archive, radius, least)
+        if near.left_out.all():
+            raise ResultsError(
+                f"exclude_within is {radius}: no query keeps {least} of the archive's {len(archive):,} patches, the "
+                "others are next to it or of its acquisition; leave exclude_within out or search a larger archive"
+            )
+        dropped = near.counts - (len(archive) - truth.sizes)
+        numbers = {
+            "radius": radius,
+            "dropped_mean": float(dropped.mean()),
+            "dropped_queries": int((dropped > 0).sum()),
+            "queries_left_out": int(near.left_out.sum()),
+        }
+        depth = min(k, int((len(archive) - near.counts[~near.left_out]).min()))
+        return cls(near, truth.without(near), depth, numbers)
 
 
 def evaluate_direction(
-    found: Neighbours, truth: GroundTruth, *, hamming: bool, search_again: Search | None = None
+    found: Neighbours,
+    truth: GroundTruth,
+    chance: Curves,
+    *,
+    ties: bool = False,
+    apart: tuple[Neighbours, SpatialTruth] | None = None,
 ) -> DirectionResult:
     """Return all curves and statistics of a direction.
 
     Args:
         found: its neighbours, (Q, k) each; read in blocks, so memory maps stay on the disk.
-        truth: labels and what is left out.
-        hamming: whether distances are small whole numbers, which tie.
-        search_again: used where `truth.near` leaves patches out.
+        truth: what they are held against.
+        chance: expected curves under a random ranking, the same for all directions.
+        ties: whether distances are small whole numbers, which tie.
+        apart: the neighbours of the search without spatial neighbours, and the ground truth of that search.
+
+    Raises:
+        ResultsError: shapes do not fit, or a position is outside the archive.
     """
-    scores = CurveAccumulator(truth.archive_labels, found.indices.shape[1])
-    for part in _blocks(len(found.indices)):
-        scores.update(truth.query_labels[part], found.indices[part], truth.exclude_of(part))
-    top = np.asarray(found.indices[:, :HEADLINE_RANK])
-    columns = query_columns(truth.query_labels, truth.archive_labels, top, truth.exclude)
+    curves = mean_curves(truth, found.indices)
+    columns = query_columns(truth, found.indices)
     classes = by_class(columns, truth.query_labels)
     present, counts = by_label_count(columns, truth.query_labels)
     return DirectionResult(
-        curves=scores.standard(),
-        chance=truth.chance,
-        original=scores.original(),
+        curves=curves.standard,
+        chance=chance,
+        original=curves.original,
         intervals={name: (float(ends[0]), float(ends[1])) for name, ends in headline_intervals(columns).items()},
         per_class=GroupMetrics(np.arange(len(classes.queries)), classes.queries, classes.figures),
         per_label_count=GroupMetrics(present, counts.queries, counts.figures),
-        confusion=confusion(truth.query_labels, truth.archive_labels, top),
-        tie_aware=_tie_aware(found, truth) if hamming else None,
-        exclude_within=(
-            None
-            if truth.near is None or search_again is None
-            else _exclude_within(found, truth, truth.near, search_again)
-        ),
+        confusion=confusion(truth, found.indices),
+        tie_aware=tie_aware_curves(truth, found.indices, found.distances) if ties else None,
+        exclude_within=None if apart is None else _without_near(*apart),
         neighbours=found,
         depth=found.indices.shape[1],
     )
 
 
-def _blocks(rows: int) -> Iterator[slice]:
-    for start in range(0, rows, _BLOCK):
-        yield slice(start, min(start + _BLOCK, rows))
-
-
-def _tie_aware(found: Neighbours, truth: GroundTruth) -> CurveVariant:
-    ties = TieAccumulator(truth.archive_labels, found.indices.shape[1])
-    for part in _blocks(len(found.indices)):
-        ties.update(truth.query_labels[part], found.indices[part], found.distances[part], truth.exclude_of(part))
-    numbers = {"mean_group": ties.mean_group, "largest_group": ties.largest_group, "cut_queries": ties.cut}
-    return CurveVariant(ties.curves(), numbers)
-
-
-def _exclude_within(
-    found: Neighbours, truth: GroundTruth, near: SpatialExclusion, search_again: Search
-) -> CurveVariant:
-    queries, archive = len(truth.query_labels), len(truth.archive_labels)
-    depth = min(found.indices.shape[1], int((archive - near.counts[~near.left_out]).min()))
-    scores = CurveAccumulator(truth.archive_labels, depth)
-    with tqdm(total=queries, desc="search without neighbours", unit="query", disable=None) as bar:
-        for start, block in search_again(near, depth):
-            rows = slice(start, start + len(block.indices))
-            kept = ~near.left_out[rows]
-            scores.update(truth.query_labels[rows][kept], block.indices[kept], near[rows][kept])
-            bar.update(len(block.indices))
-    own = np.zeros(queries, np.int64) if truth.exclude is None else (truth.exclude >= 0).sum(axis=1)
-    dropped = near.counts - own
-    numbers = {
-        "radius": truth.radius,
-        "dropped_mean": float(dropped.mean()),
-        "dropped_queries": int((dropped > 0).sum()),
-        "queries_left_out": int(near.left_out.sum()),
-    }
-    logger.info("scored without neighbours: %.1f patches dropped a query", numbers["dropped_mean"])
-    return CurveVariant(scores.standard(), numbers)
+def _without_near(found: Neighbours, spatial: SpatialTruth) -> CurveVariant:
+    return CurveVariant(mean_curves(spatial.truth, found.indices).standard, spatial.numbers)

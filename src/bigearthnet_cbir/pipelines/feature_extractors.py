@@ -12,7 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.config import MODEL_KEYS, Config
+from bigearthnet_cbir.config.keys import model_settings
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
@@ -20,9 +21,9 @@ from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
-from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, build_encoder, choose_device
+from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
 from bigearthnet_cbir.provenance import file_digest
-from bigearthnet_cbir.storage.features import FUSED, S1, S2
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
 from bigearthnet_cbir.training.resuming import changes_of
@@ -67,7 +68,7 @@ def build_from_checkpoint(
     content = load_checkpoint(checkpoint)
     differing = check_agreement(config, content, checkpoint, allow_different=allow_different)
     weights = content["state_dict"]
-    options = {key: getattr(config, key) for key in MODEL_KEYS}
+    options = model_settings(config)
     if is_original(weights):
         mapped, weights = from_original(weights, config.type)
         options |= mapped
@@ -106,7 +107,7 @@ def baseline_extractor(
     if checkpoint is not None and checkpoint.exists():
         content, keys = load_checkpoint(checkpoint), (*MODEL_KEYS, "seed")
         differing = check_agreement(config, content, checkpoint, allow_different=allow_different, only=keys)
-    options = {key: getattr(config, key) for key in MODEL_KEYS}
+    options = model_settings(config)
     provenance = {"different_settings": json.dumps(differing)} if differing else {}
     identity = {"checkpoint": f"none, seed {config.seed}", **provenance}
     return replace(_configured(config, build_encoder(config), options, identity), provenance=provenance)
@@ -151,7 +152,7 @@ def encoder_extractor(
             output = model(s1, s2)
         chosen = (output.z1, output.z2) if feature == "projection" else (output.h1, output.h2)
         one, two = (vectors.float() for vectors in chosen)
-        return {FUSED: fuse(one, two, fusion).cpu(), S1: one.cpu(), S2: two.cpu()}
+        return {FUSED_FEATURE: fuse(one, two, fusion).cpu(), S1_FEATURE: one.cpu(), S2_FEATURE: two.cpu()}
 
     return FeatureExtractor({**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}, compute)
 
@@ -167,4 +168,4 @@ class _BandStatistics:
         one, two = (
             torch.cat((images.mean((2, 3)), images.std((2, 3))), dim=1).cpu() for images in self._transform(batch)
         )
-        return {FUSED: torch.cat((one, two), dim=1), S1: one, S2: two}
+        return {FUSED_FEATURE: torch.cat((one, two), dim=1), S1_FEATURE: one, S2_FEATURE: two}

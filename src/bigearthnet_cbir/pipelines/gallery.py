@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from bigearthnet_cbir.errors import CbirError
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.metrics import per_query_values
 from bigearthnet_cbir.pipelines.patch_images import PatchImages
 from bigearthnet_cbir.report.display_names import query_sensors, result_sensor
@@ -19,7 +21,7 @@ from bigearthnet_cbir.results import RunResults
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.types import ByteArray, DoubleArray, Neighbours, PatchPair
+from bigearthnet_cbir.types import DoubleArray, Neighbours, PatchPair
 
 logger = logging.getLogger(__name__)
 
@@ -28,25 +30,19 @@ SAMPLING_METRIC: Final = "F1@5"
 
 
 @dataclass(frozen=True)
-class LabelledPatches:
-    """Names of N pairs, and their labels (N, L)."""
-
-    names: list[PatchPair]
-    labels: ByteArray
-
-
-@dataclass(frozen=True)
 class GalleryPatches:
     """What the examples of every direction are made from.
 
     Attributes:
-        queries, archive: of the run.
+        queries, archive: names of the pairs.
+        truth: their labels.
         class_names: of the label columns.
         images: of the patches.
     """
 
-    queries: LabelledPatches
-    archive: LabelledPatches
+    queries: list[PatchPair]
+    archive: list[PatchPair]
+    truth: GroundTruth
     class_names: tuple[str, ...]
     images: PatchImages
 
@@ -62,26 +58,25 @@ class GalleryPatches:
         """Return every query's F1@5 (mean of the pairs' F1) and its NDCG@10; at the last rank where fewer are kept."""
         length = neighbours.indices.shape[1]
         ranks = (min(5, length), length)
-        indices = np.ascontiguousarray(neighbours.indices)
-        values = per_query_values(self.queries.labels, self.archive.labels, indices, ranks)
+        values = per_query_values(self.truth, neighbours.indices, ranks)
         return values["f1score"][:, 0], values["normalized_discounted_cumulative_gains"][:, 1]
 
     def _example(self, direction: str, neighbours: Neighbours, query: int, reason: str, score: float) -> Example:
-        labels = self._names(self.queries.labels[query])
+        labels = self._names(self.truth.query_labels[query])
         results = tuple(
             self._result(direction, int(index), float(distance), frozenset(labels))
             for index, distance in zip(neighbours.indices[query], neighbours.distances[query], strict=True)
         )
-        pair = self.queries.names[query]
+        pair = self.queries[query]
         images = {sensor: self.images.key(sensor, pair) for sensor in query_sensors(direction)}
         return Example(reason, score, Item(images, labels, frozenset(), pair.s2), results)
 
     def _result(self, direction: str, index: int, distance: float, wanted: frozenset[str]) -> Item:
-        labels, pair = self._names(self.archive.labels[index]), self.archive.names[index]
+        labels, pair = self._names(self.truth.archive_labels[index]), self.archive[index]
         sensor = result_sensor(direction)
         return Item({sensor: self.images.key(sensor, pair)}, labels, wanted & frozenset(labels), pair.s2, distance)
 
-    def _names(self, row: ByteArray) -> tuple[str, ...]:
+    def _names(self, row: npt.NDArray[np.integer]) -> tuple[str, ...]:
         return tuple(self.class_names[column] for column in np.flatnonzero(row))
 
 
@@ -122,6 +117,5 @@ def _read_patches(
 ) -> GalleryPatches:
     for side, features in (("query", folder.query), ("archive", folder.archive)):
         check_measured_with(features, side, data.attributes, folder.retrieval)
-    queries = LabelledPatches(read_names(folder.query), read_labels(folder.query))
-    archive = LabelledPatches(read_names(folder.archive), read_labels(folder.archive))
-    return GalleryPatches(queries, archive, class_names, images)
+    truth = GroundTruth.of(read_labels(folder.query), read_labels(folder.archive))
+    return GalleryPatches(read_names(folder.query), read_names(folder.archive), truth, class_names, images)

@@ -29,7 +29,7 @@ from bigearthnet_cbir.provenance import fingerprint
 from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
 from bigearthnet_cbir.storage.features import DATASETS, open_features, reusable_digest
-from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ def build_index(
     run: Config | Mapping[str, Any] | Path | str,
     *,
     splits: Sequence[str] = DEFAULT_SPLITS,
-    folder: RunFolder | None = None,
     json_root: Path | None = None,
     recompute: bool = False,
     allow_different: bool = False,
@@ -54,7 +53,6 @@ def build_index(
     Args:
         run: a run folder, its parameters.yaml, or a configuration.
         splits: some of train, val, test; or "all": these, and every other pair of the archive.
-        folder: the run's folder, by default the configured one, or where parameters.yaml lies.
         json_root: folder of version 1 patch folders of one sensor; where a patch's JSON tells another place than its
             name, the JSON is right.
         recompute: make it anew even where the one there matches.
@@ -70,29 +68,40 @@ def build_index(
         >>> len(index), index.vectors("s1").shape
         (5, (5, 8))
     """
-    config, folder = _run(run, folder)
+    config, folder = _run(run)
     with folder_lock(folder.root, "index"):
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         source = checkpoint_extractor(config, checkpoint, allow_different=allow_different)
-        parts = index_parts(config, splits)
-        origins = {part.split: made_from(part.dataset, source) for part in parts}
-        settings = {"distance": config.distance, "json_root": str(json_root), "lists": list_digests(config)}
-        wanted = fingerprint({"schema": INDEX_SCHEMA, "parts": origins, **settings})
-        if not recompute and finished_part(folder.index, wanted):
-            logger.info("%s is up to date (same checkpoint, pairs, archives and settings): kept", folder.index)
-            return folder.index
-        _fill(config, folder, source, parts, wanted, json_root)
+        _build(config, folder, source, index_parts(config, splits), json_root, recompute)
     return folder.index
 
 
-def _run(run: Config | Mapping[str, Any] | Path | str, folder: RunFolder | None) -> tuple[Config, RunFolder]:
+def _run(run: Config | Mapping[str, Any] | Path | str) -> tuple[Config, RunFolder]:
     """Return the configuration of a run, and its folder, which may have been moved since."""
     if isinstance(run, Path | str) and Path(run).is_dir():
-        return as_config(RunFolder(Path(run)).parameters), folder or RunFolder(Path(run))
+        return as_config(RunFolder(Path(run)).parameters), RunFolder(Path(run))
     config = as_config(run)
-    if folder is None and isinstance(run, Path | str) and Path(run).name == RunFolder(Path()).parameters.name:
+    if isinstance(run, Path | str) and Path(run).name == PARAMETERS:
         return config, RunFolder(Path(run).parent)
-    return config, folder or RunFolder(config.run_folder)
+    return config, RunFolder(config.run_folder)
+
+
+def _build(
+    config: Config,
+    folder: RunFolder,
+    source: FeatureExtractor,
+    parts: list[IndexPart],
+    json_root: Path | None,
+    recompute: bool,
+) -> None:
+    """Make the index of some parts, unless the one that is there was made from just the same."""
+    origins = {part.split: made_from(part.dataset, source) for part in parts}
+    settings = {"distance": config.distance, "json_root": str(json_root), "lists": list_digests(config)}
+    wanted = fingerprint({"schema": INDEX_SCHEMA, "parts": origins, **settings})
+    if not recompute and finished_part(folder.index, wanted):
+        logger.info("%s is up to date (same checkpoint, pairs, archives and settings): kept", folder.index)
+        return
+    _fill(config, folder, source, parts, wanted, json_root)
 
 
 def _fill(

@@ -20,7 +20,7 @@ from bigearthnet_cbir.data.patch_folders import PatchFolders, notes_file, read_n
 from bigearthnet_cbir.data.patch_rules import S2_NAME
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.places import grid_cell
-from bigearthnet_cbir.data.positions import Positions, centres
+from bigearthnet_cbir.data.positions import PatchPositions, centres
 from bigearthnet_cbir.data.splits import SPLITS, parquet_split
 from bigearthnet_cbir.errors import ConfigError, DataError, summarize_names
 from bigearthnet_cbir.pipelines.builders import build_dataset
@@ -121,7 +121,7 @@ def _tables(config: Config) -> list[Path]:
     return [path for path in dict.fromkeys(listed + beside) if path.is_file()]
 
 
-def with_told_places(places: Positions, pairs: Sequence[PatchPair], root: Path) -> Positions:
+def with_told_places(places: PatchPositions, pairs: Sequence[PatchPair], root: Path) -> PatchPositions:
     """Return positions in which the coordinates of version 1's JSONs stand where they differ from the names'.
 
     Args:
@@ -137,7 +137,7 @@ def with_told_places(places: Positions, pairs: Sequence[PatchPair], root: Path) 
     epsg, left, top = places.epsg.copy(), places.left.copy(), places.top.copy()
     for position, pair in enumerate(pairs):
         folder = folders.folder(pair.s2 if sensor == "S2" else pair.s1)
-        told = read_notes(folder).place if notes_file(folder).is_file() else None
+        told = read_notes(folder).corner if notes_file(folder).is_file() else None
         if told is not None and told.system.startswith("EPSG:"):
             epsg[position], left[position], top[position] = int(told.system[5:]), told.left, told.top
     moved = int(((epsg != places.epsg) | (left != places.left) | (top != places.top)).sum())

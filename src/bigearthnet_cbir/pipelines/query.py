@@ -40,8 +40,8 @@ class Question:
         like: names of patches that should be found.
         unlike: names of patches that should not.
         method: how marks become a query: rocchio or logistic.
-        sensor: side of the query; None for what there is: fused where both sensors are at hand.
-        archive: side that is searched; None for fused, or the sensor where it cannot be.
+        sensor: side of the query; None for the sensor that is given, or else the side that is searched.
+        archive: side that is searched; None for fused.
         distance: None for the run's own.
         top: pairs wanted.
         filters: what they must be.
@@ -87,8 +87,8 @@ def ask(index: Index, question: Question, run: Path | str) -> Answer:
     if sum(bool(way) for way in ways) != 1:
         raise QueryError("ask by one of --patch, --s2 and --s1, --at, --like; give just one of these")
     outside = question.s2 is not None or question.s1 is not None
-    side = question.sensor or (_given_side(question) if outside else FUSED)
     archive = question.archive or FUSED
+    side = question.sensor or (_given_side(question, archive) if outside else archive)
     check_direction(side, archive)
     asked = _from_outside(index, question, side, archive, run) if outside else _inside(index, question, side, archive)
     found = find(
@@ -163,13 +163,15 @@ def mark_vector(
     unit = rocchio(*vectors)
     if distance == "cosine":
         return unit
-    return (unit * np.linalg.norm(vectors[0], axis=1).mean()).astype(np.float32)
+    scaled: FloatArray = (unit * np.linalg.norm(vectors[0], axis=1).mean()).astype(np.float32)
+    return scaled
 
 
-def _given_side(question: Question) -> str:
+def _given_side(question: Question, archive: str) -> str:
+    """Return the sensor that is given, or where both are, the side that is searched."""
     if question.s1 is None:
         return S2
-    return S1 if question.s2 is None else FUSED
+    return S1 if question.s2 is None else archive
 
 
 def _from_outside(index: Index, question: Question, side: str, archive: str, run: Path | str) -> _Asked:

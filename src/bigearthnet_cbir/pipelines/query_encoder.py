@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.data.bands import PATCH_SIZE, S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.labels import N_CLASSES
+from bigearthnet_cbir.data.patch_rules import Bands
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import QueryError
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
 from bigearthnet_cbir.storage.features import DATASETS
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import FloatArray
-
-Bands = Mapping[str, npt.NDArray[np.generic]]
 
 
 class QueryEncoder:
@@ -55,7 +52,7 @@ class QueryEncoder:
             s2_10m=_stack(s2, S2_10M_BANDS, PATCH_SIZE, np.uint16),
             s2_20m=_stack(s2, S2_20M_BANDS, PATCH_SIZE // 2, np.uint16),
             label=torch.zeros(1, N_CLASSES, dtype=torch.uint8),
-            position=torch.zeros(1, dtype=torch.int64),
+            pair_index=torch.zeros(1, dtype=torch.int64),
         )
         wanted = [side for side, bands in ((S1, s1), (S2, s2)) if bands is not None]
         computed = self._extractor.compute(batch)

@@ -12,11 +12,11 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import CbirError, ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import Difference
 from bigearthnet_cbir.files import atomic_write, folder_lock
+from bigearthnet_cbir.pipelines.baselines import find_baselines
 from bigearthnet_cbir.pipelines.gallery import collect_gallery
 from bigearthnet_cbir.report.compare_runs import compare
 from bigearthnet_cbir.report.render import render_page
 from bigearthnet_cbir.report.view_model import Gallery, Source, Study
-from bigearthnet_cbir.storage.baselines import find_baselines
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.storage.training_log import read_training_log

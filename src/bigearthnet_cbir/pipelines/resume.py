@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.config.keys import complete_settings
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, save_checkpoint
@@ -42,6 +43,8 @@ def restore(config: Config, trainer: Trainer, folder: RunFolder, change: Collect
     epoch = content.get("epoch")
     if isinstance(epoch, int):
         _check_epoch(config, path, epoch)
+    if isinstance(content.get("identity"), dict):
+        content = {**content, "identity": complete_settings(content["identity"], config)}
     changes = trainer.restore(content, path, change)
     if path == folder.best and rank() == 0:
         save_checkpoint(folder.last, content)  # where the final epoch is done, nothing later would bring it up to date

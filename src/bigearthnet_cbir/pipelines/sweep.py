@@ -11,6 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from bigearthnet_cbir.config import Config, parse_config, write_config
+from bigearthnet_cbir.config.schema import KEYS
 from bigearthnet_cbir.config.validators import Choice, RuleError, brief
 from bigearthnet_cbir.errors import CbirError, ConfigError, TrainingError
 from bigearthnet_cbir.evaluation.summary import headline
@@ -20,8 +21,9 @@ from bigearthnet_cbir.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-TYPES: Final = ("joint", "separate")
-FUSIONS: Final = ("concat", "avg", "max", "sum")
+SWEPT: Final[dict[str, tuple[str, ...]]] = {name: KEYS[name].metadata["rule"].options for name in ("type", "fusion")}
+"""The axes of the grid: all choices of two keys."""
+
 MEASURED: Final = ("protocol", "query_split", "queries", "archive_split", "archive_size", "convention")
 """Columns of the table that say what was measured; the same in all rows of a sweep."""
 
@@ -57,7 +59,7 @@ def plan_sweep(
         ConfigError: a key is wrong, or contradicts the sweep.
     """
     chosen = dict(chosen or {})
-    types, fusions = (_part(key, options, chosen) for key, options in (("type", TYPES), ("fusion", FUSIONS)))
+    types, fusions = (_part(key, options, chosen) for key, options in SWEPT.items())
     shared = {**values, **chosen}
     save_dir = _check_shared(shared, chosen, loss_func)
 
@@ -70,7 +72,7 @@ def plan_sweep(
     runs = []
     for model_type in types:
         # Also where only a part is chosen: the whole sweep then finds its trainings done.
-        first = cell(model_type, FUSIONS[0])
+        first = cell(model_type, SWEPT["fusion"][0])
         for fusion in fusions:
             config = cell(model_type, fusion)
             trainer = first if loss_func == "contrastive" else config
@@ -116,7 +118,7 @@ def _check_shared(shared: Mapping[str, Any], chosen: Mapping[str, Any], loss_fun
 def table_name(runs: list[SweepRun]) -> str:
     """Return the name of a sweep's table; that of a part of the grid does not replace the whole one's."""
     parts = ["sweep", runs[0].config.loss_func]
-    for key, options in (("type", TYPES), ("fusion", FUSIONS)):
+    for key, options in SWEPT.items():
         kept = [option for option in options if any(getattr(run.config, key) == option for run in runs)]
         if len(kept) < len(options):
             parts.append("-".join(kept))
@@ -144,20 +146,11 @@ def run_sweep(
     failed: list[str] = []
     untrained: set[str] = set()
     for number, run in enumerate(runs, 1):
-        name, trainer = run.config.logging_params.name, run.trained_by.logging_params.name
+        name = run.config.logging_params.name
         logger.info("run %d of %d: %s", number, len(runs), name)
-        folder = RunFolder(run.config.run_folder)
         try:
             write_config(run.config, yaml_folder / f"{run.config.name}_{name}.yaml")
-            if trainer in untrained:
-                raise TrainingError(f"its encoder is that of {trainer}, whose training failed")
-            untrained.add(trainer)
-            train(run.trained_by)
-            untrained.discard(trainer)
-            if run.config != run.trained_by:
-                folder.root.mkdir(parents=True, exist_ok=True)
-                write_config(run.config, folder.parameters)
-            rows += _rows(run.config, retrieve(run.config, folder))
+            rows += _run_cell(run, untrained, train, retrieve)
         except (CbirError, OSError) as error:
             logger.error("run %s failed: %s", name, error)
             failed.append(name)
@@ -166,6 +159,26 @@ def run_sweep(
             logger.exception("run %s failed", name)
             failed.append(name)
     return pd.DataFrame(rows), failed
+
+
+def _run_cell(
+    run: SweepRun,
+    untrained: set[str],
+    train: Callable[[Config], object],
+    retrieve: Callable[[Config, RunFolder], Path],
+) -> list[dict[str, Any]]:
+    """Train and retrieve one run, and return its rows; a training that fails adds its name to `untrained`."""
+    trainer = run.trained_by.logging_params.name
+    if trainer in untrained:
+        raise TrainingError(f"its encoder is that of {trainer}, whose training failed")
+    untrained.add(trainer)
+    train(run.trained_by)
+    untrained.discard(trainer)
+    folder = RunFolder(run.config.run_folder)
+    if run.config != run.trained_by:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        write_config(run.config, folder.parameters)
+    return _rows(run.config, retrieve(run.config, folder))
 
 
 def _rows(config: Config, results_file: Path) -> list[dict[str, Any]]:

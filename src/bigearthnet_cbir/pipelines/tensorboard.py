@@ -15,7 +15,7 @@ from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.pipelines.patch_images import PatchImages
 from bigearthnet_cbir.results import RunResults
-from bigearthnet_cbir.storage.features import FUSED, open_features, read_labels, read_names
+from bigearthnet_cbir.storage.features import FUSED_FEATURE, open_features, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import PatchPair
@@ -53,14 +53,14 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: RunResults, s
     names, labels = read_names(folder.archive), read_labels(folder.archive)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:MAX_PATCHES])
     with open_features(folder.archive) as file:
-        vectors = file[FUSED][chosen]
+        vectors = file[FUSED_FEATURE][chosen]
     classes = data.class_names(CLASSES)
     header = ["patch", "labels", "labels_count"]
     rows = []
-    for position in chosen:
-        present = [classes[column] for column in np.flatnonzero(labels[position])]
-        rows.append([names[position].s2, "; ".join(present) or "none", str(len(present))])
-    images = _thumbnails(data, [names[position] for position in chosen])
+    for index in chosen:
+        present = [classes[column] for column in np.flatnonzero(labels[index])]
+        rows.append([names[index].s2, "; ".join(present) or "none", str(len(present))])
+    images = _thumbnails(data, [names[index] for index in chosen])
     writer.add_embedding(
         torch.from_numpy(np.ascontiguousarray(vectors)), metadata=rows, label_img=images, metadata_header=header,
         tag="archive",

@@ -22,7 +22,8 @@ from bigearthnet_cbir.pipelines.resume import record_changes, restore
 from bigearthnet_cbir.pipelines.training_checks import check_options, enough_memory, refuse_trained, writable
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 from bigearthnet_cbir.training.distributed import process_group, rank, wait_for_all, world_size
-from bigearthnet_cbir.training.engine import Trainer, fit
+from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.fit import fit
 from bigearthnet_cbir.training.tensorboard import TensorBoardCurves
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def _prepare(config: Config) -> tuple[DataLoader[PairBatch], DataLoader[PairBatc
     pinned = choose_device(config).type == "cuda"
     train_loader = training_loader(
         train_set, config.batch_size, config.seed, config.num_workers,
-        pin_memory=pinned, part=rank(), parts=world_size(),
+        pin_memory=pinned, rank=rank(), num_replicas=world_size(),
     )  # fmt: skip
     if config.accumulate_steps > len(train_loader):
         raise ConfigError(

@@ -73,11 +73,16 @@ def query_vector(index: Index, patch: int | str, query: str = FUSED, archive: st
     Raises:
         QueryError: there is no such name, or no such direction.
 
-    Example (`run` is a run folder):
+    Example (`run` is a run folder, here with five pairs in its splits):
         >>> import bigearthnet_cbir as cbir
         >>> index = cbir.open_index(cbir.build_index(run))
-        >>> cbir.query_vector(index, index.names_s2[0], "s1", "fused").shape
-        (16,)
+        >>> name = index.names_s2[0]
+        >>> found = cbir.find(index, cbir.query_vector(index, name), k=2, asked=index.position(name))
+        >>> found.indices.shape, found.kept
+        ((2,), 4)
+        >>> only, radar = cbir.Filters(splits=("val",)), cbir.query_vector(index, 0, "s1", "s2")
+        >>> cbir.find(index, radar, archive="s2", filters=only).kept
+        2
     """
     position = index.position(patch) if isinstance(patch, str) else patch
     found: FloatArray = stand_in(index, np.asarray(index.vectors(query)[position : position + 1]), query, archive)[0]
@@ -113,40 +118,30 @@ def find(
         QueryError: the vector does not fit the side, k is no number of pairs, or a filter asks for what is unknown.
         SearchError: the vector has no defined distance.
 
-    Example (`run` is a run folder, here with five pairs in its splits):
-        >>> import bigearthnet_cbir as cbir
-        >>> index = cbir.open_index(cbir.build_index(run))
-        >>> name = index.names_s2[0]
-        >>> found = cbir.find(index, cbir.query_vector(index, name), k=2, asked=index.position(name))
-        >>> found.indices.shape, found.kept
-        ((2,), 4)
-        >>> only = cbir.Filters(splits=("val",))
-        >>> [
-        ...     index.catalogue.split[position]
-        ...     for position in cbir.find(index, cbir.query_vector(index, 0), filters=only).indices
-        ... ]
-        ['val', 'val']
+    Example: see `query_vector`.
     """
     distance = distance or index.distance
-    check_distance(distance)
-    if k < 1:
-        raise QueryError(f"{k} pairs are asked for; give a whole number >= 1")
-    rows = index.vectors(archive)
-    asks = np.asarray(vector, np.float32)[None]
-    if asks.ndim != 2 or asks.shape[1] != rows.shape[1]:
-        raise QueryError(
-            f"the query has shape {asks.shape[1:]}; {archive} vectors of this index have ({rows.shape[1]},)"
-        )
-    asking = () if asked is None else (asked,) if isinstance(asked, int | np.integer) else tuple(asked)
-    mask = filters.mask(index, asking)
+    asks = _checked_query(index, vector, query or archive, archive, distance, k)
+    mask = filters.mask(index, () if asked is None else tuple(np.atleast_1d(asked).tolist()))
     kept = int(np.count_nonzero(mask))
     if kept == 0:
         return Found(np.empty(0, np.int64), np.empty(0, np.float32), 0)
-    row: npt.NDArray[Any] = asks[0]
-    if distance == "hamming":
-        row = codes_of(asks, _thresholds(index, query or archive, archive))[0]
-    found = (nearest or nearest_here)(index, row, archive, distance, min(k, kept), mask)
+    found = (nearest or nearest_here)(index, asks, archive, distance, min(k, kept), mask)
     return Found(found.indices[0].astype(np.int64), found.distances[0], kept)
+
+
+def _checked_query(
+    index: Index, vector: npt.NDArray[np.float32], query: str, archive: str, distance: str, k: int
+) -> npt.NDArray[Any]:
+    """Return a query as it is compared: its (D,) vector, or for hamming its (B,) code."""
+    check_distance(distance)
+    if k < 1:
+        raise QueryError(f"{k} pairs are asked for; give a whole number >= 1")
+    asks = np.asarray(vector, np.float32)
+    wanted = index.vectors(archive).shape[1:]
+    if asks.shape != wanted:
+        raise QueryError(f"the query has shape {asks.shape}; {archive} vectors of this index have {wanted}")
+    return codes_of(asks[None], _thresholds(index, query, archive))[0] if distance == "hamming" else asks
 
 
 def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
@@ -167,7 +162,7 @@ def nearest_here(
     prepared = index.prepared.get((archive, distance))
     if prepared is None or np.count_nonzero(mask) < LEAST_SHARE * index.size:
         positions = np.flatnonzero(mask).astype(np.int32)
-        lengths = None if prepared is None else prepared.shard.lengths
+        lengths = None if prepared is None else prepared.lengths
         return nearest_rows(asks, index.vectors(archive), positions, k, distance, lengths)
     exclude = np.flatnonzero(~mask).astype(np.int32)
     if distance == "cosine" and has_pair_products():

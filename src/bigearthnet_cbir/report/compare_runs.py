@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.bootstrap import RESAMPLES, Difference, paired_differences
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import query_columns
 from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
-from bigearthnet_cbir.report.console_tables import table_line
+from bigearthnet_cbir.report.console import table_line
 from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, direction_title
 from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours, read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.types import ByteArray, DoubleArray, IntArray, PatchPair
+from bigearthnet_cbir.types import DoubleArray, IntArray, PatchPair
 
 
 class _Run(NamedTuple):
@@ -26,8 +29,7 @@ class _Run(NamedTuple):
         path: its retrieval.h5.
         queries: names of the query pairs.
         archive: names of the archive pairs.
-        query_labels: (Q, L).
-        archive_labels: (N, L).
+        truth: their labels, with which no query may retrieve itself.
         attributes: of the results file.
         top: direction -> (Q, 10) archive indices of the nearest neighbours.
     """
@@ -35,15 +37,13 @@ class _Run(NamedTuple):
     path: Path
     queries: list[PatchPair]
     archive: list[PatchPair]
-    query_labels: ByteArray
-    archive_labels: ByteArray
+    truth: GroundTruth
     attributes: Mapping[str, Any]
     top: Mapping[str, IntArray]
 
     def columns(self, direction: str) -> DoubleArray:
         """Return the per-query values of a direction, (Q, columns of evaluation)."""
-        exclude = self_match_positions(self.queries, self.archive)
-        return query_columns(self.query_labels, self.archive_labels, self.top[direction], exclude)
+        return query_columns(self.truth, self.top[direction])
 
 
 def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
@@ -98,15 +98,13 @@ def _read(path: Path) -> _Run:
     top = {name: read_neighbours(path, name, HEADLINE_RANK).indices for name in results.directions}
     for side, features in (("query", folder.query), ("archive", folder.archive)):
         check_measured_with(features, side, results.attributes, path)
-    run = _Run(
-        path, read_names(folder.query), read_names(folder.archive),
-        read_labels(folder.query), read_labels(folder.archive),
-        results.attributes, top,
-    )  # fmt: skip
+    queries, archive = read_names(folder.query), read_names(folder.archive)
     rows = {len(indices) for indices in top.values()}
-    if rows != {len(run.queries)} or int(results.attributes["archive_size"]) != len(run.archive):
+    if rows != {len(queries)} or int(results.attributes["archive_size"]) != len(archive):
         raise ResultsError(f"{path}: was not computed from the features beside it; run project/retrieval.py again")
-    return run
+    labels = read_labels(folder.query), read_labels(folder.archive)
+    truth = GroundTruth.of(*labels, self_match_positions(queries, archive))
+    return _Run(path, queries, archive, truth, results.attributes, top)
 
 
 def _check_comparable(one: _Run, other: _Run) -> None:
@@ -119,8 +117,8 @@ def _check_comparable(one: _Run, other: _Run) -> None:
                 f"{one.path} and {other.path}: their {what} differ, or are in another order "
                 f"({len(left):,} and {len(right):,} patches, {common:,} in both); {cure}"
             )
-    labels = ((one.query_labels, other.query_labels), (one.archive_labels, other.archive_labels))
-    if any(left.shape != right.shape or (left != right).any() for left, right in labels):
+    labels = [(run.truth.query_labels, run.truth.archive_labels) for run in (one, other)]
+    if not all(np.array_equal(left, right) for left, right in zip(*labels, strict=True)):
         raise ResultsError(f"{one.path} and {other.path}: the same patches have different labels; {cure}")
     depths = [next(iter(run.top.values())).shape[1] for run in (one, other)]
     if depths[0] != depths[1]:

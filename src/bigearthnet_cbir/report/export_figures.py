@@ -91,8 +91,8 @@ def _curves_plot(study: Study, direction: str) -> Any:
     shown = {name: found for name in CURVE_NAMES if (found := curve_lines(study, direction, name))}
     rows = max(1, -(-len(shown) // 4))
     figure = _figure(12, 2.9 * rows + 0.4)
-    for position, (name, found) in enumerate(shown.items(), start=1):
-        axes = figure.add_subplot(rows, 4, position)
+    for index, (name, found) in enumerate(shown.items(), start=1):
+        axes = figure.add_subplot(rows, 4, index)
         for line in found:
             axes.plot(range(1, len(line.values) + 1), line.values, label=_plain(line.name), **_drawn(line.style))
         axes.set_xscale("log")
@@ -112,10 +112,10 @@ def _drawn(style: str) -> dict[str, Any]:
     if style == "chance":
         return {"color": "#777777", "linestyle": ":", "linewidth": 1.2}
     kind, number = style.split("-")
-    position = int(number)
+    index = int(number)
     if kind == "base":
-        return {"color": "#7a8790", "linestyle": ("--", "-.", (0, (8, 2)))[position % 3], "linewidth": 1.2}
-    return {"color": _COLOURS[position], "linestyle": _DASHES[position], "linewidth": 2}
+        return {"color": "#7a8790", "linestyle": ("--", "-.", (0, (8, 2)))[index % 3], "linewidth": 1.2}
+    return {"color": _COLOURS[index], "linestyle": _DASHES[index], "linewidth": 2}
 
 
 def _example_plot(gallery: Gallery, example: Example) -> Any:
@@ -134,9 +134,9 @@ def _example_plot(gallery: Gallery, example: Example) -> Any:
     most = max(len(item.labels) for _, _, item, _ in images)
     width, height = _SIDE * len(images), _SIDE + 0.3 + 0.13 * max(most, 1)
     figure = _figure(width, height, layout=None)
-    for position, (_, key, item, title) in enumerate(images):
+    for index, (_, key, item, title) in enumerate(images):
         side = 0.94 * _SIDE
-        left, bottom = (position + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height
+        left, bottom = (index + 0.03) * _SIDE / width, 1 - (_SIDE + 0.18) / height
         axes = figure.add_axes((left, bottom, side / width, side / height))
         axes.imshow(decode_jpeg(gallery.images[key]))
         axes.set(xticks=[], yticks=[])

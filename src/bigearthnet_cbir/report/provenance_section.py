@@ -34,9 +34,9 @@ class ProvenanceView:
 def provenance_view(study: Study) -> ProvenanceView:
     """Return every attribute of the results files and the runs' configurations."""
     facts: list[Facts] = []
-    for position, run in enumerate(study.runs):
+    for index, run in enumerate(study.runs):
         suffix = f" of {run.name}" if study.is_comparison else ""
-        folder = {"folder": study.folders[position]} if position < len(study.folders) else {}
+        folder = {"folder": study.folders[index]} if index < len(study.folders) else {}
         attributes = {name: value for name, value in run.data.attributes.items() if name != "class_names"}
         facts.append(_facts(f"Attributes of retrieval.h5{suffix}", {**folder, **attributes}))
         if run.data.configuration:

@@ -16,7 +16,7 @@ def sample_queries(scores: DoubleArray, tie_breaker: DoubleArray, count: int, se
 
     Args:
         scores: (Q,) of each query; NaN leaves it out.
-        tie_breaker: (Q,) a second score for queries of equal score; after it, the query's position decides.
+        tie_breaker: (Q,) a second score for queries of equal score; after it, the query's index decides.
         count: how many.
         seed: of the random ones.
     """
@@ -31,8 +31,8 @@ def sample_queries(scores: DoubleArray, tie_breaker: DoubleArray, count: int, se
         "worst": ranked[::-1],
         "random": np.random.default_rng(seed).permutation(known),
     }
-    for position, reason in enumerate(SAMPLE_REASONS):
-        share = count // 4 + (position < count % 4)
+    for index, reason in enumerate(SAMPLE_REASONS):
+        share = count // 4 + (index < count % 4)
         fresh = [int(query) for query in orders[reason] if int(query) not in sampled][:share]
         sampled.update(fresh)
         chosen += [(reason, query) for query in fresh]

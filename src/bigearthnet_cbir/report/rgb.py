@@ -23,10 +23,10 @@ QUALITIES: Final = (82, 70, 58)
 """JPEG qualities, tried in this order until a gallery fits its page."""
 
 Limits: TypeAlias = npt.NDArray[np.float64]
-Bands: TypeAlias = Mapping[str, npt.NDArray[Any]]
+BandImages: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
-def to_rgb(sensor: str, bands: Bands) -> FloatArray:
+def to_rgb(sensor: str, bands: BandImages) -> FloatArray:
     """Return (H, W, 3) float32 values of the red, green and blue channel, before stretching.
 
     Sentinel-2: reflectance x 10 000 of red, green, blue. Sentinel-1: VV, VH and VV - VH, all in dB.

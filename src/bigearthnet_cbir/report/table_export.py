@@ -35,10 +35,10 @@ _LATEX: Final = str.maketrans(
 def to_csv(table: Table) -> str:
     """Return a table as CSV with full precision; a column with intervals is followed by its two ends."""
     columns: list[tuple[str, list[Any]]] = []
-    for position, word in enumerate(table.header):
-        columns += _csv_columns(word, [row[position] for row in table.rows])
+    for column, word in enumerate(table.header):
+        columns += _csv_columns(word, [row[column] for row in table.rows])
     # Numbered columns: two runs may have the same name. Objects: a whole number beside real ones stays whole.
-    frame = pd.DataFrame({position: values for position, (_, values) in enumerate(columns)}, dtype=object)
+    frame = pd.DataFrame({column: values for column, (_, values) in enumerate(columns)}, dtype=object)
     return str(frame.to_csv(index=False, header=[word for word, _ in columns], lineterminator="\n"))
 
 

@@ -122,16 +122,16 @@ def _breakdown_table(
     metrics = metrics[:1] if len(parts) > 1 else metrics
     header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in metrics))
     rows: list[tuple[Cell, ...]] = []
-    for position, key in enumerate(first.keys):
+    for index, key in enumerate(first.keys):
         label = class_names[key] if class_names is not None and key < len(class_names) else str(key)
         cells = [_estimate(part, metric, int(key)) for part in parts.values() for metric in metrics]
-        rows.append((label, int(first.queries[position]), *cells))
+        rows.append((label, int(first.queries[index]), *cells))
     return Table(name, title, header, tuple(rows))
 
 
 def _estimate(part: GroupMetrics, metric: str, key: int) -> Estimate:
-    for position in (part.keys == key).nonzero()[0]:
-        value, lower, upper = part.values[metric][position]
+    for index in (part.keys == key).nonzero()[0]:
+        value, lower, upper = part.values[metric][index]
         return Estimate(float(value), float(lower), float(upper))
     return Estimate(math.nan)
 

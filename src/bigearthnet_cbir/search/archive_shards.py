@@ -23,7 +23,7 @@ LISTS_BYTES = 1 << 29
 """Neighbour lists of a block where the archive is not kept."""
 
 LIST_BYTES = 8
-"""Bytes of one neighbour: position and distance."""
+"""Bytes of one neighbour: index and distance."""
 
 TASKS_PER_THREAD = 2
 """Tasks started and not yet handed out, per thread."""

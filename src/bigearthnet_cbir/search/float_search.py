@@ -121,7 +121,7 @@ def nearest_features(queries: FloatArray, shard: FeatureShard, distance: str, k:
         shard: from `shards.make_shard`, for the same distance.
         distance: cosine, euclidean or chi2.
         k: how many to return.
-        exclude: (Q, E) int32 archive positions to leave out, each row ascending.
+        exclude: (Q, E) int32 archive indices to leave out, each row ascending.
     """
     found = start_tile(queries, shard, distance, k, exclude)
     if len(shard.panels.values) and has_pair_products():

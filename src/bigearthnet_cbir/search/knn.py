@@ -45,7 +45,7 @@ def search(
         archive: (N, D) or (N, B), likewise; or a PreparedArchive, which saves its preparation on every further call.
         k: neighbours per query, 1 ... N.
         distance: cosine, euclidean, chi2 or hamming.
-        exclude: (Q, E) archive positions that a query must not get (itself, say), padded with -1.
+        exclude: (Q, E) archive indices that a query must not get (itself, say), padded with -1.
         threads: threads to use; None for one a core.
 
     Raises:

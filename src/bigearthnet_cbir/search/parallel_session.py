@@ -10,10 +10,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 from bigearthnet_cbir.errors import CbirError, SearchError
+from bigearthnet_cbir.provenance import PACKAGE
 
 LEAST_STORE: Final = 128 << 20
 """Bytes of the object store beside the archive: queries and results in flight. Ray refuses less than 75 MiB."""
@@ -26,8 +26,6 @@ _TRIES: Final = 3
 _AGAIN: Final = "run the same command again: it goes on where it stopped"
 
 _DIED: Final = f"this search was killed, or ended by Ray because the cluster's head or this node died; {_AGAIN}"
-
-PACKAGE: Final = Path(__file__).resolve().parents[1]
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class SearchRequest(NamedTuple):
         archive: (N, D), sliced shard by shard.
         k: neighbours per query.
         distance: one of DISTANCES.
-        exclude: (Q, E) archive positions that a query must not get, or None.
+        exclude: (Q, E) archive indices that a query must not get, or None.
     """
 
     queries: Sliceable
@@ -81,10 +81,10 @@ def query_block(job: SearchRequest, start: int, stop: int) -> npt.NDArray[Any]:
 
 
 def exclude_block(job: SearchRequest, start: int, stop: int) -> IntArray:
-    """Return the positions that queries start ... stop - 1 must not get, each row ascending.
+    """Return the archive indices that queries start ... stop - 1 must not get, each row ascending.
 
     Raises:
-        SearchError: a position is no integer or beyond the archive, or a query has fewer than k archive items left.
+        SearchError: an index is no integer or beyond the archive, or a query has fewer than k archive items left.
     """
     if job.exclude is None:
         return np.empty((stop - start, 0), np.int32)
@@ -101,7 +101,7 @@ def exclude_block(job: SearchRequest, start: int, stop: int) -> IntArray:
 
 
 def _positions(given: npt.NDArray[Any], size: int, start: int) -> IntArray:
-    """Return positions as int32, each row ascending, every negative one -1."""
+    """Return indices as int32, each row ascending, every negative one -1."""
     if given.size and given.dtype.kind not in "iu":
         raise SearchError(f"exclude holds {given.dtype}; it needs integer archive positions, -1 as filling")
     if given.size and given.max() >= size:

@@ -19,7 +19,7 @@ from bigearthnet_cbir.search.kernels.bit_planes import (
     planes_of,
 )
 
-Words: TypeAlias = npt.NDArray[np.uint64]
+CodeWords: TypeAlias = npt.NDArray[np.uint64]
 WORD_BYTES: Final = 8
 
 
@@ -30,7 +30,7 @@ def check_code_bytes(width: int) -> None:
         raise SearchError(f"codes have {width:,} bytes; a Hamming search takes {most:,} at most; shorten the codes")
 
 
-def as_words(codes: npt.NDArray[np.uint8]) -> Words:
+def as_words(codes: npt.NDArray[np.uint8]) -> CodeWords:
     """Return (N, ceil(B / 8)) uint64 words of (N, B) packed codes, read-only, the missing bytes 0."""
     missing = -codes.shape[1] % WORD_BYTES
     if missing:
@@ -38,7 +38,7 @@ def as_words(codes: npt.NDArray[np.uint8]) -> Words:
     return kernel_array(kernel_array(codes).view(np.uint64))
 
 
-def as_planes(pieces: Iterable[npt.NDArray[np.uint8]], size: int, width: int) -> Words:
+def as_planes(pieces: Iterable[npt.NDArray[np.uint8]], size: int, width: int) -> CodeWords:
     """Return the (ceil(N / 256), P, 4) uint64 bit planes of packed codes that arrive piece by piece.
 
     Args:

@@ -22,7 +22,7 @@ class FeatureShard(NamedTuple):
     """Consecutive float features of an archive.
 
     Attributes:
-        offset: archive position of the first row.
+        offset: archive index of the first row.
         rows: (N, D) float32 features, unchanged.
         lengths: (N,) float64 Euclidean lengths.
         scale: (N,) float32 factor that turns a screen product into a similarity.
@@ -44,7 +44,7 @@ class CodeShard(NamedTuple):
     """Consecutive packed codes of an archive.
 
     Attributes:
-        offset: archive position of the first code.
+        offset: archive index of the first code.
         size: how many there are, N.
         planes: (ceil(N / 256), P, 4) uint64 bit planes.
     """
@@ -159,6 +159,11 @@ class PreparedArchive:
         self.shape: tuple[int, ...] = tuple(archive.shape)
         self.distance = distance
         self.shard = make_shard(archive, 0, self.shape[0], distance)
+
+    @property
+    def lengths(self) -> DoubleArray | None:
+        """(N,) Euclidean lengths of the features; None for codes."""
+        return None if isinstance(self.shard, CodeShard) else self.shard.lengths
 
     def __getitem__(self, rows: slice) -> Any:
         """Return consecutive rows as they were given."""

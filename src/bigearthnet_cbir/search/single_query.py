@@ -35,15 +35,13 @@ from bigearthnet_cbir.search.partition import SearchRequest
 from bigearthnet_cbir.search.planes import as_words
 from bigearthnet_cbir.search.rows import as_rows
 from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, cut_shard, lengths_of
-from bigearthnet_cbir.types import DoubleArray, FloatArray, Neighbours
+from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray, Neighbours
 
 LEAST_ROWS: Final = 4096
 """Rows that are worth a thread of their own."""
 
 FEW_QUERIES: Final = 3
-"""Queries, at most, for which codes are read as they are: from four on bit planes are faster (benchmarks/query.py)."""
-
-Positions = npt.NDArray[np.int32]
+"""Queries, at most, for which codes are read as they are; bit planes take about as long for four as for one."""
 
 
 @lru_cache(maxsize=1)
@@ -90,14 +88,9 @@ def _measure_rows(
 
 
 def nearest_rows(
-    query: FloatArray,
-    rows: FloatArray,
-    positions: Positions,
-    k: int,
-    distance: str,
-    lengths: DoubleArray | None = None,
+    query: FloatArray, rows: FloatArray, positions: IntArray, k: int, distance: str, lengths: DoubleArray | None = None
 ) -> Neighbours:
-    """Return the k nearest of chosen rows to one float query.
+    """Return the k nearest of chosen rows to one float query, as (1, k), nearest first, ties by position.
 
     Args:
         query: (D,) float32.
@@ -107,11 +100,8 @@ def nearest_rows(
         distance: cosine, euclidean or chi2.
         lengths: (N,) Euclidean lengths of all rows where they are known, which saves the cosine half its work.
 
-    Returns:
-        Neighbours of (1, k) arrays, nearest first, ties by position.
-
     Raises:
-        SearchError: the query has no defined distance, or k is not in 1 ... M.
+        SearchError: the query or a row has no such distance, or k is not in 1 ... M.
     """
     check_distance(distance)
     if distance not in KINDS:
@@ -141,7 +131,7 @@ def _checked(query: FloatArray, distance: str) -> tuple[FloatArray, float]:
     return asks, float(lengths[0])
 
 
-def nearest_prepared(query: FloatArray, archive: PreparedArchive, k: int, exclude: Positions) -> Neighbours:
+def nearest_prepared(query: FloatArray, archive: PreparedArchive, k: int, exclude: IntArray) -> Neighbours:
     """Return the k nearest rows of an archive that was prepared for the cosine, on a processor with integer products.
 
     Args:

@@ -72,7 +72,7 @@ def iter_search_on_device(
 
 
 def _leave_out(values: torch.Tensor, exclude: torch.Tensor, first: int, worst: Any) -> None:
-    """Give `worst` to the excluded positions of a block of the archive that starts at `first`."""
+    """Give `worst` to the excluded rows of a block of the archive that starts at `first`."""
     import torch
 
     inside = (exclude >= first) & (exclude < first + values.shape[1])
@@ -87,7 +87,7 @@ def _features_block(job: SearchRequest, rows: Any, shard: FeatureShard, exclude:
     screened = unit_rows(rows, found.lengths) if job.distance == "cosine" else np.array(rows)
     queries, left_out = torch.from_numpy(screened).to(device), torch.from_numpy(exclude.astype(np.int64)).to(device)
     best = torch.empty((len(rows), 0), device=device)
-    places = torch.empty((len(rows), 0), dtype=torch.int64, device=device)
+    indices = torch.empty((len(rows), 0), dtype=torch.int64, device=device)
     for first, stop in batched_ranges(len(shard.rows), ROW_BLOCK):
         values = _screen(queries, shard, first, stop, job.distance)
         _leave_out(values, left_out, first, torch.inf)
@@ -95,8 +95,8 @@ def _features_block(job: SearchRequest, rows: Any, shard: FeatureShard, exclude:
         best, order = torch.cat([best, values], 1).topk(
             min(job.k + SPARE, best.shape[1] + values.shape[1]), largest=False
         )
-        places = torch.cat([places, here], 1).gather(1, order)
-    return _decided(job, rows, shard, exclude, found, best.cpu().numpy(), places.cpu().numpy())
+        indices = torch.cat([indices, here], 1).gather(1, order)
+    return _decided(job, rows, shard, exclude, found, best.cpu().numpy(), indices.cpu().numpy())
 
 
 def _screen(queries: torch.Tensor, shard: FeatureShard, first: int, stop: int, distance: str) -> torch.Tensor:
@@ -121,18 +121,18 @@ def _screen(queries: torch.Tensor, shard: FeatureShard, first: int, stop: int, d
 
 
 def _decided(
-    job: SearchRequest, rows: Any, shard: FeatureShard, exclude: IntArray, found: Candidates, best: Any, places: Any
+    job: SearchRequest, rows: Any, shard: FeatureShard, exclude: IntArray, found: Candidates, best: Any, indices: Any
 ) -> Neighbours:
     """Rank the device's candidates exactly, and search the CPU for queries where they may not be all."""
     kth = best[:, job.k - 1].astype(np.float64)
     limits = kth + 2 * (found.absolute + found.relative * np.abs(kth))
     # A candidate beyond the limit was kept, so nobody within it was dropped; so too where nothing was dropped.
     clear = (best[:, -1] > limits) | (best.shape[1] == len(shard.rows))
-    ordered = np.where(best < np.inf, places, np.iinfo(np.int32).max).astype(np.int32)
+    ordered = np.where(best < np.inf, indices, np.iinfo(np.int32).max).astype(np.int32)
     order = ordered.argsort(axis=1, kind="stable")
     width = best.shape[1]
     found.values[:, :width] = np.take_along_axis(best, order, 1)
-    found.places[:, :width] = np.take_along_axis(ordered, order, 1)
+    found.indices[:, :width] = np.take_along_axis(ordered, order, 1)
     found.counts[:] = (best < np.inf).sum(axis=1)
     result = Neighbours(np.empty((len(rows), job.k), np.int32), np.empty((len(rows), job.k), np.float32))
     finish(job.k, shard, found, np.empty(DIGITS, np.int32), result.indices, result.distances)
@@ -153,7 +153,7 @@ def _codes_block(job: SearchRequest, codes: Any, archive: Any, exclude: IntArray
     best = torch.empty((len(codes), 0), dtype=torch.int64, device=device)
     for first, stop in batched_ranges(len(archive), ROW_BLOCK):
         distances = (bits - (queries @ _signs(archive[first:stop], device).T).to(torch.int64)) // 2
-        # Distance and position in one number: no two are equal, so the selection has no ties to break.
+        # Distance and index in one number: no two are equal, so the selection has no ties to break.
         keys = (distances << 32) | torch.arange(first, stop, device=device)
         _leave_out(keys, left_out, first, worst)
         best = torch.cat([best, keys], 1)

@@ -20,10 +20,10 @@ from bigearthnet_cbir.types import ByteArray, PatchPair
 
 logger = logging.getLogger(__name__)
 
-FUSED, S1, S2 = "feature", "feature_s1", "feature_s2"
-FEATURES = (FUSED, S1, S2)
+FUSED_FEATURE, S1_FEATURE, S2_FEATURE = "feature", "feature_s1", "feature_s2"
+FEATURES = (FUSED_FEATURE, S1_FEATURE, S2_FEATURE)
 NAMES: Final = "patch_name"
-DATASETS: Final = {"fused": FUSED, "s1": S1, "s2": S2}
+DATASETS: Final = {"fused": FUSED_FEATURE, "s1": S1_FEATURE, "s2": S2_FEATURE}
 """Dataset of the features that a direction names."""
 
 

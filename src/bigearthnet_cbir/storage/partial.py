@@ -116,7 +116,7 @@ class PartialSearch:
 
 
 def _plausible(found: Neighbours, archive: int) -> bool:
-    """Return whether rows can be neighbours: positions in the archive, no two ends equal, distances in order.
+    """Return whether rows can be neighbours: indices of the archive, no two ends equal, distances in order.
 
     A power cut can leave blocks of zeros where rows were; an HDF5 file would not have told either.
     """

@@ -1,10 +1,9 @@
-"""The training loop: epochs of steps, a validation after each, best and last checkpoint."""
+"""One model in training: an epoch of steps, a validation, and what a checkpoint holds of both."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import CheckpointError, TrainingError
 from bigearthnet_cbir.evaluation.classification import classification_scores
 from bigearthnet_cbir.models.dual_encoder import DualOutput
-from bigearthnet_cbir.training.checkpoints import load_weights, save_checkpoint
-from bigearthnet_cbir.training.distributed import broadcast_number, mean_over_processes, rank, world_size, wrap_ddp
+from bigearthnet_cbir.training.checkpoints import load_weights
+from bigearthnet_cbir.training.distributed import mean_over_processes, rank, wrap_ddp
 from bigearthnet_cbir.training.objectives import Objective, TrainingStep
 from bigearthnet_cbir.training.optimizers import read_rates, take_rates
 from bigearthnet_cbir.training.restoring import restore_optimizer, restore_schedule
@@ -137,7 +136,7 @@ class Trainer:
             self.scheduler.step()
 
     def _targets(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        return batch.label.to(self.device, non_blocking=True), batch.position.to(self.device, non_blocking=True)
+        return batch.label.to(self.device, non_blocking=True), batch.pair_index.to(self.device, non_blocking=True)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
@@ -234,67 +233,3 @@ def channels_last(s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
     """Return both batches in the memory layout that convolutions are fastest in."""
     one, two = (images.contiguous(memory_format=torch.channels_last) for images in (s1, s2))
     return one, two
-
-
-Scalars = Callable[[int, dict[str, float]], None]
-
-
-def fit(
-    trainer: Trainer,
-    train_loader: DataLoader[PairBatch],
-    val_loader: DataLoader[PairBatch],
-    epochs: int,
-    best: Path,
-    last: Path,
-    report: Scalars,
-) -> None:
-    """Train up to `epochs` completed epochs, keeping the best and the last checkpoint.
-
-    Args:
-        trainer: fresh, or restored from `last`.
-        train_loader: shuffled by epoch.
-        val_loader: unshuffled, of fixed batch size.
-        epochs: completed epochs at the end.
-        best: checkpoint of the lowest validation loss.
-        last: checkpoint after the latest epoch, written after `best`.
-        report: is given the epoch (1-based) and all its figures by name.
-    """
-    while trainer.state.epoch < epochs:
-        start = time.perf_counter()
-        training_loss = trainer.train_epoch(train_loader)
-        seconds = time.perf_counter() - start
-        rate = len(train_loader) * (train_loader.batch_size or 1) * world_size() / seconds
-        validation_loss, scores = trainer.validate(val_loader) if rank() == 0 else (0.0, {})
-        validation_loss = broadcast_number(validation_loss)
-        if not np.isfinite(validation_loss):
-            raise TrainingError(
-                f"the validation loss is {validation_loss} after epoch {trainer.state.epoch + 1}; {trainer.advice()}"
-            )
-        trainer.state.epoch += 1
-        improved = validation_loss < trainer.state.best_loss
-        trainer.state.best_loss = min(validation_loss, trainer.state.best_loss)
-        if rank() != 0:
-            continue
-        figures = {
-            "loss/training": training_loss,
-            "loss/validation": validation_loss,
-            "learning_rate": trainer.last_rate,
-            "pairs_per_second": rate,
-            **{f"validation/{name}": value for name, value in scores.items()},
-        }
-        report(trainer.state.epoch, figures)
-        if improved:
-            save_checkpoint(best, trainer.checkpoint())
-        save_checkpoint(last, trainer.checkpoint())
-        logger.info(
-            "epoch %d/%d: training loss %.4f, validation loss %.4f%s, %.1f s, %.1f pairs/s",
-            trainer.state.epoch,
-            epochs,
-            training_loss,
-            validation_loss,
-            " (best)" if improved else "",
-            seconds,
-            rate,
-        )
-        if scores:
-            logger.info("    %s", ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))

@@ -28,13 +28,13 @@ class Objective(nn.Module):
 
     compares_pairs = False
 
-    def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
+    def forward(self, output: DualOutput, label: Tensor, pair_index: Tensor) -> Tensor:
         """Return the loss of a batch, a float32 scalar.
 
         Args:
             output: of the encoder.
             label: (B, 19) of 0 and 1.
-            place: (B,) number of each pair in its list.
+            pair_index: (B,) number of each pair in its list.
         """
         raise NotImplementedError
 
@@ -74,15 +74,15 @@ class ContrastiveObjective(Objective):
         """Go on with another temperature of the loss."""
         self.loss.temperature.change(value)
 
-    def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
+    def forward(self, output: DualOutput, label: Tensor, pair_index: Tensor) -> Tensor:
         """Return the contrastive loss of the batch plus the weighted alignment."""
         z1, z2 = output.z1, output.z2
         loss: Tensor
         if isinstance(self.loss, LabelAwareLoss):
             loss = self.loss(z1, z2, label)
         elif self.memory is not None and self.training:
-            loss = self.loss(z1, z2, *self.memory.negatives(place))
-            self.memory.add(z1.detach(), z2.detach(), place)
+            loss = self.loss(z1, z2, *self.memory.negatives(pair_index))
+            self.memory.add(z1.detach(), z2.detach(), pair_index)
         else:
             loss = self.loss(z1, z2)
         return loss + self.alignment_weight * pair_alignment(z1, z2) if self.alignment_weight else loss
@@ -102,7 +102,7 @@ class ClassificationObjective(Objective):
         logits: Tensor = self.head(fuse(output.z1, output.z2, self.fusion))
         return logits
 
-    def forward(self, output: DualOutput, label: Tensor, place: Tensor) -> Tensor:
+    def forward(self, output: DualOutput, label: Tensor, pair_index: Tensor) -> Tensor:
         """Return the mean binary cross entropy of the batch."""
         loss: Tensor = self.loss(self.logits(output), label)
         return loss
@@ -124,11 +124,11 @@ class TrainingStep(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, s1: Tensor, s2: Tensor, label: Tensor, place: Tensor) -> Tensor:
+    def forward(self, s1: Tensor, s2: Tensor, label: Tensor, pair_index: Tensor) -> Tensor:
         """Return the loss of the batch."""
         output: DualOutput = self.model(s1, s2)
         if self.objective.compares_pairs:
             output = DualOutput(output.h1, output.h2, all_gather_with_grad(output.z1), all_gather_with_grad(output.z2))
-            label, place = all_gather_with_grad(label), all_gather_with_grad(place)
-        loss: Tensor = self.objective(output, label, place)
+            label, pair_index = all_gather_with_grad(label), all_gather_with_grad(pair_index)
+        loss: Tensor = self.objective(output, label, pair_index)
         return loss

@@ -18,12 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
-from bigearthnet_cbir.compiled import compiled, require_contiguous
-
-cgutils: Any = untyped_cgutils
+from bigearthnet_cbir.compiled import cgutils, compiled, require_contiguous
 
 CHUNK: Final = 256
 """Codes of a plane: the width of a vector register with AVX2. Others split or pair it."""

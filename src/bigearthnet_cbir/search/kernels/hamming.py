@@ -26,7 +26,7 @@ from bigearthnet_cbir.search.kernels.bit_planes import (
     tabulate,
 )
 from bigearthnet_cbir.search.kernels.topk import is_listed
-from bigearthnet_cbir.search.planes import Words
+from bigearthnet_cbir.search.planes import CodeWords
 from bigearthnet_cbir.search.rows import batched_ranges
 from bigearthnet_cbir.types import Neighbours
 
@@ -210,7 +210,7 @@ def _search(
 
 
 def nearest_codes(
-    queries: Words, planes: Words, size: int, offset: int, k: int, exclude: npt.NDArray[np.int32]
+    queries: CodeWords, planes: CodeWords, size: int, offset: int, k: int, exclude: npt.NDArray[np.int32]
 ) -> Neighbours:
     """Return the k nearest codes of a shard; -1 and infinity where the shard has fewer.
 

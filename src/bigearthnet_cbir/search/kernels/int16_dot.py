@@ -8,12 +8,9 @@ from typing import Any, cast
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
-from bigearthnet_cbir.compiled import compiles_for, require_contiguous
-
-cgutils: Any = untyped_cgutils
+from bigearthnet_cbir.compiled import cgutils, compiles_for, require_contiguous
 
 PANEL = 16
 """Archive rows side by side: two registers of pairs."""

@@ -48,7 +48,7 @@ class Candidates(NamedTuple):
         absolute: (Q,) float64 bound on a screen value's error.
         relative: the same, as a fraction of the value.
         values: (Q, R) float32 screen values.
-        places: (Q, R) int32 archive positions.
+        indices: (Q, R) int32 archive indices.
         counts: (Q,) int64 candidates stored.
         limits: (Q,) float32; a pair with a greater screen value is out.
         exclude: (Q, E) int32 positions that are out, ascending.
@@ -61,7 +61,7 @@ class Candidates(NamedTuple):
     absolute: DoubleArray
     relative: float
     values: FloatArray
-    places: IntArray
+    indices: IntArray
     counts: npt.NDArray[np.int64]
     limits: FloatArray
     exclude: IntArray
@@ -102,19 +102,19 @@ def _cut(found: Any, i: int, k: int, tally: Any, exactly: bool) -> None:
     value = np.float64(kth_smallest(values, k, tally)) if exactly else kth_upper_bound(values, k, tally)
     limit = np.float32(value + 2.0 * (found.absolute[i] + found.relative * abs(value)))
     found.limits[i] = limit
-    found.counts[i] = compact_leq(found.values[i], found.places[i], stored, limit)
+    found.counts[i] = compact_leq(found.values[i], found.indices[i], stored, limit)
 
 
 @compiled
 def _measure(found: Any, i: int, shard: Any) -> None:
     """Replace one query's screen values by exact distances."""
     count = found.counts[i]
-    values, places, rows, query = found.values[i], found.places[i], shard.rows, found.queries[i]
+    values, indices, rows, query = found.values[i], found.indices[i], shard.rows, found.queries[i]
     for c in range(min(AHEAD, count)):
-        prefetch(rows[places[c] - shard.offset])
+        prefetch(rows[indices[c] - shard.offset])
     for c in range(count):
-        prefetch(rows[places[min(c + AHEAD, count - 1)] - shard.offset])
-        row = places[c] - shard.offset
+        prefetch(rows[indices[min(c + AHEAD, count - 1)] - shard.offset])
+        row = indices[c] - shard.offset
         if found.kind == COSINE:
             values[c] = cosine_distance(query, found.lengths[i], rows[row], shard.lengths[row])
         elif found.kind == EUCLIDEAN:
@@ -163,7 +163,7 @@ def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any
             found.limits[i],
             found.exclude[i],
             found.values[i],
-            found.places[i],
+            found.indices[i],
             found.counts[i],
         )
         if found.counts[i] + TILE > room:
@@ -173,7 +173,7 @@ def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any
         # Where the bound cannot tell candidates apart (a collapsed embedding, say), decide among them now.
         if found.counts[i] + TILE > room:
             _measure(found, i, shard)
-            found.counts[i] = keep_smallest(found.values[i], found.places[i], found.counts[i], k, tally)
+            found.counts[i] = keep_smallest(found.values[i], found.indices[i], found.counts[i], k, tally)
             _as_screen(found, i)
             _cut(found, i, k, tally, True)
 
@@ -182,13 +182,13 @@ def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any
 def finish(k: int, shard: Any, found: Any, tally: Any, indices: Any, distances: Any) -> None:
     """Rank what remains and write it; -1 and infinity where the shard has fewer than k."""
     room = found.values.shape[1]
-    spare, spare_places = np.empty(room, np.uint32), np.empty(room, np.int32)
+    spare, spare_indices = np.empty(room, np.uint32), np.empty(room, np.int32)
     for i in range(indices.shape[0]):
         _cut(found, i, k, tally, False)
         _measure(found, i, shard)
-        sort_candidates(found.values[i], found.places[i], found.counts[i], spare, spare_places, tally)
+        sort_candidates(found.values[i], found.indices[i], found.counts[i], spare, spare_indices, tally)
         size = min(found.counts[i], k)
-        indices[i, :size] = found.places[i, :size]
+        indices[i, :size] = found.indices[i, :size]
         distances[i, :size] = found.values[i, :size]
         indices[i, size:] = -1
         distances[i, size:] = np.inf

@@ -12,12 +12,9 @@ from typing import Any, cast
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
-from bigearthnet_cbir.compiled import require_contiguous
-
-cgutils: Any = untyped_cgutils
+from bigearthnet_cbir.compiled import cgutils, require_contiguous
 
 CACHE_LINE = 64
 LANES = 16

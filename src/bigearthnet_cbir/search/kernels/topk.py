@@ -64,19 +64,19 @@ def kth_smallest(values: Any, k: int, tally: Any) -> Any:
 
 
 @compiled
-def compact_leq(values: Any, places: Any, count: int, limit: Any) -> int:
+def compact_leq(values: Any, indices: Any, count: int, limit: Any) -> int:
     """Move the candidates whose value is at most `limit` to the front, in order; return how many there are."""
     kept = 0
     for i in range(count):
         value = values[i]
         values[kept] = value
-        places[kept] = places[i]
+        indices[kept] = indices[i]
         kept += value <= limit
     return kept
 
 
 @compiled
-def keep_smallest(values: Any, places: Any, count: int, k: int, tally: Any) -> int:
+def keep_smallest(values: Any, indices: Any, count: int, k: int, tally: Any) -> int:
     """Move the k smallest candidates, the earliest among equals, to the front, in order; return how many there are."""
     if count <= k:
         return count
@@ -89,7 +89,7 @@ def keep_smallest(values: Any, places: Any, count: int, k: int, tally: Any) -> i
     for i in range(count):
         value = values[i]
         values[kept] = value
-        places[kept] = places[i]
+        indices[kept] = indices[i]
         if value < limit:
             kept += 1
         elif value == limit and equal_left > 0:
@@ -99,15 +99,15 @@ def keep_smallest(values: Any, places: Any, count: int, k: int, tally: Any) -> i
 
 
 @compiled
-def sort_candidates(values: Any, places: Any, count: int, spare: Any, spare_places: Any, tally: Any) -> None:
+def sort_candidates(values: Any, indices: Any, count: int, spare: Any, spare_indices: Any, tally: Any) -> None:
     """Sort the first `count` candidates by value, keeping the order of equals (radix sort, least digit first).
 
     Args:
         values: (R,) float32, not negative.
-        places: (R,) int32 archive positions.
+        indices: (R,) int32 archive indices.
         count: how many of them stand.
         spare: (R,) uint32 scratch.
-        spare_places: (R,) int32 scratch.
+        spare_indices: (R,) int32 scratch.
         tally: (DIGITS,) int32 scratch.
     """
     patterns = values.view(np.uint32)
@@ -133,9 +133,9 @@ def sort_candidates(values: Any, places: Any, count: int, spare: Any, spare_plac
             slot = tally[digit]
             tally[digit] = slot + 1
             spare[slot] = patterns[i]
-            spare_places[slot] = places[i]
+            spare_indices[slot] = indices[i]
         patterns[:count] = spare[:count]
-        places[:count] = spare_places[:count]
+        indices[:count] = spare_indices[:count]
         shift += bits
 
 

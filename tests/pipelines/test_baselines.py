@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from bigearthnet_cbir.storage.baselines import find_baselines
+from bigearthnet_cbir.pipelines.baselines import find_baselines
 
 TOLD = {"query_split": "val", "archive_split": "test", "queries": 3, "archive_size": 9, "distance": "cosine", "k": 9}
 

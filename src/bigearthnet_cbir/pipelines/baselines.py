@@ -7,16 +7,23 @@ import logging
 from pathlib import Path
 from typing import Any, Final
 
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.config.keys import MEASUREMENT, MODEL, declared_keys, names_affecting
 from bigearthnet_cbir.storage.results import open_results
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 
 logger = logging.getLogger(__name__)
 
-_MEASURED: Final = ("query_split", "archive_split", "queries", "archive_size", "distance", "feature_kind", "k")
-_NETWORK: Final = (
-    "type", "backbone", "projection_dim", "projection_head", "out_channels", "sensor_norm", "fusion",
-)  # fmt: skip
-"""Keys of the configuration that make a random network another one."""
+_ATTRIBUTES: Final = {"feature": "feature_kind"}
+"""Attributes of a results file that are named otherwise than their keys."""
+
+_COUNTS: Final = ("queries", "archive_size", "k")
+
+_OTHERWISE: Final = frozenset({"protocol", "top_k", "exclude_within"})
+"""Keys that are not compared: a protocol is its two splits, top_k shows in k, exclude_within only adds figures."""
+
+_NETWORK: Final = frozenset({"fusion"})
+"""Keys of the measurement that do nothing where there is no network."""
 
 
 def find_baselines(results: Path) -> dict[str, Path]:
@@ -48,7 +55,14 @@ def find_baselines(results: Path) -> dict[str, Path]:
 def _measurement(path: Path, baseline: str) -> dict[str, Any]:
     """Return what must be equal for a run and a baseline to be compared."""
     with open_results(path) as file:
-        told = {key: file.attrs.get(key) for key in _MEASURED}
-        options = json.loads(file.attrs.get("configuration", "{}"))
-    network = {key: options.get(key) for key in _NETWORK} if baseline == "untrained" else {}
-    return {**told, **network}
+        attributes = dict(file.attrs)
+    options = json.loads(attributes.get("configuration", "{}"))
+    keys = declared_keys(Config)
+    names = [name for name in names_affecting(Config, MEASUREMENT) if name not in _OTHERWISE]
+    if baseline == "untrained":
+        names += names_affecting(Config, MODEL)
+    else:
+        names = [name for name in names if name not in _NETWORK]
+    settings = {name: options.get(name, keys[name].default) for name in names}
+    told = {name: attributes.get(_ATTRIBUTES.get(name, name), value) for name, value in settings.items()}
+    return {**told, **{name: attributes.get(name) for name in _COUNTS}}
