@@ -166,7 +166,7 @@ def test_everything_is_read_back_as_written(tmp_path: Path) -> None:
         per_class=GroupMetrics(np.arange(2), np.array([3, 0]), values),
         per_label_count=GroupMetrics(np.array([1, 4]), np.array([2, 1]), values),
         confusion=np.eye(2),
-        tie_aware=CurveVariant({"average_precision": np.arange(3.0)}, {"mean_group": 1.5, "largest_group": 3}),
+        tie_aware=CurveVariant({"average_precision": np.arange(3) / 4}, {"mean_group": 1.5, "largest_group": 3}),
         exclude_within=CurveVariant({"precision": np.arange(2.0)}, {"radius": 0, "dropped_mean": 0.5}),
     )
     path = tmp_path / "retrieval.h5"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Final
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.config.keys import MEASUREMENT, MODEL, declared_keys, names_affecting
-from bigearthnet_cbir.storage.results import open_results
+from bigearthnet_cbir.storage.results import open_results, read_attributes, read_configuration
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -55,8 +54,8 @@ def find_baselines(results: Path) -> dict[str, Path]:
 def _measurement(path: Path, baseline: str) -> dict[str, Any]:
     """Return what must be equal for a run and a baseline to be compared."""
     with open_results(path) as file:
-        attributes = dict(file.attrs)
-    options = json.loads(attributes.get("configuration", "{}"))
+        attributes = read_attributes(file)
+    options = read_configuration(attributes.get("configuration"))
     keys = declared_keys(Config)
     names = [name for name in names_affecting(Config, MEASUREMENT) if name not in _OTHERWISE]
     if baseline == "untrained":

@@ -22,9 +22,9 @@ from bigearthnet_cbir.pipelines.evaluate import SpatialTruth, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, checkpoint_extractor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
-from bigearthnet_cbir.storage.features import read_fingerprint, read_labels, read_names, stamped_digest
+from bigearthnet_cbir.storage.features import read_labels, read_names, stamped_digest
 from bigearthnet_cbir.storage.partial import PartialSearch
-from bigearthnet_cbir.storage.results import write_results
+from bigearthnet_cbir.storage.results import is_current, write_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recom
     partial = PartialSearch(folder.retrieval)
     if recompute:
         partial.remove()
-    elif read_fingerprint(folder.retrieval) == wanted:
+    elif is_current(folder.retrieval, wanted):
         partial.remove()
         logger.info("%s is up to date: reused", folder.retrieval)
         return folder.retrieval

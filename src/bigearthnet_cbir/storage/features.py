@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from bigearthnet_cbir.errors import MissingResultsError, ResultsError
+from bigearthnet_cbir.errors import MissingResultsError, ResultsError, short
 from bigearthnet_cbir.provenance import stamp
-from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
+from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5, row_chunks
+from bigearthnet_cbir.storage.hdf5_reading import dataset, open_hdf5, read, read_texts
 from bigearthnet_cbir.types import ByteArray, PatchPair
 
 logger = logging.getLogger(__name__)
@@ -25,12 +26,12 @@ FEATURES = (FUSED_FEATURE, S1_FEATURE, S2_FEATURE)
 NAMES: Final = "patch_name"
 DATASETS: Final = {"fused": FUSED_FEATURE, "s1": S1_FEATURE, "s2": S2_FEATURE}
 """Dataset of the features that a direction names."""
-
-
 CONTENT: Final = "content_sha256"
 """Attribute: digest of all datasets, by which results know the very features that they were computed from."""
-
+_DIGEST: Final = "sha256"
+"""Attribute of each dataset: its own digest, checked wherever it is read whole."""
 _BLOCK: Final = 1 << 14
+_CURE: Final = "run project/retrieval.py to compute it"
 
 
 class FeatureWriter:
@@ -61,7 +62,8 @@ class FeatureWriter:
                     "broken or precision: bf16 overflowed: use another checkpoint or precision: fp32"
                 )
             if name not in self._file.hdf5:
-                self._file.hdf5.create_dataset(name, (self._size, values.shape[1]), dtype=values.dtype)
+                shape = (self._size, values.shape[1])
+                self._file.hdf5.create_dataset(name, shape, dtype=values.dtype, **row_chunks(shape, values.itemsize))
                 self._digests[name] = _new_digest(name, None)
             self._file.hdf5[name][self._filled : self._filled + rows] = values
             self._digests[name].update(np.ascontiguousarray(values).data)
@@ -76,6 +78,8 @@ class FeatureWriter:
         """
         if self._filled != self._size:
             raise ResultsError(f"{self._filled:,} of {self._size:,} rows of features were computed; extract them again")
+        for name, digest in self._digests.items():
+            self._file.hdf5[name].attrs[_DIGEST] = digest.hexdigest()
         self._file.hdf5.attrs[CONTENT] = _joined_digest(self._digests)
 
 
@@ -92,10 +96,17 @@ def write_features(
     with create_hdf5(path) as file:
         file.hdf5.attrs.update({**stamp(), **attributes, "class_names": list(class_names)})
         names = [[pair.s1, pair.s2] for pair in pairs]
-        file.hdf5.create_dataset(NAMES, data=np.array(names, dtype=object), dtype=h5py.string_dtype())
+        _write_names(file.hdf5, names)
         writer = FeatureWriter(file, names)
         yield writer
         writer.finish()
+
+
+def _write_names(file: h5py.File, names: list[list[str]]) -> None:
+    """Write names in the length of the longest: text of any length has no checksum in HDF5."""
+    encoded = np.array([[name.encode() for name in row] for row in names], dtype=np.bytes_).reshape(-1, 2)
+    dtype = h5py.string_dtype(length=encoded.itemsize)
+    file.create_dataset(NAMES, data=encoded.astype(dtype), dtype=dtype, **row_chunks(encoded.shape, encoded.itemsize))
 
 
 def _new_digest(name: str, names: list[list[str]] | None) -> hashlib._Hash:
@@ -113,13 +124,14 @@ def _joined_digest(digests: Mapping[str, hashlib._Hash]) -> str:
 def content_digest(path: Path) -> str | None:
     """Return the digest of a feature file's datasets as they are on the disk, or None where they cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
-            digests = {NAMES: _new_digest(NAMES, file[NAMES].asstr()[:].tolist())}
+        with open_features(path) as file:
+            digests = {NAMES: _new_digest(NAMES, read_texts(dataset(file, NAMES, "S", (None, 2))).tolist())}
             for name in (*FEATURES, "label"):
                 digests[name] = _new_digest(name, None)
-                for start in range(0, len(file[name]), _BLOCK):
-                    digests[name].update(np.ascontiguousarray(file[name][start : start + _BLOCK]).data)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError):
+                stored = dataset(file, name, "iuf", (None, None))
+                for start in range(0, len(stored), _BLOCK):
+                    digests[name].update(np.ascontiguousarray(read(stored, slice(start, start + _BLOCK))).data)
+    except (ResultsError, OSError):
         return None
     return _joined_digest(digests)
 
@@ -147,11 +159,11 @@ def read_fingerprint(path: Path) -> str | None:
 
 def _read_attribute(path: Path, name: str) -> str | None:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, _CURE) as file:
             value = file.attrs.get(name)
-    except (OSError, RuntimeError):
+    except (ResultsError, OSError):
         return None
-    return str(value) if value is not None else None
+    return value if isinstance(value, str) else None
 
 
 def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], results: Path) -> None:
@@ -174,25 +186,61 @@ def open_features(path: Path) -> Iterator[h5py.File]:
     """Open a feature file to read its datasets in slices.
 
     Raises:
-        ResultsError: the file is missing or broken.
+        ResultsError: the file is missing or broken, or its datasets are not of the same pairs.
     """
     try:
-        file = h5py.File(path, "r")
+        path.stat()
     except FileNotFoundError as error:
         raise MissingResultsError(f"{path}: there are no features; run project/retrieval.py to compute them") from error
-    except OSError as error:
-        raise ResultsError(f"{path}: is not a readable feature file; run project/retrieval.py to compute it") from error
-    with file:
+    with open_hdf5(path, _CURE) as file:
+        _check_layout(file)
         yield file
 
 
+def _check_layout(file: h5py.File) -> None:
+    """Raise ResultsError unless the datasets that are there have the types and shapes of features of as many pairs."""
+    rows = len(dataset(file, NAMES, "S", (None, 2)))
+    dataset(file, "label", "iuf", (rows, None))
+    for name in FEATURES:
+        if name in file:
+            dataset(file, name, "f", (rows, None))
+
+
+def _check_digest(item: h5py.Dataset, digest: hashlib._Hash) -> None:
+    """Raise ResultsError where a dataset's own digest, if it has one, is not that of its content."""
+    stored = item.attrs.get(_DIGEST)
+    if stored is not None and stored != digest.hexdigest():
+        raise ResultsError(f"{item.file.filename}: {item.name} is not what was written; {_CURE}")
+
+
 def read_labels(path: Path) -> ByteArray:
-    """Return the (N, L) label matrix of a feature file."""
+    """Return the (N, L) label matrix of a feature file.
+
+    Raises:
+        ResultsError: the file is missing or broken, or a label is not 0 or 1.
+    """
     with open_features(path) as file:
-        return np.asarray(file["label"][:], dtype=np.uint8)
+        labels = read(file["label"])
+        digest = _new_digest("label", None)
+        digest.update(np.ascontiguousarray(labels).data)
+        _check_digest(file["label"], digest)
+    wrong = (labels != 0) & (labels != 1)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ResultsError(f"{path}: label {column} of row {row} is {labels[row, column]}, not 0 or 1; {_CURE}")
+    return labels.astype(np.uint8)
 
 
 def read_names(path: Path) -> list[PatchPair]:
-    """Return the names of the pairs of a feature file."""
+    """Return the names of the pairs of a feature file.
+
+    Raises:
+        ResultsError: the file is missing or broken, or a name is empty.
+    """
     with open_features(path) as file:
-        return [PatchPair(s2=s2, s1=s1) for s1, s2 in file["patch_name"].asstr()[:]]
+        names = read_texts(file[NAMES]).tolist()
+        _check_digest(file[NAMES], _new_digest(NAMES, names))
+    for row, pair in enumerate(names):
+        if not all(name.isprintable() and name for name in pair):
+            raise ResultsError(f"{path}: row {row} has no names of patches, but {short(pair)}; {_CURE}")
+    return [PatchPair(s2=s2, s1=s1) for s1, s2 in names]

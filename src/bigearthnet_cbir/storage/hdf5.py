@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import h5py
 
 from bigearthnet_cbir.files import atomic_write
+
+_FORMAT: Final = ("v110", "v110")
+"""The oldest format of HDF5 whose structure has checksums throughout; read by HDF5 1.10 (2016) and later."""
+_CHUNK: Final = 1 << 18
+"""Bytes that share a checksum."""
+
+
+def row_chunks(shape: tuple[int, ...], itemsize: int) -> dict[str, Any]:
+    """Return options of a dataset that is written and read in blocks of rows, with a checksum for each."""
+    rows = max(1, min(shape[0], _CHUNK // max(1, math.prod(shape[1:]) * itemsize)))
+    return {"chunks": (rows, *shape[1:]), "fletcher32": True}
 
 
 class _GuardedFile(io.RawIOBase):
@@ -106,7 +119,7 @@ def create_hdf5(path: Path) -> Iterator[NewFile]:
     with atomic_write(path) as temporary:
         guarded = _GuardedFile(temporary)
         try:
-            file = NewFile(h5py.File(guarded, "w"), guarded, path)
+            file = NewFile(h5py.File(guarded, "w", libver=_FORMAT), guarded, path)
             try:
                 with file.hdf5:
                     yield file

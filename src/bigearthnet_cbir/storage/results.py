@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.directions import DIRECTIONS
-from bigearthnet_cbir.errors import MissingResultsError, ResultsError
+from bigearthnet_cbir.errors import MissingResultsError, ResultsError, short
 from bigearthnet_cbir.provenance import stamp
-from bigearthnet_cbir.results import CurveVariant, DirectionResult, GroupMetrics, RunResults
-from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5
+from bigearthnet_cbir.results import DirectionResult, GroupMetrics, RunResults
+from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5, row_chunks
+from bigearthnet_cbir.storage.hdf5_reading import open_hdf5
+from bigearthnet_cbir.storage.result_groups import neighbour_depth, read_curves, read_direction, read_rows
 from bigearthnet_cbir.types import DoubleArray, Neighbours
 
-_CHUNK_ROWS: Final = 256
+logger = logging.getLogger(__name__)
+
 _COPIED_ROWS: Final = 4096
-_NOT_METRICS: Final = ("labels", "queries", "confusion")
+_COUNTS: Final = ("queries", "archive_size", "k", "queries_without_labels", "archive_without_labels")
+_TEXTS: Final = (
+    "query_split", "archive_split", "distance", "feature_kind", "protocol", "convention", "checkpoint", "fingerprint",
+    "query_content", "archive_content",
+)  # fmt: skip
 
 
 def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping[str, DirectionResult]) -> None:
@@ -67,8 +75,7 @@ def _write_direction(file: NewFile, group: h5py.Group, result: DirectionResult) 
 
 
 def _copy_rows(file: NewFile, group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
-    rows = min(_CHUNK_ROWS, len(values))
-    dataset = group.create_dataset(name, values.shape, values.dtype, chunks=(rows, values.shape[1]))
+    dataset = group.create_dataset(name, values.shape, values.dtype, **row_chunks(values.shape, values.itemsize))
     for start in range(0, len(values), _COPIED_ROWS):
         dataset[start : start + _COPIED_ROWS] = values[start : start + _COPIED_ROWS]
         file.check()
@@ -76,16 +83,20 @@ def _copy_rows(file: NewFile, group: h5py.Group, name: str, values: npt.NDArray[
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, npt.ArrayLike]) -> None:
     for name, values in arrays.items():
-        group.create_dataset(name, data=np.asarray(values, np.float64))
+        _write_array(group, name, np.asarray(values, np.float64))
+
+
+def _write_array(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
+    group.create_dataset(name, data=values, **row_chunks(values.shape, values.itemsize))
 
 
 def _write_groups(group: h5py.Group, metrics: GroupMetrics, beside: str, matrix: DoubleArray | None) -> None:
     """Write the queries and values of groups; classes are told by their position, numbers of labels by `labels`."""
-    group["queries"] = metrics.queries.astype(np.int64)
+    _write_array(group, "queries", metrics.queries.astype(np.int64))
     if beside == "labels":
-        group["labels"] = metrics.keys.astype(np.int64)
+        _write_array(group, "labels", metrics.keys.astype(np.int64))
     elif matrix is not None:
-        group[beside] = np.asarray(matrix, np.float64)
+        _write_array(group, beside, np.asarray(matrix, np.float64))
     _write_arrays(group, metrics.values)
 
 
@@ -97,12 +108,10 @@ def open_results(path: Path) -> Iterator[h5py.File]:
         ResultsError: it is missing, broken, or no results file.
     """
     try:
-        file = h5py.File(path, "r")
+        path.stat()
     except FileNotFoundError as error:
         raise MissingResultsError(f"{path}: no results here; run project/retrieval.py first") from error
-    except OSError as error:
-        raise ResultsError(f"{path}: is no readable HDF5 file (truncated?); run project/retrieval.py again") from error
-    with file:
+    with open_hdf5(path, "run project/retrieval.py again") as file:
         if "average_precision" not in file and "fused" not in file:
             raise ResultsError(f"{path}: holds no retrieval results; give a retrieval.h5")
         yield file
@@ -115,92 +124,102 @@ def read_results(path: Path) -> RunResults:
         ResultsError: it is missing, broken, or no results file.
     """
     with open_results(path) as file:
-        attributes = {name: _plain(value) for name, value in file.attrs.items()}
-        configuration = _configuration(attributes.pop("configuration", None))
+        attributes = read_attributes(file)
+        configuration = read_configuration(attributes.pop("configuration", None))
         if "fused" not in file:
-            curves = _read_curves(file)
-            only = DirectionResult(curves, original=curves, depth=_depth(file))
+            depth = neighbour_depth(file)
+            curves = read_curves(file)
+            only = DirectionResult(curves, original=curves, depth=depth)
             return RunResults(attributes, configuration, {"fused": only}, original_only=True)
         names = [name for name in DIRECTIONS if name in file]
         names += [name for name, item in file.items() if name not in DIRECTIONS and _is_direction(item)]
-        return RunResults(attributes, configuration, {name: _read_direction(file[name]) for name in names})
+        return RunResults(attributes, configuration, {name: _direction(file, name, attributes) for name in names})
 
 
 def read_neighbours(path: Path, direction: str, top: int) -> Neighbours:
     """Return the first `top` neighbours of every query of a direction.
 
     Raises:
-        ResultsError: the file is missing or broken.
+        ResultsError: the file is missing or broken, or what it holds cannot be neighbours.
     """
     with open_results(path) as file:
         group = file.get(direction, file)
-        return Neighbours(group["retrieval_result"][:, :top], group["distance"][:, :top])
+        return read_rows(group, top, read_attributes(file).get("archive_size"))
+
+
+def is_current(path: Path, fingerprint: str) -> bool:
+    """Return whether a results file was computed from just this, and is whole down to its last neighbour."""
+    try:
+        with open_results(path) as file:
+            if file.attrs.get("fingerprint") != fingerprint:
+                return False
+        for name, result in read_results(path).directions.items():
+            read_neighbours(path, name, result.depth)
+    except MissingResultsError:
+        return False
+    except ResultsError as error:
+        logger.warning("%s; it is computed anew", str(error).rpartition(";")[0] or error)
+        return False
+    return True
+
+
+def _direction(file: h5py.File, name: str, attributes: Mapping[str, Any]) -> DirectionResult:
+    """Return a direction; ResultsError where it is not of the size that the attributes say."""
+    group = file[name]
+    if not isinstance(group, h5py.Group):
+        raise ResultsError(f"{file.filename}: {name} is no direction of search; run project/retrieval.py again")
+    found = read_direction(group)
+    sizes = {"k": found.depth, "queries": len(group["retrieval_result"]) if found.depth else 0}
+    if found.per_class is not None:
+        sizes["class_names"] = len(found.per_class.keys)
+    for key, size in sizes.items():
+        told = attributes.get(key, size)
+        told = len(told) if isinstance(told, list) else told
+        if size and told != size:
+            raise ResultsError(
+                f"{file.filename}: {name} has {size:,} where attribute {key} says {told:,}; "
+                "run project/retrieval.py again"
+            )
+    return found
 
 
 def _is_direction(item: Any) -> bool:
     return isinstance(item, h5py.Group) and "precision" in item
 
 
-def _read_direction(group: h5py.Group) -> DirectionResult:
-    per_class = group.get("per_class")
-    confusion = per_class.get("confusion") if per_class is not None else None
-    return DirectionResult(
-        curves=_read_curves(group),
-        chance=_read_curves(group.get("chance", {})),
-        original=_read_curves(group.get("original_convention", {})),
-        intervals={name: (float(item[0]), float(item[1])) for name, item in group.get("intervals", {}).items()},
-        per_class=_read_groups(per_class),
-        per_label_count=_read_groups(group.get("per_label_count")),
-        confusion=None if confusion is None else np.asarray(confusion[:], np.float64),
-        tie_aware=_read_variant(group.get("tie_aware")),
-        exclude_within=_read_variant(group.get("exclude_within")),
-        depth=_depth(group),
-    )
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """Return a file's attributes as what Python prints simply: numbers, text, lists.
 
-
-def _depth(group: h5py.Group) -> int:
-    return int(group["retrieval_result"].shape[1]) if {"retrieval_result", "distance"} <= set(group) else 0
-
-
-def _read_curves(group: Any) -> dict[str, DoubleArray]:
-    """Return the one-dimensional curves directly inside a group."""
-    return {
-        name: np.asarray(item[:], np.float64)
-        for name, item in group.items()
-        if isinstance(item, h5py.Dataset) and item.ndim == 1
-    }
-
-
-def _read_groups(group: h5py.Group | None) -> GroupMetrics | None:
-    if group is None or "queries" not in group:
-        return None
-    queries = np.asarray(group["queries"][:], np.int64)
-    keys = np.asarray(group["labels"][:], np.int64) if "labels" in group else np.arange(len(queries))
-    values = {
-        name: np.asarray(item[:], np.float64)
-        for name, item in group.items()
-        if name not in _NOT_METRICS and isinstance(item, h5py.Dataset) and item.shape == (len(queries), 3)
-    }
-    return GroupMetrics(keys, queries, values)
-
-
-def _read_variant(group: h5py.Group | None) -> CurveVariant | None:
-    if group is None:
-        return None
-    numbers = {name: value.item() for name, value in group.attrs.items() if isinstance(value, np.number)}
-    return CurveVariant(_read_curves(group), numbers)
+    Raises:
+        ResultsError: one that is a number of queries or patches is not, or one that is text.
+    """
+    attributes = {name: _plain(value) for name, value in file.attrs.items()}
+    counts = {name: attributes[name] for name in _COUNTS if name in attributes}
+    texts = {name: attributes[name] for name in _TEXTS if name in attributes}
+    wrong = [name for name, value in counts.items() if type(value) is not int or not 0 <= value < 2**31]
+    wrong += [name for name, value in texts.items() if not isinstance(value, str)]
+    for name in wrong:
+        raise ResultsError(
+            f"{file.filename}: attribute {name} is {short(attributes[name])}; run project/retrieval.py again"
+        )
+    classes = attributes.get("class_names", [])
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+        raise ResultsError(
+            f"{file.filename}: attribute class_names is {short(classes)}; run project/retrieval.py again"
+        )
+    return attributes
 
 
 def _plain(value: Any) -> Any:
-    """Return an attribute as what Python prints simply: numbers, text, lists."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _configuration(text: Any) -> dict[str, Any]:
+def read_configuration(text: Any) -> dict[str, Any]:
+    """Return the configuration that a file was stamped with; empty where there is none that can be read."""
     try:
         content = json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

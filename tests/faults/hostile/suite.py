@@ -15,12 +15,13 @@ from random import Random
 from tests.faults.hostile.archives import ARCHIVES
 from tests.faults.hostile.children import FAILED, OTHER, REFUSED, SAME, Ending, run_cases
 from tests.faults.hostile.damage import damaged
+from tests.faults.hostile.hdf5 import HDF5
 from tests.faults.hostile.networks import NETWORKS
 from tests.faults.hostile.patches import PATCHES
 from tests.faults.hostile.subject import Subject, digest
 from tests.faults.hostile.tables import TABLES
 
-SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in (*ARCHIVES, *PATCHES, *TABLES, *NETWORKS)}
+SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in (*ARCHIVES, *PATCHES, *TABLES, *NETWORKS, *HDF5)}
 _FOREIGN = (b"", bytes(8192), b"\x89HDF\r\n\x1a\n" + bytes(512), b"PK\x03\x04" + bytes(60), b"PAR1" * 8, b"a,b", b"{}")
 
 

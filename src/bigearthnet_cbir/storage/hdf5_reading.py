@@ -1,0 +1,123 @@
+"""HDF5 files opened for reading after another process walked them, and arrays taken from them by rule."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.storage.hdf5_probe import UNSOUND
+
+_PROBE: Final = "bigearthnet_cbir.storage.hdf5_probe"
+
+
+@contextmanager
+def open_hdf5(path: Path, cure: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
+
+    The file is walked in a process of its own first (hdf5_probe), because the HDF5 library may hang or crash on a
+    damaged one; once for each state of the file.
+
+    Args:
+        path: the file.
+        cure: what the message advises.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        PermissionError: it may not be read.
+        ResultsError: it is no HDF5 file, is damaged, or holds what this project never writes.
+    """
+    with path.open("rb") as stream:
+        state = os.fstat(stream.fileno())
+        signature = stream.read(8)
+    found = "it is no HDF5 file"
+    if signature == b"\x89HDF\r\n\x1a\n":
+        found = _probed(os.path.abspath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    if found:
+        raise ResultsError(f"{path}: is no readable file of features or results ({found}); {cure}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ResultsError(f"{path}: is no readable file of features or results ({error}); {cure}") from error
+    with file:
+        yield file
+
+
+@lru_cache(maxsize=256)
+def _probed(path: str, *state: int) -> str:
+    """Return what is wrong with a file in the given state, or nothing."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", _PROBE, path], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    return done.stdout.strip() if done.returncode == UNSOUND else "damaged"
+
+
+def dataset(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...]) -> h5py.Dataset:
+    """Return a dataset of a group.
+
+    Args:
+        group: where it is.
+        name: in the group.
+        kinds: NumPy's letters of the data types that it may have; "S" stands for text.
+        shape: its lengths; None for any but 0.
+
+    Raises:
+        ResultsError: it is missing, of another type or of another shape.
+    """
+    item = group.get(name)
+    where = f"{group.file.filename}: {name} of {group.name}"
+    if not isinstance(item, h5py.Dataset):
+        raise ResultsError(f"{where} is missing; run project/retrieval.py again")
+    kind = "S" if h5py.check_string_dtype(item.dtype) is not None else item.dtype.kind
+    fits = len(item.shape) == len(shape) and all(
+        have == want if want is not None else have > 0 for have, want in zip(item.shape, shape, strict=True)
+    )
+    if kind not in kinds or not fits:
+        wanted = " x ".join("n" if length is None else str(length) for length in shape)
+        raise ResultsError(
+            f"{where} is {item.dtype} of shape {item.shape}, not {wanted} values of its kind; "
+            "run project/retrieval.py again"
+        )
+    return item
+
+
+def read(item: h5py.Dataset, rows: Any = ()) -> npt.NDArray[Any]:
+    """Return values of a dataset.
+
+    Raises:
+        ResultsError: a checksum does not fit, or the disk fails.
+    """
+    try:
+        return np.asarray(item[rows])
+    except (OSError, RuntimeError) as error:
+        raise ResultsError(
+            f"{item.file.filename}: {item.name} cannot be read ({error}); run project/retrieval.py again"
+        ) from error
+
+
+def read_texts(item: h5py.Dataset) -> npt.NDArray[np.object_]:
+    """Return a dataset of text as an array of str; errors as in `read`."""
+    try:
+        return np.asarray(item.asstr()[()], dtype=object)
+    except (OSError, RuntimeError, UnicodeError) as error:
+        raise ResultsError(
+            f"{item.file.filename}: {item.name} cannot be read ({error}); run project/retrieval.py again"
+        ) from error
+
+
+def read_numbers(group: h5py.Group, name: str, shape: tuple[int | None, ...]) -> npt.NDArray[np.float64]:
+    """Return a dataset of numbers as float64; errors as in `dataset` and `read`."""
+    return np.asarray(read(dataset(group, name, "iuf", shape)), np.float64)
