@@ -128,7 +128,6 @@ def measure(folder: Path, index: Index, repeats: int) -> Iterator[dict[str, Any]
     names = [index.names_s2[int(position)] for position in rng.integers(index.size, size=repeats + UNCOUNTED)]
     rare = {"labels": [CLASSES[0]]}
     with started(folder) as (address, process, seconds), httpx.Client(base_url=address, timeout=600) as client:
-
         server = psutil.Process(process.pid)
 
         def row(what: str, value: str, goal: str) -> dict[str, Any]:
