@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Archive
 
-from bigearthnet_cbir.config import parse_config, write_config
-from bigearthnet_cbir.pipelines.builders import MODEL_KEYS, build_encoder
+from bigearthnet_cbir.config import MODEL_KEYS, parse_config, write_config
+from bigearthnet_cbir.pipelines.builders import build_encoder
 from bigearthnet_cbir.pipelines.index import build_index
 from bigearthnet_cbir.query.index import Index, open_index
 from bigearthnet_cbir.storage.run_folder import RunFolder
