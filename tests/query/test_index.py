@@ -257,3 +257,9 @@ def test_every_kind_of_archive_can_be_indexed(
         # The official lists of version 1 know these patches.
         assert set(found.catalogue.country) == {"Austria", "Finland", "Ireland", "Portugal"}
         assert set(found.catalogue.season) == {"Summer", "Fall", "Winter"}
+
+
+def test_released_pages_are_read_again(index: Index) -> None:
+    before = np.array(index.vectors("fused"))
+    index.release_pages()
+    assert np.array_equal(index.vectors("fused"), before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from bigearthnet_cbir.serve.answers import PatchAnswer, ResultAnswer, RunAnswer,
 from bigearthnet_cbir.serve.requests import Question
 from bigearthnet_cbir.serve.thumbnails import Thumbnails
 from bigearthnet_cbir.types import FloatArray
+
+RELEASE_AFTER: Final = 16
+"""Answers after which the vectors that filters had measured leave the memory: each reads some thousand pages."""
 
 Vectors = dict[str, FloatArray]
 """Side -> (D,) of an uploaded patch; it lacks the sides that need a sensor which was not uploaded."""
@@ -66,6 +69,7 @@ class ServedRun:
         self._nearest = nearest
         # One search at a time: it uses all cores by itself, and a second one would only double the memory.
         self._turn = threading.Lock()
+        self._answers = 0
 
     def warm(self) -> None:
         """Prepare what the first question would otherwise wait for."""
@@ -114,6 +118,9 @@ class ServedRun:
                 k=question.k, filters=question.filters.filters(), asked=(*own, *asked.like, *asked.unlike),
                 nearest=self._nearest,
             )  # fmt: skip
+            self._answers += 1
+            if self._answers % RELEASE_AFTER == 0:
+                self.index.release_pages()
         labels = self._labels(own or asked.like)
         return Answer(
             question=_words(question), query=direction.query, archive=direction.archive,
