@@ -207,5 +207,5 @@ def test_a_plain_array_is_not_copied() -> None:
 def test_an_intrinsic_refuses_memory_that_is_not_contiguous() -> None:
     from bigearthnet_cbir.search.distances import row_lengths
 
-    with pytest.raises(compiled.TypingError, match="pass it through kernel_array"):
+    with pytest.raises(compiled.TypingError, match="convert it with kernel_array"):
         row_lengths(layouts()["F"], np.empty(4))

@@ -1,7 +1,7 @@
 """Content-based image retrieval on BigEarthNet-MM: paired Sentinel-1 and Sentinel-2 patches.
 
-The names below are the public API (docs/api.md). They are imported when they are first used, so that
-`import bigearthnet_cbir` costs milliseconds and no torch.
+The names below are the public API (docs/api.md). They are imported on first use, so that
+`import bigearthnet_cbir` takes milliseconds and does not import torch.
 """
 
 from __future__ import annotations

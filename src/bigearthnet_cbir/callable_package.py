@@ -1,7 +1,7 @@
-"""Sub-packages that are called like their main function: cbir.search(...) beside cbir.search.knn.
+"""Callable sub-packages, so that both cbir.search(...) and cbir.search.knn work.
 
-Python binds a sub-package's name in its parent as soon as anything in it is imported, so a function of that name in
-the parent would be replaced. The sub-package itself therefore passes calls on.
+Python binds the name of a sub-package in its parent as soon as one of its modules is imported, which would replace a
+function of that name. The sub-package itself is therefore callable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class CallablePackage(ModuleType):
-    """A package with a main function, which `main_function` names as "module:function"."""
+    """A callable package; `main_function` names its function as "module:function"."""
 
     main_function: str
 
@@ -24,7 +24,7 @@ class CallablePackage(ModuleType):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """The main function's signature, for help texts."""
+        """Signature of the main function, for help texts."""
         return inspect.signature(self._main())
 
     def _main(self) -> Any:
@@ -33,10 +33,10 @@ class CallablePackage(ModuleType):
 
 
 def make_callable(package: str, main_function: str) -> None:
-    """Let calls of a package reach its main function.
+    """Make a package callable like its main function.
 
     Args:
-        package: its __name__.
+        package: __name__ of the package.
         main_function: "module:function".
     """
     module = sys.modules[package]

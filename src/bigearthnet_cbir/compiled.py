@@ -1,7 +1,7 @@
-"""What compiled kernels share: their decorators, operations on integers, and the arrays that may reach them.
+"""Common tools of the compiled kernels: decorators, integer operations, and conversion of arrays.
 
-No numba kernel is decorated elsewhere: these decorators keep the cache that knows all of a kernel's sources
-(`kernel_cache`), where numba's own would go on using a kernel with an older version of another file's function inside.
+All numba kernels use these decorators, whose cache is keyed by all kernel sources (`kernel_cache`). Numba's own cache
+would keep using a kernel that contains an outdated function of another file.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ def _compile(function: F, **options: Any) -> F:
 
 
 def compiled(function: F) -> F:
-    """Compile with numba; the result is cached on disk and runs without Python's global lock."""
+    """Compile with numba; the result is cached on disk and runs without the GIL."""
     return _compile(function)
 
 
 def compiled_inline(function: F) -> F:
-    """Like `compiled`, and always put into the callers: for what stands inside a loop over pairs."""
+    """Like `compiled`, but always inlined into the callers; for the body of loops over pairs."""
     return _compile(function, forceinline=True)
 
 
 def compiled_loosely(function: F) -> F:
-    """Like `compiled`, with sums in any order, so that they vectorise: for bounds and screens, never for results."""
+    """Like `compiled`, with reordered sums (vectorised); for bounds and screens, never for results."""
     return _compile(function, fastmath=True)
 
 
 def kernel_array(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """Return an array as kernels take it: C-contiguous, aligned, in this machine's byte order, and read-only.
+    """Return an array for the kernels: C-contiguous, aligned, in native byte order, and read-only.
 
-    Every array that a kernel only reads goes through here. The intrinsics walk over bare memory, so that another
-    layout would be read as other numbers. Read-only, so that numba compiles once for our arrays and for Ray's shared
-    ones. The input itself is returned, as a view, where it is so already; otherwise a copy.
+    Every array that a kernel only reads is converted here, because the intrinsics access raw memory and would misread
+    another layout. Arrays are read-only so that numba compiles one signature for them and for Ray's shared arrays.
+    Returns a view of the input if possible, otherwise a copy.
 
     Args:
-        array: of any layout.
-        dtype: what its values are converted to; None keeps their type.
+        array: array of any layout.
+        dtype: target type; None keeps the type.
     """
     given = np.asarray(array)
     wanted = (given.dtype if dtype is None else np.dtype(dtype)).newbyteorder("=")
@@ -67,23 +67,23 @@ def kernel_array(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> np
 
 
 def require_contiguous(*arrays: Any) -> None:
-    """Refuse to compile an intrinsic that walks over bare memory for an array type that is not contiguous.
+    """Refuse to compile an intrinsic that accesses raw memory for an array type that is not contiguous.
 
     Args:
         arrays: numba types of the arguments.
 
     Raises:
-        TypingError: one of them is not a C-contiguous, aligned array: it did not go through `kernel_array`.
+        TypingError: an argument is not a C-contiguous, aligned array, as returned by `kernel_array`.
     """
     for kind in arrays:
         if not (isinstance(kind, numba.types.Array) and kind.layout == "C" and kind.aligned):
-            raise TypingError(f"a kernel reads {kind} as bare memory; pass it through kernel_array first")
+            raise TypingError(f"a kernel reads {kind} as raw memory; convert it with kernel_array first")
 
 
 def compiles_for(feature: str) -> bool:
-    """Return whether kernels are compiled for processors with a feature, "avx2" say.
+    """Return whether the target processor of the kernels has a feature, for example "avx2".
 
-    That is not what the processor has: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES can ask for less.
+    NUMBA_CPU_NAME and NUMBA_CPU_FEATURES can select a target with fewer features than the actual processor.
     """
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     told = [word for word in features.split(",") if word[1:] == feature]
@@ -91,7 +91,7 @@ def compiles_for(feature: str) -> bool:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""The directions of retrieval: which sensor's features the queries have, and which features are searched."""
+"""Retrieval directions: the features of the queries and the features of the archive."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _TITLES: Final = {S1: "S1", S2: "S2", FUSED: "fused"}
 
 
 class Direction(NamedTuple):
-    """One direction.
+    """A retrieval direction.
 
     Attributes:
-        name: in files and options.
+        name: name in files and options.
         query: features of the queries: s1, s2 or fused.
         archive: features of the archive: s1, s2 or fused.
     """
@@ -23,12 +23,12 @@ class Direction(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The direction as tables show it: S1 -> S2."""
+        """Title in tables, such as S1 -> S2."""
         return f"{_TITLES[self.query]} -> {_TITLES[self.archive]}"
 
     @property
     def lacks_a_sensor(self) -> bool:
-        """Whether queries of one sensor stand in for fused ones."""
+        """Whether queries of one sensor search fused vectors (missing modality)."""
         return self.archive == FUSED and self.query != FUSED
 
 
@@ -44,7 +44,7 @@ DIRECTIONS: Final = {
         Direction("s2_fused", S2, FUSED),
     )
 }
-"""All directions by name, in the order of computing and showing; fused is the original scripts' only one."""
+"""All directions by name, in the order of computation and display; the original scripts have only fused."""
 
 SAME_FEATURES: Final = tuple(name for name, direction in DIRECTIONS.items() if direction.query == direction.archive)
-"""Directions that need no common space of the two sensors."""
+"""Directions that do not need a common embedding space of the two sensors."""

@@ -1,17 +1,17 @@
-"""The error family: one line each, with the offending value, the rule it breaks and the cure.
+"""Error classes; each message is one line with the value, the rule and the remedy.
 
-Wrong values are ValueErrors too, missing files FileNotFoundErrors, so that scripts may catch what Python would raise.
+Errors of wrong values are also ValueErrors, and errors of missing files also FileNotFoundErrors.
 """
 
 from __future__ import annotations
 
 
 class CbirError(Exception):
-    """Something the user can mend. Scripts print it as one line and exit with code 2."""
+    """An error that the user can resolve. Scripts print it as one line and exit with code 2."""
 
 
 class ConfigError(CbirError, ValueError):
-    """The YAML file or a command-line argument is wrong."""
+    """The YAML file or a command-line argument is invalid."""
 
 
 class DataError(CbirError, ValueError):
@@ -23,7 +23,7 @@ class CheckpointError(CbirError, ValueError):
 
 
 class SearchError(CbirError, ValueError):
-    """A search was asked for something that has no defined answer."""
+    """The input of a search is invalid."""
 
 
 class ResultsError(CbirError, ValueError):
@@ -35,19 +35,19 @@ class QueryError(CbirError, ValueError):
 
 
 class MissingConfigError(ConfigError, FileNotFoundError):
-    """The YAML file, or another file that an option names, is not there."""
+    """The YAML file, or another file that an option names, is missing."""
 
 
 class MissingDataError(DataError, FileNotFoundError):
-    """A split list, a patch store or a patch is not there."""
+    """A split list, a patch store or a patch is missing."""
 
 
 class MissingCheckpointError(CheckpointError, FileNotFoundError):
-    """A checkpoint is not there."""
+    """A checkpoint is missing."""
 
 
 class MissingResultsError(ResultsError, FileNotFoundError):
-    """A features or results file is not there."""
+    """A features or results file is missing."""
 
 
 class MissingIndexError(QueryError, FileNotFoundError):
@@ -59,16 +59,16 @@ class LockedError(CbirError):
 
 
 class TrainingError(CbirError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 def summarize_names(names: list[str], most: int = 5) -> str:
-    """Return the first few of many names as readable text, with a count of the rest."""
+    """Return the first names as text, with the number of the others."""
     text = ", ".join(names[:most])
     return text if len(names) <= most else f"{text} and {len(names) - most:,} more"
 
 
 def short(value: object, most: int = 80) -> str:
-    """Return the first characters of a value that a file holds, as one printable line."""
+    """Return the first characters of a value from a file as one printable line."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."

@@ -1,4 +1,4 @@
-"""Files that survive interruption: atomic writes, one lock per folder, and removal of what dead processes left."""
+"""Atomic file writes, folder locks, and removal of temporary files of dead processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LEGACY_TEMPORARY: Final = frozenset(
     {".query.h5.tmp", ".archive.h5.tmp", ".parameters.yaml.tmp", ".retrieval.h5.progress.tmp", ".report.html.tmp",
      ".checkpoints_model_best.pth.tar.tmp", ".checkpoints_model_last.pth.tar.tmp"}
 )  # fmt: skip
-"""Names that version 0.1 gave its temporary files."""
+"""Names of the temporary files of version 0.1."""
 
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -40,9 +40,9 @@ _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; it becomes `path`, durably and in one step, when the block ends well.
+    """Yield a temporary path beside `path`, and rename it to `path` (synced, atomically) if the block succeeds.
 
-    The name is unique to the process. When the block raises, the temporary file is removed and `path` stays as it was.
+    The name is unique to the process. If the block raises, the temporary file is removed and `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -58,7 +58,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a folder's list of names on the disk, where the file system can."""
+    """Sync a folder to the disk, if the file system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -70,7 +70,7 @@ def _sync_folder(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of dead processes in a folder and its sub-folders.
 
-    Call it while holding the folder's lock: whoever writes there holds it too, so no temporary file is in use.
+    The caller must hold the lock of the folder, so that no temporary file is in use.
     """
     with suppress(OSError):
         folders = [folder, *(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())]
@@ -82,7 +82,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @dataclass
 class _Lock:
-    """A lock that this process holds: its open file, the process that took it, and how many blocks are inside."""
+    """A lock held by this process: its open file, the process that took it, and the nesting depth."""
 
     descriptor: int
     process: int
@@ -95,18 +95,18 @@ _guard = threading.RLock()
 
 @contextmanager
 def folder_lock(folder: Path, command: str) -> Iterator[None]:
-    """Hold the exclusive lock of a folder, so that no other process writes to it meanwhile.
+    """Hold the exclusive lock of a folder, so that no other process writes to it.
 
-    The lock is a POSIX record lock on the file .lock: it ends with the process, however that dies, is not inherited by
-    worker processes, and works on NFS. Blocks nest inside one process. Leftovers of dead processes are removed when
-    the lock is taken. A file system without locks gets a warning; a folder that nobody can write to needs no lock.
+    The lock is a POSIX record lock on the file .lock. It is released when the process ends, is not inherited by worker
+    processes, and works on NFS. Locks can be nested in one process. Temporary files of dead processes are removed when
+    the lock is taken. A file system without locks causes a warning; a read-only folder needs no lock.
 
     Args:
-        folder: made where it is missing.
-        command: what the holder does ("train", "retrieve"), for the message that others get.
+        folder: folder; created if missing.
+        command: command of the holder ("train", "retrieve"), for the message in other processes.
 
     Raises:
-        LockedError: another process holds it; the message names host, process, command and since when.
+        LockedError: another process holds it; the message has host, process, command and start time.
     """
     key = os.path.realpath(folder)
     with _guard:
@@ -126,7 +126,7 @@ def folder_lock(folder: Path, command: str) -> Iterator[None]:
 
 
 def _acquire(folder: Path, command: str) -> int:
-    """Return the descriptor of the locked file, or -1 where no lock can be had."""
+    """Return the descriptor of the locked file, or -1 if locking is not possible."""
     path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def _acquire(folder: Path, command: str) -> int:
         raise
     if fcntl is None:
         os.close(descriptor)
-        logger.warning("%s cannot be locked on this system; run no second command on it meanwhile", folder)
+        logger.warning("%s cannot be locked on this system; do not run a second command on it meanwhile", folder)
         return -1
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,12 +146,12 @@ def _acquire(folder: Path, command: str) -> int:
         os.close(descriptor)
         if error.errno in _NO_LOCKS:
             logger.warning(
-                "%s: its file system offers no locks (%s); run no second command on this folder meanwhile",
+                "%s: its file system offers no locks (%s); do not run a second command on this folder meanwhile",
                 folder, error.strerror,
             )  # fmt: skip
             return -1
         if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise LockedError(f"{folder}: in use by {holder}; wait until that has ended, or stop it") from None
+            raise LockedError(f"{folder}: in use by {holder}; wait until it has ended, or stop it") from None
         raise
     _name_holder(descriptor, command)
     remove_leftovers(folder)
@@ -159,7 +159,7 @@ def _acquire(folder: Path, command: str) -> int:
 
 
 def _name_holder(descriptor: int, command: str) -> None:
-    """Write who holds the lock into its file; a full disk must not keep anybody from going on."""
+    """Write the holder of the lock into its file; errors such as a full disk are ignored."""
     holder = {
         "host": socket.gethostname(),
         "process": os.getpid(),

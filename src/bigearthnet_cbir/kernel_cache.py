@@ -1,9 +1,8 @@
-"""Compiled kernels on disk, found again only while every source that they were compiled from is the same.
+"""Disk cache of compiled kernels, keyed by the content of all kernel sources.
 
-Numba knows a cached kernel by its own source file. A kernel holds more than that: the functions that it calls, the
-constants that it reads and the fields of the named tuples that it takes may all stand in other files. So here the key
-is a digest of all of them, and each compiled signature is a file of its own, so that two processes never write into
-one another's entries.
+Numba's own cache checks only the source file of a kernel. A kernel also depends on functions, constants and named
+tuples of other files, so the key here is a digest of all sources. Each compiled signature is a separate file, so that
+processes do not write to the same files.
 """
 
 from __future__ import annotations
@@ -38,18 +37,18 @@ config: Any = untyped_config
 serialize: Any = untyped_serialize
 
 ROOMS: Final = ("search", "evaluation")
-"""Folders whose modules define kernels; the modules beside this one are what such modules may take from elsewhere."""
+"""Folders whose modules define kernels; they may also use the modules beside this one."""
 
 PREFIX: Final = "bigearthnet-kernels-"
 KEPT_FOLDERS: Final = 3
 KEPT_SECONDS: Final = 28 * 24 * 3600
-"""Folders of other digests that stay, and for how long after their last use: a second checkout may still need them."""
+"""Number of older folders to keep, and for how long after their last use; a second checkout may need them."""
 
 DIGEST_BYTES: Final = 32
 
 
 def sources_digest(package: Path = PACKAGE) -> str | None:
-    """Return the SHA-256 of all that kernels are compiled from and with, or None where the sources cannot be read."""
+    """Return the SHA-256 of all kernel sources and compiler versions, or None if the sources cannot be read."""
     digest = hashlib.sha256()
     versions = (__version__, numba.__version__, llvmlite.__version__, np.__version__, sys.version)
     digest.update(repr(versions).encode())
@@ -64,8 +63,8 @@ def sources_digest(package: Path = PACKAGE) -> str | None:
 
 
 def _places() -> Iterator[Path]:
-    """Yield the folders that may hold our cache, best first."""
-    if config.CACHE_DIR:  # NUMBA_CACHE_DIR: whoever sets it wants nothing elsewhere
+    """Yield the candidate folders of the cache, in order of preference."""
+    if config.CACHE_DIR:  # NUMBA_CACHE_DIR: if set, use no other folder
         yield Path(config.CACHE_DIR)
         return
     yield PACKAGE / "__pycache__"
@@ -73,7 +72,7 @@ def _places() -> Iterator[Path]:
     if os.path.isabs(home):
         yield Path(home) / "bigearthnet-cbir"
     if hasattr(os, "getuid"):
-        # Other users may have made a folder of this name: what is loaded from there is run, so it must be ours alone.
+        # Cached code is executed, so the folder must belong to this user: other users could create one of this name.
         private = Path(tempfile.gettempdir()) / f"bigearthnet-cbir-{os.getuid()}"
         private.mkdir(mode=0o700, exist_ok=True)
         state = private.lstat()
@@ -83,7 +82,7 @@ def _places() -> Iterator[Path]:
 
 @lru_cache(maxsize=1)
 def kernel_folder() -> Path | None:
-    """Return this process's cache folder, made where it was missing, or None where no place can be written."""
+    """Return the cache folder of this process (created if missing), or None if no folder is writable."""
     digest = sources_digest()
     if digest is None:
         return None
@@ -102,7 +101,7 @@ def kernel_folder() -> Path | None:
 
 
 def drop_old_folders(place: Path, current: Path) -> None:
-    """Remove the folders of other digests, but for the few used last, none of them longer ago than some weeks."""
+    """Remove the folders of other digests, except the most recently used ones of the last weeks."""
     others = []
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):  # another process may be removing it too
@@ -114,23 +113,23 @@ def drop_old_folders(place: Path, current: Path) -> None:
 
 
 class KernelCache(_Cache):
-    """The compiled signatures of one function: what a numba dispatcher asks before it compiles, and tells after."""
+    """Cache of the compiled signatures of one function, used by a numba dispatcher."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        """Prepare for a function; no file is touched before the first call."""
+        """Prepare for a function; no file is accessed before the first call."""
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
         self._line = function.__code__.co_firstlineno
-        # What a closure holds is not in the sources: such a function is compiled anew in every process.
+        # Values of a closure are not in the sources, so such a function is compiled in every process.
         self._enabled = function.__closure__ is None
 
     @property
     def cache_path(self) -> str | None:
-        """The folder as numba's statistics show it."""
+        """The folder, for numba's statistics."""
         folder = kernel_folder()
         return None if folder is None else str(folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the compiled function for a signature, or None where there is none that is whole."""
+        """Return the compiled function for a signature, or None if there is no intact one."""
         target_context.refresh()
         file = self._file(sig, target_context.codegen())
         if file is None:
@@ -140,7 +139,7 @@ class KernelCache(_Cache):
         except OSError:
             return None
         kept, packed = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if hashlib.sha256(packed).digest() != kept:  # a machine that stopped while it wrote
+        if hashlib.sha256(packed).digest() != kept:  # the machine stopped during a write
             return None
         key, reduced = pickle.loads(packed)
         if key != self._key(sig, target_context.codegen()):
@@ -148,7 +147,7 @@ class KernelCache(_Cache):
         return compiler.CompileResult._rebuild(target_context, *reduced)
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled function; a disk that is full or read-only costs the next process time and nothing else."""
+        """Store a compiled function; write errors are ignored, and the next process compiles again."""
         file = self._file(sig, data.codegen)
         if file is None or data.library.has_dynamic_globals or any(not part.can_cache for part in data.lifted):
             return
@@ -159,22 +158,22 @@ class KernelCache(_Cache):
                 temporary.write_bytes(hashlib.sha256(packed).digest() + packed)
 
     def enable(self) -> None:
-        """Use the disk from now on."""
+        """Enable the disk cache."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Leave the disk alone from now on."""
+        """Disable the disk cache."""
         self._enabled = False
 
     def flush(self) -> None:
-        """Remove what this function has on disk."""
+        """Remove the files of this function."""
         folder = kernel_folder()
         if folder is not None:
             for file in folder.glob(f"{self._name}-*"):
                 file.unlink(missing_ok=True)
 
     def _key(self, sig: Any, codegen: Any) -> tuple[str, int, str, str]:
-        """Return what tells entries apart: function, argument types, and the processor that they are compiled for."""
+        """Return the key of an entry: function, argument types, and target processor."""
         return self._name, self._line, str(sig), repr(codegen.magic_tuple())
 
     def _file(self, sig: Any, codegen: Any) -> Path | None:

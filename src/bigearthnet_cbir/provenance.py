@@ -1,4 +1,4 @@
-"""What every artefact is stamped with, so that a figure can be traced and a stale file is not reused."""
+"""Provenance attributes of files, so that results are traceable and outdated files are not reused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 from bigearthnet_cbir import __version__
 
 SCHEMA_VERSION = 1
-"""Raised when a file written before can no longer be read the same way."""
+"""Incremented when older files can no longer be read in the same way."""
 
 
 PACKAGE: Final = Path(__file__).resolve().parent
@@ -26,7 +26,7 @@ def is_checkout(folder: Path) -> bool:
 
 
 def own_checkout() -> Path | None:
-    """Return the checkout that this package runs from, or None where it was installed from a wheel."""
+    """Return the checkout that this package runs from, or None if it was installed from a wheel."""
     root = PACKAGE.parents[1]
     return root if PACKAGE.parent.name == "src" and is_checkout(root) else None
 
@@ -35,7 +35,7 @@ def own_checkout() -> Path | None:
 def git_commit() -> str:
     """Return the commit of the checkout that this package runs from, or "unknown".
 
-    A package in site-packages may lie inside another project's repository, whose commit says nothing about it.
+    A package in site-packages may be inside the repository of another project, whose commit is unrelated.
     """
     root = own_checkout()
     if root is None:
@@ -49,7 +49,7 @@ def git_commit() -> str:
 
 
 def stamp() -> dict[str, Any]:
-    """Return the attributes that say which software wrote a file."""
+    """Return the attributes with the software versions that wrote a file."""
     return {"schema_version": SCHEMA_VERSION, "package_version": __version__, "git_commit": git_commit()}
 
 
@@ -63,12 +63,12 @@ def file_digest(path: Path) -> str:
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a mapping of plain values, whatever the order of its keys."""
+    """Return the SHA-256 of a mapping of plain values, independent of key order."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def replace_file(temporary: Path, final: Path) -> None:
-    """Put a completely written temporary file in its final place, durably and in one step."""
+    """Move a completely written temporary file to its final path, synced and atomically."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
     os.replace(temporary, final)

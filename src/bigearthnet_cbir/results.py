@@ -1,4 +1,4 @@
-"""What an evaluation says: one set of values for computing, storing, printing and reporting it."""
+"""Results of an evaluation: the classes that computing, storing, printing and reporting share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class GroupMetrics:
     """Headline metrics of G groups of queries: classes, or numbers of labels.
 
     Attributes:
-        keys: (G,) int64 what a group is: a class's column, or a number of labels.
-        queries: (G,) int64 queries in each.
-        values: metric -> (G, 3) value, lower and upper end of the 95 % interval; NaN for a group without queries.
+        keys: (G,) int64 column of the class, or number of labels.
+        queries: (G,) int64 number of queries per group.
+        values: metric -> (G, 3) value, lower and upper limit of the 95 % interval; NaN for empty groups.
     """
 
     keys: npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ class CurveVariant:
 
     Attributes:
         curves: metric -> (k,) float64.
-        numbers: of the rule: mean_group, largest_group and cut_queries for ties; radius, dropped_mean,
+        numbers: values of the rule: mean_group, largest_group and cut_queries for ties; radius, dropped_mean,
             dropped_queries and queries_left_out for the spatial exclusion.
     """
 
@@ -46,19 +46,19 @@ class CurveVariant:
 
 @dataclass(frozen=True)
 class DirectionResult:
-    """All that is known of one direction; parts that a file does not hold are empty or None.
+    """Results of one direction; parts that a file does not have are empty or None.
 
     Attributes:
-        curves: of the standard definitions (docs/metrics.md).
-        chance: expected curves under a random ranking.
+        curves: curves of the standard definitions (docs/metrics.md).
+        chance: expected curves for a random ranking.
         original: curves in the original scripts' convention.
-        intervals: headline metric -> lower and upper end of its 95 % interval.
+        intervals: headline metric -> lower and upper limit of its 95 % interval.
         per_class, per_label_count: metrics of groups of queries.
-        confusion: (C, C) row: class of the query, column: share of its top 10 that holds the class.
+        confusion: (C, C) row: class of the query, column: share of the top 10 with the class.
         tie_aware: expected curves over the orders of equal distances (Hamming).
-        exclude_within: curves without the query's spatial neighbours.
-        neighbours: (Q, k) each; None where only their depth was read.
-        depth: k of the neighbours that the file holds, 0 where it holds none.
+        exclude_within: curves with spatial exclusion.
+        neighbours: (Q, k) each; None if only their depth was read.
+        depth: k of the neighbours in the file, 0 if it has none.
     """
 
     curves: Curves
@@ -76,13 +76,13 @@ class DirectionResult:
 
 @dataclass(frozen=True)
 class RunResults:
-    """A retrieval.h5.
+    """Content of a retrieval.h5.
 
     Attributes:
-        attributes: of the file, as plain Python values: splits, sizes, distance, checkpoint, versions.
-        configuration: of the run; empty where the file has none.
-        directions: by name, in the order of directions.DIRECTIONS.
-        original_only: whether the original scripts wrote it, in their convention.
+        attributes: attributes of the file as plain Python values: splits, sizes, distance, checkpoint, versions.
+        configuration: configuration of the run; empty if the file has none.
+        directions: results by name, in the order of directions.DIRECTIONS.
+        original_only: whether the original scripts wrote the file, in their convention.
     """
 
     attributes: dict[str, Any]
@@ -91,6 +91,6 @@ class RunResults:
     original_only: bool = False
 
     def class_names(self, fallback: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of the label columns that the file was written with."""
+        """Return the names of the label columns of the file."""
         names = self.attributes.get("class_names")
         return tuple(str(name) for name in names) if isinstance(names, list) and names else tuple(fallback)

@@ -17,7 +17,7 @@ LOWEST_LEARNED_TEMPERATURE: Final = 0.01
 
 
 class PatchPair(NamedTuple):
-    """The two names of one place: in split files the Sentinel-2 name stands first."""
+    """The Sentinel-2 and Sentinel-1 patch names of a pair; split lists have the Sentinel-2 name first."""
 
     s2: str
     s1: str
@@ -29,7 +29,7 @@ class Patch(NamedTuple):
     Attributes:
         bands: band name -> (H, W) array at its native size; Sentinel-2 uint16 reflectance x 10 000
             (float32 in archives of the original scripts), Sentinel-1 float32 dB.
-        labels: names of the 19-class nomenclature, or None where the source carries none.
+        labels: names of the 19-class nomenclature, or None if the source has none.
     """
 
     bands: dict[str, npt.NDArray[np.generic]]

@@ -43,8 +43,8 @@ def test_written_configuration_reads_back_equal(tmp_path: Path) -> None:
         ("temperature", float("nan"), "temperature"),
         ("scheduler", "yes please", "give true or false"),
         ("fussion", "max", "fussion is not a key; did you mean fusion?"),
-        ("n_features", 512, "resnet50 gives 2048"),
-        ("start_epoch", 100, "give less than epochs"),
+        ("n_features", 512, "write 2048"),
+        ("start_epoch", 100, "below epochs"),
         ("device", "gpu", "choose one of auto, cpu, cuda, cuda:N"),
         ("name", "../up", "a name without slashes"),
         ("train_csv", None, "train_csv is None"),
@@ -71,8 +71,8 @@ def test_all_problems_come_in_one_error() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds no keys"),
-        ("- a\n- b\n", "holds no keys"),
+        ("", "has no keys"),
+        ("- a\n- b\n", "has no keys"),
         ("name: [", "not valid YAML at line"),
         ("name: a\nname: b\n", "name is given twice"),
     ],

@@ -131,7 +131,7 @@ def test_training_loader_drops_the_short_batch_but_keeps_a_lone_one(
     assert [len(batch.label) for batch in training_loader(samples, 4, 0, 0)] == [4]
     assert [len(batch.label) for batch in training_loader(samples, 100, 0, 0)] == [6]
     empty = BigEarthNetMM([], samples.s2_store, samples.s1_store)
-    with pytest.raises(DataError, match="training pairs"):
+    with pytest.raises(DataError, match="0 pairs; 1 processes need at least one"):
         training_loader(empty, 4, 0, 0)
 
 

@@ -61,7 +61,7 @@ def test_other_layouts_go_through_rasterio_with_the_same_values(tmp_path, layout
     assert pixels.dtype == np.uint16
 
 
-def test_written_files_have_the_published_directory_and_pixels(real_pairs, true_patches, tmp_path):
+def test_written_files_have_the_published_layout_and_pixels(real_pairs, true_patches, tmp_path):
     pair = real_pairs.pairs[0]
     for name, root in ((pair.s2, real_pairs.s2_root), (pair.s1, real_pairs.s1_root)):
         published = sorted((root / name).glob("*.tif"))
@@ -77,7 +77,14 @@ def test_written_files_have_the_published_directory_and_pixels(real_pairs, true_
             with rasterio.open(path) as theirs, rasterio.open(tmp_path / name / path.name) as ours:
                 assert ours.profile == theirs.profile
                 np.testing.assert_array_equal(ours.read(), theirs.read())
-            assert (tmp_path / name / path.name).stat().st_size == path.stat().st_size
+            assert read_strips(tmp_path / name / path.name) is not None
+
+
+def test_full_disk_is_an_error_when_a_band_is_written(tmp_path):
+    (tmp_path / "P").mkdir()
+    (tmp_path / "P" / "P_B05.tif").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        geotiff.write_s2_folder(tmp_path, "P", {"B05": PIXELS}, ["Pastures"])
 
 
 def _broken_copy(real_pairs, tmp_path: Path) -> Path:
@@ -112,7 +119,7 @@ def test_truncated_band_is_refused_at_any_length(real_pairs, tmp_path, length):
     folder = _broken_copy(real_pairs, tmp_path)
     path = folder / f"{folder.name}_B05.tif"
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(DataError, match=r"_B05\.tif: not a readable GeoTIFF, or cut short"):
+    with pytest.raises(DataError, match=r"_B05\.tif: not a readable GeoTIFF.* download this patch again"):
         geotiff.read_s2_folder(folder)
 
 
@@ -162,8 +169,8 @@ def _damaged(real_pairs, tmp_path: Path, tag: int, value: int) -> Path:
 @pytest.mark.parametrize(
     ("tag", "value", "message"),
     [
-        (273, 10, "its pixels would lie in its directory"),
-        (273, 0, "its pixels would lie in its directory"),
+        (273, 10, "overlap its directory; download"),
+        (273, 0, "overlap its directory; download"),
         (256, 60_000, "60000x20 pixels; a patch has at most 120x120"),
         (257, 4_000_000_000, r"pixels; a patch has at most 120x120|not a readable"),
     ],

@@ -167,7 +167,7 @@ def test_only_the_pages_on_the_way_are_read(data: Path) -> None:
 
 def test_number_of_records_that_is_not_the_heads_is_refused(data: Path) -> None:
     patched(data, 1, 16 + 24 + 48 + 32, struct.pack("<Q", 61))
-    with PatchStore(data.parent) as store, pytest.raises(DataError, match="60 records where its head says 61"):
+    with PatchStore(data.parent) as store, pytest.raises(DataError, match=r"60 records.* 61; copy or download"):
         list(store.names())
 
 
@@ -212,7 +212,7 @@ def test_nothing_is_written_where_a_page_has_two_uses(tmp_path: Path, true_patch
     assert count
     assert listed != root
     patched(data, free, offset + 24, struct.pack("<Q", root))
-    with pytest.raises(DataError, match=r"two uses|list of free pages is damaged"):
+    with pytest.raises(DataError, match=r"used twice|list of free pages is damaged"):
         PatchWriter(tmp_path)
 
 
@@ -244,7 +244,7 @@ def test_value_that_became_shorter_holds_its_pages_and_no_others(tmp_path: Path)
         assert len(checker._pages.held(leaf, 0)) == 13
         checker.check_value(b"a")
     patched(data, int(leaf.pages[0]), 12, struct.pack("<I", 14))
-    with closing(PageChecker(data)) as checker, pytest.raises(DataError, match="claims pages that have another use"):
+    with closing(PageChecker(data)) as checker, pytest.raises(DataError, match=r"page 3 .* used elsewhere"):
         checker.check_value(b"a")
 
 

@@ -56,9 +56,9 @@ def test_text_stored_in_another_way_is_read_alike(path, kind):
         ("contains_cloud_or_shadow", [False, None, True], "row 1: contains_cloud_or_shadow is empty"),
         ("country", ["Austria", "Austria", None], "row 2: country is empty"),
         ("labels", [["Pastures"], [None], []], "labels is empty"),
-        ("patch_id", ["S2A_a", "x", "S2A_b"], "row 1: patch_id is 'x', which is no name of a patch"),
-        ("s1_name", ["S1A_a", "S1A_b", "S1A_c\n"], r"row 2: s1_name is 'S1A_c\\n', which is no name of a patch"),
-        ("s1_name", ["S1A_a", "S1A_b", "S1A_a"], "row 2: S1A_a is there twice"),
+        ("patch_id", ["S2A_a", "x", "S2A_b"], "row 1: patch_id is 'x', which is not a patch name"),
+        ("s1_name", ["S1A_a", "S1A_b", "S1A_c\n"], r"row 2: s1_name is 'S1A_c\\n', which is not a patch name"),
+        ("s1_name", ["S1A_a", "S1A_b", "S1A_a"], "row 2: S1A_a .*twice"),
         ("split", ["train", "x" * 5000, "test"], "row 1: split is 'x{79}"),
     ],
 )

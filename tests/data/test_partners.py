@@ -86,7 +86,7 @@ def test_where_nobody_names_them_one_line_says_what_is_missing(archives, one_col
 
 
 def test_without_an_archive_one_column_is_refused_in_one_line(one_column, real_pairs):
-    with pytest.raises(DataError, match=r"train\.csv, line 1: 1 column .* where there must be 2") as caught:
+    with pytest.raises(DataError, match=r"train\.csv, line 1: 1 column .* 2 are needed") as caught:
         read_split(one_column)
     assert "\n" not in str(caught.value)
     assert read_list(one_column) == [pair.s2 for pair in real_pairs.pairs]
@@ -98,8 +98,8 @@ def test_without_an_archive_one_column_is_refused_in_one_line(one_column, real_p
         ("{0}\n{1},{2}\n", "line 2: 2 columns"),
         ("{1},{2}\n{0}\n", "line 2: 1 column"),
         ("{0}\n{1}\n{0}\n", "line 3: .* is already in line 1"),
-        ("{2}\n", "line 1: .* is no Sentinel-2 patch name"),
-        ("patch\n{0}\n", "line 1: 'patch' is no Sentinel-2 .* header"),
+        ("{2}\n", "line 1: .* is not a Sentinel-2 patch name"),
+        ("patch\n{0}\n", "line 1: 'patch' is not a Sentinel-2 .* header"),
     ],
 )
 def test_mistakes_in_one_column_are_refused_with_their_line(one_column, real_pairs, text, message):

@@ -169,7 +169,7 @@ def test_store_cut_short_is_refused_instead_of_killing_the_process(store, tmp_pa
     copy.mkdir()
     content = (store.path / "data.mdb").read_bytes()
     (copy / "data.mdb").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"short/data\.mdb: cut short"):
+    with pytest.raises(DataError, match=r"short/data\.mdb: .*862,208 of 1,724,416 bytes.*encode it again"):
         len(PatchStore(copy))
 
 
@@ -244,7 +244,7 @@ def test_writer_commits_what_it_has_when_the_block_fails(true_patches, tmp_path)
 def test_writer_leaves_archives_of_other_tools_alone(archives, tmp_path):
     copy = shutil.copytree(archives["original"].s2, tmp_path / "theirs")
     before = (copy / "data.mdb").read_bytes()
-    with pytest.raises(DataError, match=r"theirs: an archive of pickled Sentinel-2 arrays .* choose another --output"):
+    with pytest.raises(DataError, match=r"theirs: .*pickled Sentinel-2 arrays .* choose another --output"):
         PatchWriter(copy)
     assert (copy / "data.mdb").read_bytes() == before
 

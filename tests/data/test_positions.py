@@ -17,7 +17,7 @@ from bigearthnet_cbir.data.geotiff import read_corner
 from bigearthnet_cbir.data.metadata import read_metadata
 from bigearthnet_cbir.data.mgrs import GridSquare, grid_square
 from bigearthnet_cbir.data.official_splits import read_official_lists
-from bigearthnet_cbir.data.places import place_in_json
+from bigearthnet_cbir.data.places import corner_in_json
 from bigearthnet_cbir.data.positions import acquisition_dates, pair_cell, positions_of
 from bigearthnet_cbir.data.synthetic import acquisition_of
 from bigearthnet_cbir.errors import DataError
@@ -79,7 +79,7 @@ def test_names_of_version_1_tell_the_place_of_their_files(real_pairs: RealPairs)
         for root, name, band in ((real_pairs.s2_root, pair.s2, "B02"), (real_pairs.s1_root, pair.s1, "VV")):
             path = root / name / f"{name}_{band}.tif"
             assert read_corner(path) == (f"EPSG:{found.epsg[position]}", found.left[position], found.top[position])
-            told = place_in_json(json.loads((root / name / f"{name}_labels_metadata.json").read_text()))
+            told = corner_in_json(json.loads((root / name / f"{name}_labels_metadata.json").read_text()))
             assert told == (f"EPSG:{found.epsg[position]}", found.left[position], found.top[position])
             with rasterio.open(path) as source:
                 (x,), (y,) = transform(source.crs, "EPSG:4326", *([value] for value in source.xy(59.5, 59.5)))

@@ -119,7 +119,7 @@ def test_hostile_pickle_is_refused_and_does_not_run(tmp_path):
     mark = tmp_path / "ran"
     for protocol in range(2, 6):
         record = pickle.dumps((_Runs(mark), 1, 2), protocol)
-        with pytest.raises(DataError, match=r"its pickle is refused: it asks for \w+\.mkdir"):
+        with pytest.raises(DataError, match=r"pickle is refused: .*\w+\.mkdir"):
             records.decode(record)
         assert not mark.exists()
     pickle.loads(record)
@@ -141,7 +141,7 @@ def test_hostile_pickle_is_refused_and_does_not_run(tmp_path):
 )
 def test_any_other_name_is_refused(module, name):
     record = b"\x80\x04" + _short_text(module) + _short_text(name) + b"\x93."
-    with pytest.raises(DataError, match="its pickle is refused: it asks for"):
+    with pytest.raises(DataError, match="pickle is refused"):
         records.decode(record)
 
 
@@ -237,7 +237,7 @@ def test_values_that_are_no_decibels_and_no_reflectance_are_refused(s1, s2, band
     bands = {name: source[name] for name in sensor}
     bands[band] = bands[band].copy()
     bands[band][5, 6] = value
-    with pytest.raises(DataError, match=rf"band {band} holds .*, which is no (decibels|reflectance x 10 000)"):
+    with pytest.raises(DataError, match=rf"band {band} holds .*, no valid value in (decibels|reflectance x 10 000)"):
         records.encode_record(bands, None)
     with pytest.raises(DataError, match=rf"band {band} holds"):
         records.decode(save(bands))
@@ -258,9 +258,9 @@ def _with_header(record: bytes, change) -> bytes:
         (lambda header: header.update(B10=header.pop("B05")), "'B10' is not a band"),
         (lambda header: header["B05"].update(shape=[30, 120]), r"band B05 is \[30, 120\] of 'U16'"),
         (lambda header: header["B05"].update(dtype="I64"), "band B05 is .* of 'I64'"),
-        (lambda header: header["B05"].update(data_offsets=[-7200, 0]), r"band B05 claims the bytes \[-7200, 0\]"),
-        (lambda header: header["B05"].update(data_offsets=[10**9, 10**9 + 7200]), "claims the bytes from"),
-        (lambda header: header["B05"].update(data_offsets=header["B06"]["data_offsets"]), "claims the bytes from"),
+        (lambda header: header["B05"].update(data_offsets=[-7200, 0]), r"band B05 .*bytes \[-7200, 0\]"),
+        (lambda header: header["B05"].update(data_offsets=[10**9, 10**9 + 7200]), "bands before it end at"),
+        (lambda header: header["B05"].update(data_offsets=header["B06"]["data_offsets"]), "bands before it end at"),
         (lambda header: header["B05"].update(dtype=["I64"] * 99), "header is malformed"),
         (lambda header: header.update(__metadata__={"labels": '{"Pastures": 1}'}), "header is malformed"),
         (lambda header: header.update(__metadata__={"labels": "[" * 5000}), "header is malformed"),
@@ -298,7 +298,7 @@ def test_other_bytes_are_refused():
 
 
 def test_pickled_numbers_are_no_patch():
-    with pytest.raises(DataError, match="holds neither"):
+    with pytest.raises(DataError, match=r"neither .* arrays .* nor a patch object"):
         records.decode(pickle.dumps([1, 2, 3]))
 
 

@@ -40,9 +40,7 @@ def test_selection_takes_and_says_why_not(selection, taken, left_out):
 
 
 def test_unknown_values_and_sources_that_cannot_tell_are_refused():
-    with pytest.raises(
-        DataError, match="--countries: 'Sweden' occurs nowhere in the list; it has Austria, Finland, Serbia"
-    ):
+    with pytest.raises(DataError, match=r"--countries: 'Sweden' .* the list; it has Austria, Finland, Serbia"):
         Selection(countries=("Sweden",)).check(PAIRS, "the list")
     bare = [PairInfo(pair.s2, pair.s1) for pair in PAIRS]
     for selection, option in (
@@ -50,7 +48,7 @@ def test_unknown_values_and_sources_that_cannot_tell_are_refused():
         (Selection(exclude_snow=True), "--exclude-snow"),
         (Selection(exclude_clouds=True), "--exclude-clouds"),
     ):
-        with pytest.raises(DataError, match=f"{option}: a folder does not tell"):
+        with pytest.raises(DataError, match=f"{option}: a folder .*use --split-from official"):
             selection.check(bare, "a folder")
     Selection().check(bare, "a folder")
 

@@ -37,7 +37,7 @@ def test_a_list_of_somebody_else_is_never_replaced(tmp_path):
     write_split(tmp_path / "train.csv", [A])
     (state,) = write_splits(tmp_path, {"train": [A, B]})
     assert (state.action, state.only_there, state.only_here) == ("differs", 0, 1)
-    assert "not known to be written by this command" in state.reason
+    assert "no record that this command wrote it" in state.reason
     assert read_split(tmp_path / "train.csv") == [A]
     write_split(tmp_path / "train.csv", [B, A])
     assert actions(write_splits(tmp_path, {"train": [A, B]})) == {"train": "kept"}
@@ -72,7 +72,7 @@ def test_a_file_that_is_no_list_differs_and_one_of_one_column_is_compared_by_its
     (tmp_path / "val.csv").write_text(f"{B.s2}\n")
     train, val = write_splits(tmp_path, {"train": [A], "val": [B]})
     assert (train.action, val.action) == ("differs", "kept")
-    assert "no split list" in train.reason
+    assert "not a split list" in train.reason
     assert (tmp_path / "train.csv").read_text() == "patch,partner\n"
 
 

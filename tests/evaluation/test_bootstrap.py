@@ -95,7 +95,7 @@ def test_a_run_does_not_differ_from_itself_but_from_a_worse_one() -> None:
 
 def test_other_queries_are_refused() -> None:
     columns = columns_of(13)
-    with pytest.raises(ResultsError, match="60 queries against 59"):
+    with pytest.raises(ResultsError, match="60 and 59 queries"):
         paired_differences(columns, columns[:-1])
 
 

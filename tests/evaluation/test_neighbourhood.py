@@ -51,7 +51,7 @@ def test_names_tell_place_and_acquisitions(names: PatchPair, expected: Place) ->
 
 @pytest.mark.parametrize("names", [("S2A_x_1_2", "S1A_nothing"), ("S2A", "S1A_x_33UUP_87_48")])
 def test_names_that_tell_no_place_are_refused(names: tuple[str, str]) -> None:
-    with pytest.raises(ResultsError, match="leave exclude_within out"):
+    with pytest.raises(ResultsError, match="remove exclude_within"):
         place_of(PatchPair(*names))
 
 

@@ -87,7 +87,7 @@ def narrow() -> None:
     from bigearthnet_cbir.config import schema as keys
     from bigearthnet_cbir.models import resnet
 
-    resnets = resnet._import_resnet_module()
+    resnets = resnet.import_resnet_module()
 
     class Narrow(resnets.ResNet):
         def _make_layer(self, block: Any, planes: int, *rest: Any, **options: Any) -> Any:

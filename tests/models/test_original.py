@@ -100,5 +100,5 @@ def test_disagreeing_first_convolutions_are_refused(original: OriginalNetwork) -
 @pytest.mark.parametrize("odd", [3, torch.zeros(()), torch.zeros(4)])
 @pytest.mark.parametrize("mark", ["projection_head_s1.0.weight", "encoder_joint.conv_first.weight"])
 def test_marks_of_other_shapes_are_refused(original: OriginalNetwork, mark: str, odd: object) -> None:
-    with pytest.raises(CheckpointError, match="other shapes"):
+    with pytest.raises(CheckpointError, match="unexpected shapes"):
         from_original({**original.state_dict(), mark: odd}, "joint")  # type: ignore[dict-item]

@@ -57,7 +57,7 @@ def test_joint_trunk_takes_all_but_the_first_convolution_for_both_sensors_norms(
 
 def test_weights_of_another_resnet_are_refused() -> None:
     weights = {name: tensor for name, tensor in published(2).items() if not name.startswith("fc")}
-    with pytest.raises(CheckpointError, match="not of this backbone"):
+    with pytest.raises(CheckpointError, match="does not fit this backbone"):
         load_backbone_weights(Backbone("resnet50", 2), weights, CHANNELS[2], "x")
 
 
@@ -105,15 +105,15 @@ def test_the_log_says_what_init_weights_left_random(tmp_path: Path, caplog: pyte
     )  # fmt: skip
     with caplog.at_level("INFO"):
         start_from_pretrained(config, build_encoder(config))
-    assert "random at the start, as the seed has them: trunk_s1.encoder.0, head_s1, head_s2" in caplog.text
+    assert "randomly initialised layers: trunk_s1.encoder.0, head_s1, head_s2" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds no state_dict"),
-        ("weights", "holds no state_dict"),
-        ({"state_dict": {3: 4}}, "holds no ResNet"),
+        ([1, 2], "has no state_dict"),
+        ("weights", "has no state_dict"),
+        ({"state_dict": {3: 4}}, "has no ResNet"),
     ],
 )
 def test_files_that_hold_something_else_are_refused(tmp_path: Path, content: object, message: str) -> None:
@@ -125,7 +125,7 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path, content: obj
 @pytest.mark.parametrize("name", ["conv1.weight", "layer1.0.conv1.weight"])
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(torch.Tensor.long, r"no floats|of another data type"), (lambda weight: weight * math.nan, "NaN, infinite")],
+    [(torch.Tensor.long, r"not float|data type differs"), (lambda weight: weight * math.nan, "NaN, infinite")],
     ids=["whole numbers", "NaN"],
 )
 def test_starting_weights_that_are_no_numbers_are_refused(

@@ -26,7 +26,7 @@ def test_bit_that_flips_in_a_weight_is_noticed(path):
     content[place] ^= 1
     path.write_bytes(content)
     assert torch.load(path, weights_only=True)["state_dict"]["weight"][100] != 100, "or the test shows nothing"
-    with pytest.raises(CheckpointError, match=r"file\.pth: is no readable file of tensors"):
+    with pytest.raises(CheckpointError, match=r"file\.pth: not a readable file of tensors"):
         read_tensor_file(path, "train first")
 
 
@@ -36,7 +36,7 @@ def test_compressed_parts_are_refused_before_they_are_unpacked(path, tmp_path):
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    with pytest.raises(CheckpointError, match=r"packed\.pth: is no readable file of tensors"):
+    with pytest.raises(CheckpointError, match=r"packed\.pth: not a readable file of tensors"):
         read_tensor_file(packed, "train first")
 
 
@@ -76,8 +76,8 @@ def test_containers_that_hold_one_another_twice_are_looked_at_once(tmp_path):
         ("weight", torch.tensor([1.0, math.nan]), "weight: NaN, infinite"),
         ("weight", torch.tensor([1.0, -math.inf]), "weight: NaN, infinite"),
         ("bn.running_var", torch.tensor([1.0, -1e-9]), "running_var: .* a variance below 0"),
-        ("weight", torch.tensor([1, 2]), "weight: of another data type"),
-        ("number", torch.tensor([1.0, 2.0]), "number: of another data type"),
+        ("weight", torch.tensor([1, 2]), "weight: the data type differs"),
+        ("number", torch.tensor([1.0, 2.0]), "number: the data type differs"),
     ],
 )
 def test_weights_that_no_network_can_have_are_refused(name, tensor, message):

@@ -150,9 +150,9 @@ def test_a_broken_patch_is_skipped_by_name_and_nothing_else_is_lost(real_pairs, 
     assert len(PatchStore(tmp_path / "store.lmdb")) == 2
     for pair, reason in (
         (no_band, "_B11.tif: this band is missing"),
-        (misshapen, "_VV.tif: not a readable GeoTIFF, or cut short"),
+        (misshapen, "_VV.tif: not a readable GeoTIFF"),
         (no_json, "JSON is missing"),
-        (absent, "folder is missing"),
+        (absent, "is missing; download it"),
         (wrong_pair, f"its JSON pairs it with {fine.s2}"),
     ):
         assert any(pair.s2 in line and reason in line for line in caplog.messages), reason
@@ -174,10 +174,10 @@ def test_lists_grow_with_the_archive_and_the_table_shows_what_is_on_the_disk(rea
     assert f"wrote {tmp_path / 'new' / 'train.csv'}, 5 pairs" in capsys.readouterr().out
     (tmp_path / "late.tif").rename(late)
     assert main(arguments) == 0
-    assert f"brought {tmp_path / 'new' / 'train.csv'} up to date, 5 to 6 pairs" in capsys.readouterr().out
+    assert f"updated {tmp_path / 'new' / 'train.csv'}, 5 to 6 pairs" in capsys.readouterr().out
     assert read_split(tmp_path / "new" / "train.csv") == copy.pairs
     assert main(arguments) == 0
-    assert "has these 6 pairs already" in capsys.readouterr().out
+    assert "already has these 6 pairs" in capsys.readouterr().out
 
 
 def test_a_list_that_differs_is_named_and_the_exit_code_says_so(real_pairs, tmp_path, capsys):
@@ -188,7 +188,7 @@ def test_a_list_that_differs_is_named_and_the_exit_code_says_so(real_pairs, tmp_
     capsys.readouterr()
     assert main(arguments_for(real_pairs, tmp_path, *season)) == 1
     printed = capsys.readouterr().out
-    assert f"{splits / 'train.csv'} is left with its 3 pairs: " in printed
+    assert f"{splits / 'train.csv'} keeps its 3 pairs: " in printed
     assert "wrote" not in printed
     assert {path.name: path.read_bytes() for path in splits.iterdir()} == before
 
@@ -272,7 +272,7 @@ def test_pairs_of_two_places_are_refused_by_coordinates_where_names_do_not_tell(
     pair = copy.pairs[0]
     name = twin_of(copy, pair, **change, tell_in_json=tell_in_json)
     assert main(arguments_for(copy, tmp_path)) == 1
-    assert "        1  it and its partner show two places" in capsys.readouterr().out
+    assert "        1  it and its partner have different locations" in capsys.readouterr().out
     assert any(pair.s2 in line and name in line for line in caplog.messages)
     assert len(PatchStore(tmp_path / "store.lmdb")) == 10
 
@@ -296,14 +296,14 @@ def test_stored_patches_in_a_new_pair_of_two_places_are_refused(real_pairs, tmp_
     capsys.readouterr()
     listed = [PatchPair(pair.s2, name), *copy.pairs[1:]]
     assert main(arguments_for(copy, tmp_path, *renamed_list(listed, tmp_path))) == 1
-    assert "        1  it and its partner show two places" in capsys.readouterr().out
+    assert "        1  it and its partner have different locations" in capsys.readouterr().out
     assert read_split(tmp_path / "new" / "train.csv") == copy.pairs[1:]
     for root in (copy.s1_root, copy.s2_root):  # the folders may be gone once all is encoded
         for place in root.iterdir():
             shutil.rmtree(place)
             place.mkdir()
     assert main(arguments_for(copy, tmp_path, *renamed_list(copy.pairs, tmp_path / "gone"))) == 0
-    assert "        6  neither names nor coordinates tell whether both show one place" in capsys.readouterr().out
+    assert "        6  location is not in the names, the JSONs or the files" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", [7, 1.5, True, ["S2A_x"], {"a": 1}, "", "S1A_x", "../S2A_x", "S2A_x/../../y"])
@@ -313,7 +313,7 @@ def test_a_partner_that_is_no_name_is_a_skipped_patch(real_pairs, tmp_path, capl
     path = copy.s1_root / pair.s1 / f"{pair.s1}_labels_metadata.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "corresponding_s2_patch": value}))
     assert main(arguments_for(copy, tmp_path)) == 1
-    assert any("corresponding_s2_patch is no Sentinel-2 patch name" in line for line in caplog.messages)
+    assert any("not a Sentinel-2 patch name; download this" in line for line in caplog.messages)
     assert len(PatchStore(tmp_path / "store.lmdb")) == 10
 
 
@@ -462,13 +462,13 @@ def test_selection_reaches_the_parquet(archives, real_pairs, tmp_path):
         (["--s1-root", "/absent"], "error: /absent: cannot be listed"),
         (["--s1-root", "{s2}", "--s2-root", "{s1}"], "are --s1-root and --s2-root swapped"),
         (["--output-s1", "x"], "--output is one store for both sensors"),
-        (["--fractions", "0.5", "0.5", "0.5"], "must add up to 1"),
+        (["--fractions", "0.5", "0.5", "0.5"], "must sum to 1"),
         (["--workers", "-1"], "--workers -1"),
-        (["--seasons", "Monsoon"], "--seasons: 'Monsoon' occurs nowhere"),
+        (["--seasons", "Monsoon"], "--seasons: 'Monsoon' does not occur"),
         (["--split-from", "/absent"], "error: /absent: it has none of train.csv"),
-        (["--acquisitions", "20990101T000000"], "--acquisitions: '20990101T000000' occurs nowhere"),
-        (["--preset", "ben14k", "--acquisitions", "20170719T094029"], "leave out --acquisitions"),
-        (["--lists-only"], "say where with --splits"),
+        (["--acquisitions", "20990101T000000"], "--acquisitions: '20990101T000000' does not occur"),
+        (["--preset", "ben14k", "--acquisitions", "20170719T094029"], "remove --acquisitions"),
+        (["--lists-only"], "--lists-only needs --splits FOLDER"),
     ],
 )
 def test_user_mistakes_end_in_one_line_and_exit_code_2(real_pairs, tmp_path, capsys, change, message):

@@ -29,8 +29,8 @@ SOURCE = Path(bigearthnet_cbir.__file__).parent
 ROOT = SOURCE.parents[1]
 KEY, EMBEDDING, PRINTED, PAGE = range(4)
 MOST = {KEY: 4, EMBEDDING: 8, PRINTED: 8, PAGE: 8}
-EVERYWHERE = {"compiled.py", "results.py"}
-"""Core modules: the check of kernel arguments, and the values' own class."""
+EVERYWHERE = {"compiled.py", "results.py", "storage/hdf5_reading.py", "storage/result_groups.py"}
+"""Checks that hand on what they were given (of kernel arguments, of HDF5 files), and the values' own class."""
 WIDTHS = {8, 16, 512}
 """Of the projections, the fused vectors and the features of resnet10."""
 
@@ -38,7 +38,7 @@ WIDTHS = {8, 16, 512}
 def listed() -> list[list[str]]:
     """Return the files of each row of the table."""
     page = (ROOT / "docs" / "architecture.md").read_text()
-    section = page.split("## What a reader has to open")[1].split("\n## ")[0]
+    section = page.split("## Files on the path of a value")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| a")]
     return [re.findall(r"`([a-z_0-9/]+\.py)`", row.split("|")[2]) for row in rows]
 

@@ -7,6 +7,8 @@ import html
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from bigearthnet_cbir.query.index import Index
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import Patch
 
+ROOT = Path(__file__).resolve().parents[2]
 NAME = "S2A_MSIL2A_20170613T101031_87_48"
 S1_NAME = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48"
 
@@ -376,3 +379,17 @@ def test_two_bands_of_one_name_are_refused(tmp_path: Path, true_patches: dict[st
     bands = {**ten_metres(true_patches[NAME]), "b2": true_patches[NAME].bands["B02"]}
     with pytest.raises(DataError, match="two bands are described as B02"):
         read_stack(write_stack(tmp_path / "twice.tif", bands, 10), "s2")
+
+
+def test_scripts_run_from_any_folder(run: RunFolder, tmp_path: Path) -> None:
+    """The commands as a user types them, away from the repository; a query by name loads no torch."""
+    index = [sys.executable, str(ROOT / "project" / "index.py"), "--filepath", str(run.root)]
+    done = subprocess.run(index, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"index: {run.index}"
+    words = ["--filepath", str(run.parameters), "--patch", NAME, "--top", "2", "--csv", "found.csv"]
+    script = [sys.executable, "-X", "importtime", str(ROOT / "project" / "query.py"), *words]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "written: found.csv" in done.stdout
+    assert len((tmp_path / "found.csv").read_text().splitlines()) == 3
+    assert "import time" in done.stderr
+    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)

@@ -85,7 +85,7 @@ def test_headlines_come_with_intervals_ties_and_figures_without_neighbours() -> 
     assert re.search(r"no neighbours: .*\b2\b.*\b7\.5\b.*\n.*\b3\b.*\b0\b", text)
     notes = text[text.index("tie-aware:") :]
     assert re.findall(r"[\d.]+", notes.splitlines()[0]) == ["4.5", "4.5", "12"]
-    assert re.search(r" 2 .*raise top_k", notes)
+    assert re.search(r" 2 .*increase top_k", notes)
     assert max(map(len, text.splitlines())) <= 79
 
 

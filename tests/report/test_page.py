@@ -139,7 +139,7 @@ def test_a_comparison_shows_each_run_and_marks_the_higher_figure(tmp_path: Path)
         Source(name, read_results(write_run(tmp_path / name, seed=seed) / "retrieval.h5"))
         for seed, name in enumerate(("first", "second"))
     )
-    text = render_page(Study("2 runs side by side", runs, (), folders=("first", "second")))
+    text = render_page(Study("Comparison of 2 runs", runs, (), folders=("first", "second")))
     marked = re.findall(r"<strong>([\d.]+) ▲</strong>", text)
     best = max(run.data.directions["fused"].curves["precision"][9] for run in runs)
     assert marked[0] == f"{best:.3f}"

@@ -25,7 +25,9 @@ CODES = np.random.default_rng(1).integers(0, 256, (50, 2), dtype=np.uint8)
 def test_features_that_are_not_finite_are_refused(bad: float) -> None:
     broken = ARCHIVE.copy()
     broken[7, 2] = bad
-    with pytest.raises(SearchError, match=r"archive: 1 feature vectors hold NaN or infinity, the first in row 7"):
+    with pytest.raises(
+        SearchError, match=r"archive: 1 feature vectors have NaN or infinite values, the first in row 7"
+    ):
         search(ARCHIVE[:1], broken, 3, "cosine")
     with pytest.raises(SearchError, match=r"queries: 1 feature vectors"):
         search(broken[:9], ARCHIVE, 3, "euclidean")
@@ -39,14 +41,14 @@ def test_chi_square_of_signed_features_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((ARCHIVE, ARCHIVE, 51, "cosine"), "k is 51, but the archive holds 50"),
+        ((ARCHIVE, ARCHIVE, 51, "cosine"), "k is 51, but the archive has 50"),
         ((ARCHIVE, ARCHIVE, 0, "cosine"), "k is 0"),
-        ((ARCHIVE, ARCHIVE[:0], 1, "cosine"), "archive holds 0"),
+        ((ARCHIVE, ARCHIVE[:0], 1, "cosine"), "archive has 0"),
         ((ARCHIVE[:, :5], ARCHIVE, 1, "cosine"), "queries have 5 columns, the archive 6"),
         ((ARCHIVE[0], ARCHIVE, 1, "cosine"), "needs"),
         ((ARCHIVE, ARCHIVE, 1, "manhattan"), "'manhattan'; choose one of cosine, euclidean, chi2, hamming"),
-        ((ARCHIVE, ARCHIVE, 1, "hamming"), "needs packed uint8 codes, got float32"),
-        ((CODES, CODES, 1, "cosine"), "cosine needs float features, got uint8"),
+        ((ARCHIVE, ARCHIVE, 1, "hamming"), "needs packed uint8 codes, not float32"),
+        ((CODES, CODES, 1, "cosine"), "cosine needs float features, not uint8"),
         ((ARCHIVE, ARCHIVE * 1e18, 1, "euclidean"), "scale the features"),
         ((ARCHIVE * 1e-20, ARCHIVE, 1, "cosine"), "scale the features"),
     ],
@@ -61,7 +63,7 @@ def test_k_must_leave_room_for_the_excluded() -> None:
     assert search(ARCHIVE[:2], ARCHIVE, 48, "cosine", exclude).indices.shape == (2, 48)
     with pytest.raises(SearchError, match=r"k is 49, but query 1 has only 48 of the archive's 50 items left"):
         search(ARCHIVE[:2], ARCHIVE, 49, "cosine", exclude)
-    with pytest.raises(SearchError, match="it needs a row for each of 3 queries"):
+    with pytest.raises(SearchError, match="needs one row for each of 3 queries"):
         search(ARCHIVE[:3], ARCHIVE, 5, "cosine", exclude)
 
 

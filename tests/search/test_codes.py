@@ -41,7 +41,7 @@ def test_packing_keeps_every_bit_and_fills_with_zeros(width: int, seed: int) -> 
 
 def test_mistakes_are_refused() -> None:
     features = np.zeros((2, 3), np.float32)
-    with pytest.raises(SearchError, match="one threshold a column"):
+    with pytest.raises(SearchError, match="one threshold per column"):
         binarize(features, np.zeros(2, np.float32))
     with pytest.raises(SearchError, match="NaN"):
         binarize(np.full((2, 3), np.nan, np.float32), np.zeros(3, np.float32))

@@ -118,7 +118,7 @@ ARCHIVE = np.random.default_rng(1).random((50, 6), dtype=np.float32)
 @pytest.mark.parametrize("kind", [np.int64, np.uint64])
 def test_excluded_positions_beyond_the_archive_are_refused(position: int, kind: type) -> None:
     exclude = np.array([[1], [position], [2]], kind)
-    message = f"query 1 leaves out position {position:,}, but the archive holds 0 to 49"
+    message = f"query 1 excludes position {position:,}, but the archive has 0 to 49"
     with pytest.raises(SearchError, match=message):
         search(ARCHIVE[:3], ARCHIVE, 5, "cosine", exclude)
     with pytest.raises(SearchError, match=message):
@@ -143,10 +143,14 @@ def test_a_broken_row_is_named_by_its_place_in_the_whole_array(distance: str) ->
     rows = np.random.default_rng(2).random((1000, 4), dtype=np.float32)
     broken = rows.copy()
     broken[700, 1] = broken[900, 0] = np.nan
-    with pytest.raises(SearchError, match=r"archive: 2 feature vectors hold NaN or infinity, the first in row 700;"):
+    with pytest.raises(
+        SearchError, match=r"archive: 2 feature vectors have NaN or infinite values, the first in row 700;"
+    ):
         search(rows[:1], broken, 1, distance)
     blocks = iter_search(broken, rows, 1, distance, start=100, block=256)
-    with pytest.raises(SearchError, match=r"queries: 1 feature vectors hold NaN or infinity, the first in row 700;"):
+    with pytest.raises(
+        SearchError, match=r"queries: 1 feature vectors have NaN or infinite values, the first in row 700;"
+    ):
         list(blocks)
     broken[700, 1], broken[900, 0] = 1e20, 0
     with pytest.raises(SearchError, match=r"queries: row 700 has length 1e\+20"):
@@ -156,5 +160,5 @@ def test_a_broken_row_is_named_by_its_place_in_the_whole_array(distance: str) ->
 def test_a_negative_feature_is_named_too() -> None:
     rows = np.random.default_rng(3).random((600, 4), dtype=np.float32)
     rows[555, 2] = -2
-    with pytest.raises(SearchError, match=r"queries: the smallest feature is -2 in row 555, and chi2"):
+    with pytest.raises(SearchError, match=r"queries: the smallest feature is -2 in row 555, but chi2"):
         list(iter_search(rows, rows[:9], 1, "chi2", block=256))

@@ -83,8 +83,10 @@ def test_vectors_that_float32_cannot_hold_are_refused() -> None:
     archive = values(9, 4, "euclidean", 4)
     wide = archive.astype(np.float64)
     wide[5] = 1e-60
-    with pytest.raises(SearchError, match="queries: row 5 is smaller than float32 can hold"):
+    with pytest.raises(SearchError, match="queries: row 5 is too small for float32"):
         search(wide, archive, 2, "euclidean")
     wide[5] = 1e60
-    with pytest.raises(SearchError, match=r"archive: 1 feature vectors hold NaN or infinity, the first in row 5"):
+    with pytest.raises(
+        SearchError, match=r"archive: 1 feature vectors have NaN or infinite values, the first in row 5"
+    ):
         search(archive, wide, 2, "euclidean")

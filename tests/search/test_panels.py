@@ -10,7 +10,7 @@ from tests.search.oracles import assert_same, slow_search
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.kernels import int16_screen as panels_module
-from bigearthnet_cbir.search.kernels.int16_dot import PANEL, has_pair_products
+from bigearthnet_cbir.search.kernels.int16_dot import PANEL, has_pair_products, has_wide_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import largest_integer, make_panels, round_queries, screen_panels
 from bigearthnet_cbir.search.knn import search
 from bigearthnet_cbir.search.ray_backend import shard_rows
@@ -52,6 +52,24 @@ def test_screen_is_within_its_bound(kind: str, size: int, width: int, seed: int)
     guessed = screen[:5, :size] * panels.steps.astype(np.float64) + rounded.centres[:, None]
     off = np.abs(guessed - query_units.astype(np.float64) @ units.T.astype(np.float64))
     assert (off <= rounded.bounds[:, None] + 8 * 2.0**-24).all()
+
+
+@pytest.mark.skipif(not has_wide_pair_products(), reason="kernels are compiled without AVX512-VNNI here")
+@pytest.mark.parametrize("queries", [4, 16, 20, 60])
+@pytest.mark.parametrize("width", [2, 34, 256])
+def test_wide_registers_give_the_same_sums(queries: int, width: int) -> None:
+    generator = np.random.default_rng(queries * width)
+    largest = largest_integer(width)
+    values = generator.integers(-largest, largest + 1, (queries, width)).astype(np.int16)
+    panels = generator.integers(-largest, largest + 1, (3, width // 2, PANEL, 2)).astype(np.int16)
+    steps = generator.random(queries, dtype=np.float32)
+    narrow, wide = (np.full((queries, 4 * PANEL), np.nan, np.float32) for _ in range(2))
+    panels_module._screen_panels(values, steps, panels, narrow)
+    panels_module._screen_panels_wide(values, steps, panels, wide)
+    np.testing.assert_array_equal(narrow, wide)
+    rows = panels.transpose(0, 2, 1, 3).reshape(3 * PANEL, width)
+    exact = values.astype(np.int64) @ rows.astype(np.int64).T
+    np.testing.assert_array_equal(wide[:, : 3 * PANEL], exact.astype(np.float32) * steps[:, None])
 
 
 @needs_instruction

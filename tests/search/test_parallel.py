@@ -61,9 +61,13 @@ def test_a_broken_row_is_named_in_one_line(session: None, prepared: bool) -> Non
     broken = queries.copy()
     broken[650, 3] = np.nan
     whole = PreparedArchive(archive, "cosine") if prepared else archive
-    with pytest.raises(SearchError, match=r"^queries: 1 feature vectors hold NaN or infinity, the first in row 650;"):
+    with pytest.raises(
+        SearchError, match=r"^queries: 1 feature vectors have NaN or infinite values, the first in row 650;"
+    ):
         list(iter_search_on_ray(broken, whole, K, "cosine", 2))
-    with pytest.raises(SearchError, match=r"^archive: 1 feature vectors hold NaN or infinity, the first in row 650;"):
+    with pytest.raises(
+        SearchError, match=r"^archive: 1 feature vectors have NaN or infinite values, the first in row 650;"
+    ):
         list(iter_search_on_ray(queries, broken, K, "cosine", 2))
 
 

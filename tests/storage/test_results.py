@@ -264,5 +264,5 @@ def test_a_feature_file_is_not_taken_for_results(tmp_path: Path) -> None:
     path = tmp_path / "query.h5"
     with write_features(path, PAIRS, (), {}) as writer:
         writer.append(columns(3))
-    with pytest.raises(ResultsError, match="holds no retrieval results"):
+    with pytest.raises(ResultsError, match="has no retrieval results"):
         read_results(path)

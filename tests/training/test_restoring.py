@@ -100,5 +100,5 @@ def test_a_checkpoint_cannot_replace_the_methods_of_a_schedule():
 @pytest.mark.parametrize("identity", [3, {"seed": torch.ones(2)}, {"type": ["joint"]}], ids=str)
 def test_settings_of_a_checkpoint_that_are_no_plain_values_are_refused(tmp_path, identity):
     torch.save({"state_dict": {}, "identity": identity}, tmp_path / "last.pth.tar")
-    with pytest.raises(CheckpointError, match="what it says of its settings is damaged"):
+    with pytest.raises(CheckpointError, match="its settings are damaged"):
         load_checkpoint(tmp_path / "last.pth.tar")

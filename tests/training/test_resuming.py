@@ -126,9 +126,9 @@ def test_a_record_of_changes_that_is_damaged_is_left_out() -> None:
     [
         ({"identity": 3}, "it lacks identity"),
         ({"epoch": "one"}, "it lacks epoch"),
-        ({"rng": torch.zeros(3)}, "it is damaged"),
-        ({"optimizer": {}}, "it is damaged"),
-        ({"optimizer": {"state": {}, "param_groups": [{"params": [1, 2]}]}}, "it is damaged"),
+        ({"rng": torch.zeros(3)}, "damaged, cannot resume"),
+        ({"optimizer": {}}, "damaged, cannot resume"),
+        ({"optimizer": {"state": {}, "param_groups": [{"params": [1, 2]}]}}, "damaged, cannot resume"),
     ],
 )
 def test_a_damaged_checkpoint_is_one_line(stopped: tuple[str, Path], damage: dict[str, object], words: str) -> None:

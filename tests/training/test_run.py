@@ -120,7 +120,7 @@ def test_a_checkpoint_of_either_kind_is_not_replaced_unasked(bench: Bench, left:
     (bench.run.last if left == "best" else bench.run.best).unlink()
     kept = getattr(bench.run, left)
     before = kept.read_bytes()
-    assert "holds a trained run already; use --resume" in bench.train(code=2)
+    assert "already has a trained run; use --resume" in bench.train(code=2)
     assert kept.read_bytes() == before
 
 
@@ -267,8 +267,8 @@ def test_the_advice_after_a_loss_that_is_not_finite_works_as_it_stands(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--change", "learning_rate=1"], "give --resume too"),
-        (["--resume", "--change", "seed=3"], "--change seed: a run keeps this from its first epoch"),
+        (["--change", "learning_rate=1"], "needs --resume"),
+        (["--resume", "--change", "seed=3"], "setting of a run is fixed"),
         (["--resume", "--change", "sed=3"], "sed is not a key"),
         (["--resume", "--change", "epochs"], "give KEY=VALUE"),
         (["--resume", "--change", "epochs=3", "--change", "epochs=4"], "--change epochs is given twice (3 and 4)"),
@@ -286,7 +286,7 @@ def test_resuming_with_fewer_epochs_than_done_is_refused(bench: Bench) -> None:
     before = bench.run.parameters.read_text()
     assert "is at epoch 2, beyond epochs, which is 1; write epochs: 2 or more" in bench.train("--resume", code=2)
     assert bench.run.parameters.read_text() == before
-    assert "is at epoch 2 already: nothing to train" in caplog_text(bench, "--resume", epochs=2)
+    assert "already at epoch 2: nothing to train" in caplog_text(bench, "--resume", epochs=2)
 
 
 def test_the_advice_for_start_epoch_can_be_followed(bench: Bench) -> None:
@@ -297,17 +297,17 @@ def test_the_advice_for_start_epoch_can_be_followed(bench: Bench) -> None:
     bench.train(start_epoch=1, epochs=2)
     bench.train("--resume", start_epoch=0, epochs=3)
     told = bench.train(code=2, start_epoch=1, epochs=3)
-    assert "its 3 epochs are done: write start_epoch: 0, and more epochs" in told
+    assert "its 3 epochs are finished: write start_epoch: 0, and more epochs" in told
     bench.train("--resume", start_epoch=0, epochs=4)
     assert bench.epoch() == 4
-    assert "give one of them only" in bench.train("--overwrite", code=2, start_epoch=4, epochs=5)
+    assert "give one only" in bench.train("--overwrite", code=2, start_epoch=4, epochs=5)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_contrastive_list_of_one_pair_is_refused(bench: Bench, split: str) -> None:
     one = bench.keys["train_csv"].replace(":train", ":validation")
     keys = {f"{split}_csv": one}
-    assert "lists 1 pairs; the contrastive loss of one pair is always 0" in bench.train(code=2, **keys)
+    assert "has 1 pairs; the contrastive loss of one pair is always 0" in bench.train(code=2, **keys)
     if split == "val":
         bench.train(loss_func="classification", **keys)
 
@@ -359,4 +359,4 @@ def test_memory_that_does_not_suffice_is_one_line(
         raise error
 
     monkeypatch.setattr(Trainer, "train_epoch", fail)
-    assert "does not suffice for batch_size 3; lower batch_size" in bench.train(code=2)
+    assert "is not sufficient for batch_size 3; lower batch_size" in bench.train(code=2)

@@ -18,7 +18,7 @@ from bigearthnet_cbir.provenance import is_checkout
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-_FREE_SPACE = "free space there, then run the same command again; what was finished is kept"
+_FREE_SPACE = "free space there, then run the same command again; finished work is kept"
 _WRITABLE = "choose a place that this user can read and write"
 _CURES = {
     errno.ENOSPC: _FREE_SPACE,
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def configure_logging(verbose: bool = False) -> None:
-    """Send the library's messages to stderr; tests and notebooks that set up their own are left alone."""
+    """Send log messages to stderr, unless logging is already configured, as in tests and notebooks."""
     root = logging.getLogger("bigearthnet_cbir")
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     if not root.handlers and not logging.getLogger().handlers:
@@ -47,9 +47,8 @@ def configure_logging(verbose: bool = False) -> None:
 def run(command: Callable[[], int | None], *, verbose: bool = False) -> int:
     """Run one command and return its exit code.
 
-    A CbirError is the user's to mend, and so is what the file system refuses (no space, read-only, a file that
-    vanished): one line on stderr, exit code 2. Ctrl-C gives 130. Anything else is a defect of ours and keeps its
-    traceback.
+    Errors that the user can resolve (CbirError, file system errors such as no space or a missing file) give one line on
+    stderr and exit code 2. Ctrl-C gives 130. Any other exception is a bug and keeps its traceback.
     """
     configure_logging(verbose)
     try:
@@ -59,25 +58,25 @@ def run(command: Callable[[], int | None], *, verbose: bool = False) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
+        print("interrupted; finished work is kept", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) went away; point stdout elsewhere so that the interpreter's exit stays silent.
+        # The reader (head, less) ended; redirect stdout so that the interpreter exits silently.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        logger.debug("what the file system refused", exc_info=True)
+        logger.debug("file system error", exc_info=True)
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except MemoryError:
-        logger.debug("what needed too much memory", exc_info=True)
+        logger.debug("out of memory", exc_info=True)
         print("error: not enough memory; close other programs or use smaller settings", file=sys.stderr)
         return EXIT_USER_ERROR
     return code
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return one line for what the file system refused: file, reason and cure."""
+    """Return one line for a file system error: file, reason and remedy."""
     where = f"{error.filename}: " if error.filename else ""
     reason = " ".join(str(error.strerror or error).split())
     cure = _CURES.get(error.errno or 0, "check the file and its disk, then run the same command again")
@@ -85,12 +84,12 @@ def describe_os_error(error: OSError) -> str:
 
 
 def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
-    """Return the file or folder that --filepath (or another option) means.
+    """Resolve the file or folder of --filepath (or another option).
 
-    A relative path is taken from the current folder, else from the checkout's project/ where `root` is a checkout.
+    A relative path is resolved against the current folder, else against project/ if `root` is a checkout.
 
     Raises:
-        MissingConfigError: it is in neither place; the message names both.
+        MissingConfigError: it is in neither place; the message has both.
     """
     try:
         path = Path(given).expanduser()
@@ -100,7 +99,7 @@ def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
     if not path.is_absolute() and is_checkout(root):
         candidates.append(root / "project" / path)
     for candidate in candidates:
-        with suppress(OSError, ValueError):  # no file system takes the name: too long, or with a NUL byte
+        with suppress(OSError, ValueError):  # invalid name: too long, or with a NUL byte
             if candidate.exists():
                 return candidate
     tried = " nor at ".join(brief_path(candidate) for candidate in dict.fromkeys(candidates))

@@ -11,7 +11,7 @@ from bigearthnet_cbir.errors import ConfigError
 
 
 def assignments(words: Sequence[str], option: str) -> dict[str, Any]:
-    """Return the keys and values of KEY=VALUE words; values are read as YAML reads them.
+    """Return the keys and values of KEY=VALUE words; values are parsed as YAML.
 
     Raises:
         ConfigError: a word has no equals sign or no key, or a key is given twice.

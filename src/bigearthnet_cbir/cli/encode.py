@@ -17,39 +17,39 @@ from bigearthnet_cbir.pipelines.encode_types import EncodeOptions, EncodeReport,
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Encode BigEarthNet v1 or v2 patch folders into LMDB patch stores, values unchanged. "
-        "Run again after an interruption: what is there is kept.",
+        "After an interruption run the same command again; encoded pairs are kept.",
     )
     paths = parser.add_argument_group("folders")
     paths.add_argument("--s1-root", type=Path, help="folder of the Sentinel-1 patch folders (v1) or scenes (v2)")
     paths.add_argument("--s2-root", type=Path, help="folder of the Sentinel-2 patch folders (v1) or products (v2)")
     paths.add_argument("--output", type=Path, help="LMDB folder for both sensors")
-    paths.add_argument("--output-s1", type=Path, help="LMDB folder for Sentinel-1 alone")
-    paths.add_argument("--output-s2", type=Path, help="LMDB folder for Sentinel-2 alone")
-    paths.add_argument("--splits", type=Path, help="folder that gets train.csv, val.csv, test.csv")
+    paths.add_argument("--output-s1", type=Path, help="LMDB folder for Sentinel-1 only")
+    paths.add_argument("--output-s2", type=Path, help="LMDB folder for Sentinel-2 only")
+    paths.add_argument("--splits", type=Path, help="folder for train.csv, val.csv, test.csv")
     pairs = parser.add_argument_group("pairs")
     pairs.add_argument(
         "--split-from",
-        help='where pairs and splits come from: "official" (bigearthnet-common\'s lists), a metadata.parquet, or a '
+        help='source of pairs and splits: "official" (bigearthnet-common\'s lists), a metadata.parquet, or a '
         "folder with train.csv, val.csv, test.csv (default: metadata.parquet beside v2 folders, the JSONs of v1)",
     )
     pairs.add_argument("--preset", choices=["ben14k"], help="the BEN-14K benchmark: 14,832 official pairs in Serbia")
     add_up = partial(pairs.add_argument, nargs="+", action="extend", default=[])
-    add_up("--countries", help="take these only, e.g. Serbia Portugal")
-    add_up("--seasons", help="take these only: Winter Spring Summer Fall")
-    add_up("--acquisitions", help="take these only, e.g. 20170719T094029")
+    add_up("--countries", help="include only these, e.g. Serbia Portugal")
+    add_up("--seasons", help="include only these: Winter Spring Summer Fall")
+    add_up("--acquisitions", help="include only these, e.g. 20170719T094029")
     for what in ("snow", "clouds"):
         pairs.add_argument(
             f"--exclude-{what}",
             action=argparse.BooleanOptionalAction,
-            help=f"leave out patches with {what} (default: where the source of pairs tells which they are)",
+            help=f"exclude patches with {what} (default: if the source of pairs has this information)",
         )
     pairs.add_argument("--fractions", nargs=3, type=float, default=list(EncodeOptions.fractions), metavar="SHARE")
-    pairs.add_argument("--seed", type=int, default=EncodeOptions.seed, help="of splits made by --fractions")
+    pairs.add_argument("--seed", type=int, default=EncodeOptions.seed, help="seed of the splits of --fractions")
     how = parser.add_argument_group("how")
     workers = min(16, os.cpu_count() or 1)
     how.add_argument("--workers", type=int, default=workers, help="processes; 0 = this one (default %(default)s)")
-    how.add_argument("--dry-run", action="store_true", help="print the table from the lists alone; write nothing")
-    how.add_argument("--lists-only", action="store_true", help="write the split lists to --splits, and no pixels")
+    how.add_argument("--dry-run", action="store_true", help="print the table from the lists only; write nothing")
+    how.add_argument("--lists-only", action="store_true", help="write only the split lists to --splits, no pixels")
     how.add_argument("--quiet", action="store_true", help="no progress bar")
     how.add_argument("--verbose", action="store_true", help="more messages")
     return parser
@@ -57,13 +57,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(given: argparse.Namespace) -> EncodeOptions:
     if given.output is not None and (given.output_s1 is not None or given.output_s2 is not None):
-        raise ConfigError("--output is one store for both sensors; leave out --output-s1 and --output-s2, or it")
+        raise ConfigError(
+            "--output is one store for both sensors; give either --output, or --output-s1 and --output-s2"
+        )
     if given.workers < 0:
         raise ConfigError(f"--workers {given.workers}: must be 0 (no further processes) or more")
     acquisitions, split_from = tuple(given.acquisitions), given.split_from
     if given.preset == "ben14k":
         if acquisitions:
-            raise ConfigError("--preset ben14k is a choice of acquisitions; leave out --acquisitions")
+            raise ConfigError("--preset ben14k selects the acquisitions; remove --acquisitions")
         acquisitions, split_from = BEN14K_ACQUISITIONS, split_from or "official"
     selection = Selection(
         countries=tuple(given.countries),
@@ -102,7 +104,7 @@ def _closing_line(options: EncodeOptions, report: EncodeReport) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Encode patch folders; return 0, 1 where a patch was skipped or a list differs, or 2 on a user's mistake."""
+    """Encode patch folders; return 0, 1 if a patch was skipped or a list differs, or 2 for an invalid input."""
     arguments = _parser().parse_args(argv)
 
     def command() -> int:

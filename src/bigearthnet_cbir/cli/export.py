@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="folder to write (default: export/ in the run folder)")
     parser.add_argument(
         "--allow-different", action="store_true",
-        help="go on where the checkpoint was trained with other settings than the YAML has; both are recorded",
+        help="continue if the settings of the checkpoint differ from the YAML file; both are recorded",
     )  # fmt: skip
     return parser
 
@@ -31,12 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         config = load_config(path)
-        from bigearthnet_cbir.pipelines.export import export_model  # torch: only once the YAML is known to be right
+        from bigearthnet_cbir.pipelines.export import export_model  # imports torch: only after the YAML is validated
 
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         output = arguments.output or folder.root / "export"
-        # A checkpoint of elsewhere is exported without a run folder; then there is none to lock.
+        # A checkpoint from elsewhere may have no run folder; then there is nothing to lock.
         with folder_lock(folder.root, "export") if folder.root.is_dir() else nullcontext():
             written = export_model(config, checkpoint, output, allow_different=arguments.allow_different)
         print(f"exported to {output}: {', '.join(written)}")

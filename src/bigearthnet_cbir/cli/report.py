@@ -14,16 +14,16 @@ from bigearthnet_cbir.errors import CbirError, ConfigError
 logger = logging.getLogger(__name__)
 
 MAX_QUERIES = 100
-"""Queries per direction: with more, the page is too large to be looked at."""
+"""Largest number of queries per direction; more would make the page too large."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Write a page that shows what a run found.")
+    parser = argparse.ArgumentParser(description="Write the HTML report of a run, or a comparison of several.")
     parser.add_argument("--filepath", required=True, nargs="+", action="extend", metavar="RUN",
-                        help="run folder, or its retrieval.h5 or parameters.yaml; several are compared")  # fmt: skip
-    parser.add_argument("--queries", type=int, default=8, metavar="N", help="in the gallery of a direction (default 8)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the gallery's random queries (default 0)")
-    parser.add_argument("--output", type=Path, help="the page; default: report.html in the run folder")
+                        help="run folder, or its retrieval.h5 or parameters.yaml; several: a comparison")  # fmt: skip
+    parser.add_argument("--queries", type=int, default=8, metavar="N", help="queries per direction (default 8)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random queries (default 0)")
+    parser.add_argument("--output", type=Path, help="path of the page (default: report.html in the run folder)")
     parser.add_argument("--figures", action="store_true", help="also write PNG, CSV and LaTeX into figures/")
     parser.add_argument("--tensorboard", action="store_true", help="also write metrics and a projector for TensorBoard")
     return parser
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def print_report(paths: Sequence[Path], output: Path | None = None) -> None:
-    """Write the report of runs that were measured just now, and print where; where that fails, the results stand."""
+    """Write the report of finished runs and print its path; failures are only logged."""
     from bigearthnet_cbir.pipelines.report import write_report
 
     try:

@@ -9,6 +9,7 @@ from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
+from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 LEARNING_FREE = "band_statistics"
@@ -18,26 +19,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Search an archive and write the metrics.")
     parser.add_argument("--filepath", required=True, help="the run's parameters.yaml, or another YAML file")
     parser.add_argument(
-        "--baseline", choices=("untrained", LEARNING_FREE), help="measure this instead of the trained encoder"
+        "--baseline", choices=("untrained", LEARNING_FREE), help="evaluate this baseline instead of the trained encoder"
     )
-    parser.add_argument("--recompute", action="store_true", help="compute anew even where the files on disk match")
+    parser.add_argument("--recompute", action="store_true", help="compute again even if existing files match")
     parser.add_argument(
         "--allow-different", action="store_true",
-        help="go on where the checkpoint was trained with other settings than the YAML has; both are recorded",
+        help="continue if the settings of the checkpoint differ from the YAML file; both are recorded",
     )  # fmt: skip
-    parser.add_argument("--no-report", action="store_true", help="leave report.html as it is")
+    parser.add_argument("--no-report", action="store_true", help="do not write report.html")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Extract features, search and score; return the exit code."""
+    """Extract features, search and evaluate; return the exit code."""
     arguments = _parser().parse_args(argv)
 
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         config = load_config(path)
-        # A run folder that was moved is where its parameters.yaml is, whatever that file says.
+        # A run folder that was moved is the folder of its parameters.yaml.
         folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
+        check_retrieval_inputs(config)
         with folder_lock(folder.root, "retrieval"):
             _retrieve_and_report(config, folder, arguments)
 
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _retrieve_and_report(config: Config, folder: RunFolder, arguments: argparse.Namespace) -> None:
-    from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the YAML is known to be right
+    from bigearthnet_cbir.pipelines.retrieve import retrieve  # imports torch: only after the YAML is validated
     from bigearthnet_cbir.report.console import describe_search, metrics_table
     from bigearthnet_cbir.storage.results import read_results
 
@@ -58,7 +60,7 @@ def _retrieve_and_report(config: Config, folder: RunFolder, arguments: argparse.
     print(metrics_table(results.directions, {}, arguments.baseline or ""))
     print(f"retrieved: {written}")
     if arguments.baseline is None and not folder.baseline(LEARNING_FREE).retrieval.exists():
-        print(f"no learning-free baseline yet: the same command with --baseline {LEARNING_FREE} measures it")
-    # The page shows run and baselines side by side; a baseline that was measured first has no run yet.
+        print(f"no learning-free baseline yet; add --baseline {LEARNING_FREE} to the same command to compute it")
+    # The page shows the run with its baselines; a baseline that is computed first has no run yet.
     if folder.retrieval.exists() and not arguments.no_report:
         print_report([folder.root])

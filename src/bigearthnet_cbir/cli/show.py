@@ -28,12 +28,12 @@ def _parser() -> argparse.ArgumentParser:
         "--direction", nargs="+", action="extend", default=[], choices=tuple(DIRECTIONS),
         help="(default all; by rank: fused)",
     )  # fmt: skip
-    parser.add_argument("--against", metavar="RUN", help="another run, to compare with on the same queries")
+    parser.add_argument("--against", metavar="RUN", help="another run on the same queries, to print the difference")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print precision, recall and mAP of a run, or how it differs from another; return the exit code."""
+    """Print precision, recall and mAP of a run, or its difference to another; return the exit code."""
     arguments = _parser().parse_args(argv)
 
     def command() -> None:
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"--top is {arguments.top}; give a whole number >= 1")
         path = results_file(find_file(arguments.filepath, repository_root()))
         if arguments.against is not None:
-            # Needs the compiled metrics, which printing does without.
+            # Imported lazily: it needs the compiled metrics.
             from bigearthnet_cbir.report.compare_runs import comparison_text
 
             print(comparison_text(path, results_file(find_file(arguments.against, repository_root(), "--against"))))
@@ -57,17 +57,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def results_file(path: Path) -> Path:
-    """Return the retrieval.h5 that a run folder, its parameters.yaml or the file itself stands for."""
+    """Return the retrieval.h5 of a run folder, of its parameters.yaml, or the file itself."""
     if path.is_dir():
         return RunFolder(path).retrieval
     return RunFolder(path.parent).retrieval if path.suffix in {".yaml", ".yml"} else path
 
 
 def check_keys(keys: list[str], results: RunResults) -> None:
-    """Refuse curves that the file does not hold.
+    """Refuse curves that the file does not have.
 
     Raises:
-        ConfigError: a key is unknown; the known ones are named.
+        ConfigError: a key is unknown; the message has the known ones.
     """
     known = sorted({key for found in results.directions.values() for key in found.curves})
     unknown = [key for key in keys if key not in known]

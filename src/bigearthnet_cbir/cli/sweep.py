@@ -10,6 +10,7 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config.loader import read_mapping, repository_root
+from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs, check_training_inputs
 from bigearthnet_cbir.provenance import is_checkout
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def _parser(*, has_defaults: bool = True) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Train and score both model types with all four fusions.")
+    parser = argparse.ArgumentParser(description="Train and evaluate both model types with all four fusions.")
     parser.add_argument("--folder_name", required=True, help="name of the group under save_dir")
     parser.add_argument("--loss_func", required=True, choices=("contrastive", "classification"))
     replaced = "replace those of class Config()" if has_defaults else "all runs share"
     parser.add_argument("--base", metavar="FILE", required=not has_defaults, help=f"YAML file whose keys {replaced}")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="keys that replace these; type and fusion choose a part of the grid",
+        help="keys for all runs; type and fusion select a part of the grid",
     )  # fmt: skip
     return parser
 
@@ -33,7 +34,7 @@ def main(defaults: type | None = None, argv: list[str] | None = None) -> int:
     """Train and retrieve the grid of both model types and four fusions; return the exit code.
 
     Args:
-        defaults: class whose public attributes are the configuration keys that all runs share; without one they come
+        defaults: class whose public attributes are the configuration keys of all runs; without it they come
             from --base.
         argv: command line without the program's name.
     """
@@ -56,7 +57,9 @@ def main(defaults: type | None = None, argv: list[str] | None = None) -> int:
 
 
 def _sweep(runs: list[SweepRun], root: Path) -> int:
-    from bigearthnet_cbir.pipelines.retrieve import retrieve  # torch: only once the keys are known to be right
+    check_training_inputs(runs[0].config)
+    check_retrieval_inputs(runs[0].config)
+    from bigearthnet_cbir.pipelines.retrieve import retrieve  # imports torch: only after all checks
     from bigearthnet_cbir.pipelines.sweep import MEASURED, run_sweep, table_name, write_table
     from bigearthnet_cbir.pipelines.train import train
     from bigearthnet_cbir.pipelines.training_checks import check_inputs
@@ -76,5 +79,5 @@ def _sweep(runs: list[SweepRun], root: Path) -> int:
         finished = [run.config for run in runs if run.config.logging_params.name not in failed]
         print_report([config.run_folder for config in finished], path.with_suffix(".html"))
     if failed:
-        print(f"failed: {', '.join(failed)}; the log above says why, run the same command again to retry them")
+        print(f"failed: {', '.join(failed)}; see the log above; run the same command again to retry them")
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""How a configuration key is declared, and what follows from its declaration: which keys must agree, and where."""
+"""Declaration of configuration keys, and the lists of keys that must agree, derived from it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Affects(Flag):
-    """What another value of a key would change.
+    """What a key affects.
 
-    NOTHING: where a run lies and what it computes on. Files that a path names (lists, archives, a checkpoint) are
-    compared by their content, not by this path.
-    MODEL: which weights the network has; a keyword of DualEncoder. Another value needs another training.
-    TRAINING: the values of the trained weights. A resumed run must not change it.
-    MEASUREMENT: the figures of a retrieval. A run and its baseline must share it to stand side by side.
+    NOTHING: neither weights nor metrics, such as paths and devices. Files (lists, archives, a checkpoint) are compared
+    by content, not by path.
+    MODEL: the shape of the network; a keyword of DualEncoder. Another value needs a new training.
+    TRAINING: the trained weights. A resumed run must not change it.
+    MEASUREMENT: the metrics of a retrieval. It must be equal for a run and its baselines.
     """
 
     NOTHING = 0
@@ -32,7 +32,7 @@ class Affects(Flag):
 NOTHING, MODEL, TRAINING, MEASUREMENT = Affects.NOTHING, Affects.MODEL, Affects.TRAINING, Affects.MEASUREMENT
 
 _RECORDED_LATER: Final = frozenset({"precision"})
-"""Keys that runs took before their checkpoints recorded them: a checkpoint without one may have had any value."""
+"""Keys that older checkpoints did not record; a checkpoint without one may have any value."""
 
 
 def key(
@@ -47,13 +47,13 @@ def key(
     """Declare one configuration key.
 
     Args:
-        affects: what another value would change.
-        rule: checks a value.
-        meaning: for the README's table and for messages.
-        default: what runs did before there was the key, so that earlier YAML files and checkpoints keep their meaning;
-            without one the key is required.
-        optional: the key may also be null.
-        trains_with: another key and its value: TRAINING is affected only where that key has that value.
+        affects: what the key affects.
+        rule: validation rule.
+        meaning: description for the README's table and for messages.
+        default: behaviour without the key, so that older YAML files and checkpoints keep their meaning; without a
+            default the key is required.
+        optional: whether the key may be null.
+        trains_with: another key and a value of it; TRAINING is affected only if that key has this value.
     """
     metadata = {
         "affects": affects,
@@ -82,17 +82,17 @@ def settings_affecting(config: Config, what: Affects) -> dict[str, Any]:
 
 
 def model_settings(config: Config) -> dict[str, Any]:
-    """Return the keys that decide which weights a network has, with their values."""
+    """Return the keys that determine the shape of the network, with their values."""
     return settings_affecting(config, MODEL)
 
 
 def training_settings(config: Config) -> dict[str, Any]:
-    """Return the keys that a resumed run must share with the one it continues, with their values."""
+    """Return the keys that must be equal when a run is resumed, with their values."""
     return settings_affecting(config, MODEL | TRAINING)
 
 
 def effect_in_words(item: Field[Any]) -> str:
-    """Return what a key affects, for the README's table: "training with scheduler true, measurement", say."""
+    """Return what a key affects, for the README's table, for example "training with scheduler true, measurement"."""
     effect: Affects = item.metadata["affects"]
     words = [flag.name.lower() for flag in (MODEL, TRAINING, MEASUREMENT) if flag & effect and flag.name]
     if item.metadata["trains_with"] is not None:
@@ -110,13 +110,13 @@ def _effect(item: Field[Any], values: Mapping[str, Any]) -> Affects:
 
 
 def complete_settings(told: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """Return the settings of a checkpoint, with those keys that came after it was written.
+    """Return the settings of a checkpoint, completed by the defaults of keys that are newer than it.
 
-    It was trained as their defaults say, so a run that gives another value is another training.
+    The defaults are the behaviour without the key, so another value means another training.
 
     Args:
-        told: what the checkpoint records.
-        config: whose keys are known.
+        told: recorded settings of the checkpoint.
+        config: configuration with all keys.
     """
     later = {
         name: item.default

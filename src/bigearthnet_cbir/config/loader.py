@@ -1,4 +1,4 @@
-"""From a YAML file to a Config and back: all problems of a file are reported together."""
+"""Reading and writing of YAML configurations; all problems of a file are reported together."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ MOST_PROBLEMS: Final = 20
 
 
 def repository_root(near: Path | None = None) -> Path:
-    """Return the folder that relative paths in a YAML file start from.
+    """Return the base folder of relative paths in a YAML file.
 
-    That is the checkout this package runs from. For a package installed from a wheel it is the checkout that holds
-    the YAML file `near` or else the current folder; where neither lies in a checkout it is the current folder.
+    It is the checkout of this package. For a package installed from a wheel it is the checkout that contains the YAML
+    file `near` or else the current folder; outside a checkout it is the current folder.
     """
     here = Path.cwd()
     starts = [path.resolve() for path in (near, here) if path is not None]
@@ -52,17 +52,17 @@ def load_config(path: str | Path, root: Path | None = None) -> Config:
     """Read and validate a YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, or some keys are wrong; every wrong key is named.
+        ConfigError: the file cannot be read, or keys are invalid; the message has all invalid keys.
     """
     path = Path(path)
     return parse_config(read_mapping(path), source=plain(path.name), root=root or repository_root(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the keys of a YAML file, not validated; mappings that `<<` merges are templates and left out.
+    """Return the keys of a YAML file, not validated; mappings that `<<` merges are templates and are omitted.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or holds no keys.
+        ConfigError: the file cannot be read, is not YAML, or has no keys.
     """
     text = _read_text(path)
     try:
@@ -70,12 +70,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{plain(path.name)}: {error}") from error
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{plain(path.name)}: holds no keys; start from project/config/args.yaml")
+        raise ConfigError(f"{plain(path.name)}: has no keys; start from project/config/args.yaml")
     return dict(values)
 
 
 def as_config(given: Config | Mapping[str, Any] | Path | str) -> Config:
-    """Return a configuration as it is, or the one that a mapping of keys or a YAML file stands for.
+    """Return a Config unchanged, or the configuration of a mapping of keys or a YAML file.
 
     Raises:
         ConfigError: as load_config does.
@@ -101,18 +101,18 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{brief_path(path)}: cannot be read ({error.strerror}); give a YAML file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not text; give a YAML file") from error
-    except ValueError as error:  # the path holds a NUL byte
+    except ValueError as error:  # the path has a NUL byte
         raise ConfigError(f"{brief_path(path)}: cannot be read ({error}); give a YAML file") from error
 
 
 def brief_path(path: Path) -> str:
-    """Return a path for a message: as it is, or in quotes and shortened where no file system would take it."""
+    """Return a path for a message: unchanged, or quoted and shortened if it is invalid."""
     text = str(path)
     return text if text.isprintable() and len(text) < LONGEST_PATH else brief(text)
 
 
 def read_value(text: str) -> Any:
-    """Return the value that a piece of YAML stands for; text that is not YAML stands for itself."""
+    """Parse a YAML value; text that is not YAML is returned unchanged."""
     try:
         return plain_values(text)
     except ConfigError:
@@ -123,10 +123,10 @@ def parse_config(values: Any, source: str = "configuration", root: Path | None =
     """Validate a mapping of keys and return the frozen configuration.
 
     Raises:
-        ConfigError: names every unknown key, wrong value and missing key, each with its rule.
+        ConfigError: the message has every unknown key, invalid value and missing key, each with its rule.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: holds no keys; start from project/config/args.yaml")
+        raise ConfigError(f"{source}: has no keys; start from project/config/args.yaml")
     root = (root or repository_root()).resolve()
     values = dict(values)
     problems: list[str] = []
@@ -153,7 +153,7 @@ def _first(problems: list[str]) -> list[str]:
 
 
 def _resolve(kept: dict[str, Any], names: tuple[str, ...], prefix: str, root: Path, problems: list[str]) -> None:
-    """Make paths absolute, in place: relative ones start at the root, ~ is the home folder."""
+    """Make paths absolute in place: relative to the root, with ~ as the home folder."""
     for name in names:
         if kept.get(name) is None:
             continue
@@ -192,9 +192,9 @@ def _check_all(
 
 
 def write_config(config: Config, path: Path, root: Path | None = None) -> None:
-    """Write a configuration as YAML, in one step; paths under the repository root are written relative to it.
+    """Write a configuration as YAML, atomically; paths under the repository root are written relative to it.
 
-    Without a repository paths stay absolute, so that the file means the same whatever the current folder is.
+    Without a repository paths are absolute, so that the file does not depend on the current folder.
     """
     root = root or own_checkout() or _checkout_around(path.resolve())
     values = asdict(config)

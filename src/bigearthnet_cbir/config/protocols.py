@@ -1,4 +1,4 @@
-"""The named evaluation protocols: which split asks, and which is searched."""
+"""Evaluation protocols: query split and archive split."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PROTOCOLS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "csmae": {"query_split": "val", "archive_split": "test"},
     }
 )
-"""original: the scripts this project replaces. csmae: https://arxiv.org/abs/2401.07782, whose queries are unseen."""
+"""original: protocol of the original scripts. csmae: https://arxiv.org/abs/2401.07782, whose queries are unseen."""
 
 
 def resolve_protocol(kept: dict[str, Any], problems: list[str]) -> None:
-    """Fill in protocol, query_split and archive_split from those that were given; report what contradicts.
+    """Fill in protocol, query_split and archive_split from the given ones; report contradictions.
 
-    Splits that differ from the default protocol's make it "custom" where no protocol is named. A named one other than
-    custom decides the splits, and a split given beside it must be its own.
+    Without a named protocol, splits that differ from the default make it "custom". A named protocol other than custom
+    determines the splits; explicitly given splits must agree with it.
 
     Args:
-        kept: the keys that were given, checked one by one; changed in place.
+        kept: the given keys, each validated; changed in place.
         problems: messages are appended here.
     """
     given = {name: kept[name] for name in PROTOCOLS[DEFAULT] if name in kept}
@@ -34,7 +34,7 @@ def resolve_protocol(kept: dict[str, Any], problems: list[str]) -> None:
     if protocol != CUSTOM:
         splits = {**PROTOCOLS[protocol]}
         problems += [
-            f"{name} is {split!r}, but protocol {protocol} has {splits[name]}; leave it out or give protocol: custom"
+            f"{name} is {split!r}, but protocol {protocol} has {splits[name]}; remove it or give protocol: custom"
             for name, split in given.items()
             if split != splits[name]
         ]

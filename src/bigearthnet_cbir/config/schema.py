@@ -30,15 +30,15 @@ _SPLITS: Final = Choice(("train", "val", "test"))
 class LoggingParams:
     """Where the run folder is: save_dir/<Config.name>/name."""
 
-    name: str = key(NOTHING, Text(plain_name=True), "the run's own folder")
-    save_dir: str = key(NOTHING, PathText(), "folder of all results", "logs")
+    name: str = key(NOTHING, Text(plain_name=True), "name of the run folder")
+    save_dir: str = key(NOTHING, PathText(), "parent folder of all results", "logs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment. Paths are absolute once read; `source` names the file in messages and is not compared."""
 
-    name: str = key(NOTHING, Text(plain_name=True), "sub-folder of save_dir that holds a group of experiments")
+    name: str = key(NOTHING, Text(plain_name=True), "sub-folder of save_dir for a group of runs")
     logging_params: LoggingParams
 
     train_csv: str = key(NOTHING, PathText(), "training pairs: CSV without header (S2 name, S1 name)")
@@ -48,30 +48,33 @@ class Config:
     bigEarthPthLMDB_S1: str = key(NOTHING, PathText(), "LMDB folder with the Sentinel-1 patches; may be the same")
 
     type: str = key(
-        MODEL, Choice(("joint", "separate")), "joint: one trunk, a stem each; separate: a trunk each", "joint"
+        MODEL,
+        Choice(("joint", "separate")),
+        "joint: one backbone with a stem per sensor; separate: one backbone per sensor",
+        "joint",
     )
-    backbone: str = key(MODEL, Choice(tuple(BACKBONE_WIDTHS)), "ResNet used as trunk", "resnet50")
-    n_features: int | None = key(NOTHING, Integer(1), "must match the backbone: resnet50 has 2048", None, optional=True)
-    projection_dim: int = key(MODEL, Integer(1, 16384), "length of a projected vector z1 or z2", 128)
+    backbone: str = key(MODEL, Choice(tuple(BACKBONE_WIDTHS)), "ResNet backbone", "resnet50")
+    n_features: int | None = key(
+        NOTHING, Integer(1), "length of the backbone's features; must match it (resnet50: 2048)", None, optional=True
+    )
+    projection_dim: int = key(MODEL, Integer(1, 16384), "length of the projections z1 and z2", 128)
     projection_head: str = key(
-        MODEL, Choice(("mlp", "original")), "mlp: two layers as in SimCLR; original: Linear + ReLU", "original"
+        MODEL, Choice(("mlp", "original")), "original: Linear + ReLU; mlp: two layers as in SimCLR", "original"
     )
-    out_channels: int = key(
-        MODEL, Integer(1, 2048), "channels to which the joint type's 1x1 stems map both sensors", 32
-    )
+    out_channels: int = key(MODEL, Integer(1, 2048), "output channels of the 1x1 stems (type joint)", 32)
     sensor_norm: str = key(
-        MODEL, Choice(("shared", "per_sensor")), "batch-norm statistics of the joint type's trunk", "per_sensor"
+        MODEL, Choice(("shared", "per_sensor")), "batch-norm statistics of the backbone (type joint)", "per_sensor"
     )
     init_weights: str | None = key(
-        TRAINING, PathText(), "local file of ResNet weights for the trunks", None, optional=True
+        TRAINING, PathText(), "local file with initial ResNet weights of the backbones", None, optional=True
     )
     init_weights_s1: str | None = key(
-        TRAINING, PathText(), "another such file for the separate type's Sentinel-1 trunk", None, optional=True
+        TRAINING, PathText(), "separate file for the Sentinel-1 backbone (type separate)", None, optional=True
     )
     fusion: str = key(
         TRAINING | MEASUREMENT,
         Choice(("concat", "avg", "max", "sum")),
-        "how z1 and z2 become one vector",
+        "how z1 and z2 are combined into one vector",
         "concat",
         trains_with=("loss_func", "classification"),
     )
@@ -79,7 +82,7 @@ class Config:
     loss_func: str = key(
         TRAINING,
         Choice(("contrastive", "classification")),
-        "NT-Xent between the sensors, or labels on the fused vector",
+        "NT-Xent between the sensors, or classification of the fused vector",
         "contrastive",
     )
     temperature: float = key(TRAINING, Number(0, exclusive=True, most=100), "temperature of the contrastive loss", 0.1)
@@ -87,91 +90,98 @@ class Config:
     contrastive_loss: str = key(
         TRAINING,
         Choice(("ntxent", "decoupled", "label_aware")),
-        "label_aware also reads the labels; docs/training.md",
+        "variant of NT-Xent; label_aware needs labels; docs/training.md",
         "ntxent",
     )
-    learn_temperature: bool = key(TRAINING, Flag(), "true: the temperature is trained too, from the value given", False)
+    learn_temperature: bool = key(
+        TRAINING, Flag(), "true: the temperature is trained, starting from `temperature`", False
+    )
     alignment_weight: float = key(
-        TRAINING, Number(0, most=1000), "weight of an explicit 1 - cos(z1, z2) beside the contrastive loss", 0.0
+        TRAINING, Number(0, most=1000), "weight of the alignment term 1 - cos(z1, z2) added to the loss", 0.0
     )
     memory_size: int = key(
-        TRAINING, Integer(0, 1048576), "recent pairs kept as further negatives (cross-batch memory); 0: none", 0
+        TRAINING, Integer(0, 1048576), "recent pairs used as additional negatives (cross-batch memory); 0: none", 0
     )
 
-    batch_size: int = key(TRAINING, Integer(1, 1048576), "pairs per training step, over all processes", 256)
-    accumulate_steps: int = key(TRAINING, Integer(1, 1000000), "batches whose gradients are averaged before a step", 1)
-    clip_norm: float = key(TRAINING, Number(0, most=100000), "largest norm of the gradients; 0: not clipped", 0.0)
-    compile: bool = key(NOTHING, Flag(), "true: the training step goes through torch.compile", False)
+    batch_size: int = key(TRAINING, Integer(1, 1048576), "pairs per batch, in total over all processes", 256)
+    accumulate_steps: int = key(
+        TRAINING, Integer(1, 1000000), "batches whose gradients are averaged per optimiser step", 1
+    )
+    clip_norm: float = key(TRAINING, Number(0, most=100000), "largest gradient norm (clipping); 0: no clipping", 0.0)
+    compile: bool = key(NOTHING, Flag(), "true: compile the training step with torch.compile", False)
     epochs: int = key(
         TRAINING, Integer(1, 1000000), "passes over the training pairs", 100, trains_with=("scheduler", True)
     )
-    start_epoch: int = key(
-        NOTHING, Integer(0), "> 0 resumes from the run's last checkpoint, which must be at this epoch", 0
-    )
-    optimizer: str = key(TRAINING, Choice(("sgd", "adam", "adamw")), "optimisation method", "adamw")
+    start_epoch: int = key(NOTHING, Integer(0), "> 0: resume from the last checkpoint, which must be at this epoch", 0)
+    optimizer: str = key(TRAINING, Choice(("sgd", "adam", "adamw")), "optimiser", "adamw")
     learning_rate: float = key(
         TRAINING, Number(0, exclusive=True, most=100), "learning rate; the peak with the one-cycle schedule", 1e-3
     )
     weight_decay: float = key(TRAINING, Number(0, most=100), "weight decay", 1e-4)
     scheduler: bool = key(TRAINING, Flag(), "true: one-cycle learning rate over the whole run", True)
-    augment: bool = key(TRAINING, Flag(), "true: the same random flips and quarter turns for both sensors", True)
+    augment: bool = key(TRAINING, Flag(), "true: random flips and 90-degree rotations, equal for both sensors", True)
     window: int = key(
-        TRAINING, Integer(32, 120), "side of a random window to train on, in pixels of 10 m; 120: the whole patch", 120
+        TRAINING, Integer(32, 120), "side of the random training window in 10 m pixels; 120: the whole patch", 120
     )
     crop_area: float = key(
-        TRAINING, Number(0, exclusive=True, most=1), "least area of a random resized crop; 1: none", 1.0
+        TRAINING, Number(0, exclusive=True, most=1), "smallest area share of random resized crops; 1: no crops", 1.0
     )
     band_dropout: float = key(
-        TRAINING, Number(0, most=1), "chance that a Sentinel-2 band, or one of Sentinel-1, is dropped", 0.0
+        TRAINING, Number(0, most=1), "probability of dropping a Sentinel-2 band, or one of the Sentinel-1 bands", 0.0
     )
     noise: float = key(TRAINING, Number(0, most=10), "noise on Sentinel-2 in standard deviations of each band", 0.0)
-    speckle_looks: int = key(TRAINING, Integer(0, 1000), "further speckle on Sentinel-1 of so many looks; 0: none", 0)
+    speckle_looks: int = key(TRAINING, Integer(0, 1000), "number of looks of additional Sentinel-1 speckle; 0: none", 0)
     seed: int = key(TRAINING, Integer(0, 2**63 - 1), "seed of weights, order and augmentation", 42)
 
     device: str = key(NOTHING, Text(), "auto, cpu, cuda or cuda:N", "auto")
-    precision: str = key(TRAINING, Choice(("auto", "fp32", "bf16")), "auto: bf16 where the hardware has it", "auto")
-    num_workers: int = key(NOTHING, Integer(0, 256), "processes that read patches; 0 reads in the training process", 2)
+    precision: str = key(TRAINING, Choice(("auto", "fp32", "bf16")), "auto: bf16 if the hardware supports it", "auto")
+    num_workers: int = key(NOTHING, Integer(0, 256), "processes that read patches; 0: read in the training process", 2)
 
     state_dict: str | None = key(
-        NOTHING, PathText(), "checkpoint to retrieve with; if absent the run's best", None, optional=True
+        NOTHING, PathText(), "checkpoint for retrieval; default: the best one of the run", None, optional=True
     )
     protocol: str = key(
         MEASUREMENT,
         Choice((*PROTOCOLS, CUSTOM)),
-        "who asks what: original is train in test, csmae val in test",
+        "query and archive split; original: train in test, csmae: val in test",
         DEFAULT,
     )
-    query_split: str = key(MEASUREMENT, _SPLITS, "split whose patches are the queries; with protocol custom", "val")
-    archive_split: str = key(MEASUREMENT, _SPLITS, "split that is searched; with protocol custom", "test")
+    query_split: str = key(MEASUREMENT, _SPLITS, "query split, for protocol custom", "val")
+    archive_split: str = key(MEASUREMENT, _SPLITS, "archive split, for protocol custom", "test")
     exclude_within: int | None = key(
         MEASUREMENT,
         Integer(0, 1000),
-        "score again without archive patches this near or of the same acquisition",
+        "spatial exclusion radius in patches: evaluate also without near patches",
         None,
         optional=True,
     )
     feature: str = key(
-        MEASUREMENT, Choice(("projection", "backbone")), "search with the projections z or the features h", "projection"
+        MEASUREMENT,
+        Choice(("projection", "backbone")),
+        "vectors to search with: projections z or backbone features h",
+        "projection",
     )
     distance: str = key(
-        MEASUREMENT, Choice(("cosine", "hamming", "euclidean", "chi2")), "distance between two vectors", "cosine"
+        MEASUREMENT, Choice(("cosine", "hamming", "euclidean", "chi2")), "distance of the search", "cosine"
     )
-    top_k: int = key(MEASUREMENT, Integer(1, 2**31 - 1), "ranks kept and scored per query", 1000)
+    top_k: int = key(MEASUREMENT, Integer(1, 2**31 - 1), "number of neighbours per query", 1000)
     num_cpu: int = key(
-        NOTHING, Integer(0, 10000), "Ray workers for retrieval; 0: this process, on its GPU if `device` is one", 0
+        NOTHING, Integer(0, 10000), "Ray workers for retrieval; 0: search in this process, or on the GPU of `device`", 0
     )
-    ray_address: str | None = key(NOTHING, Text(), "auto or host:port joins a running Ray cluster", None, optional=True)
+    ray_address: str | None = key(
+        NOTHING, Text(), "running Ray cluster to join: auto or host:port", None, optional=True
+    )
 
     source: str = field(default="configuration", compare=False)
 
     @property
     def run_folder(self) -> Path:
-        """The folder that everything of this run is written to."""
+        """The run folder."""
         return Path(self.logging_params.save_dir) / self.name / self.logging_params.name
 
     @property
     def feature_width(self) -> int:
-        """Length of the trunk's feature vector."""
+        """Length of the feature vector of the backbone."""
         return BACKBONE_WIDTHS[self.backbone]
 
     def split_csv(self, split: str) -> str:

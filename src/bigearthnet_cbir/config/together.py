@@ -1,4 +1,4 @@
-"""Rules between keys: values that are right one by one and mean nothing, or contradict each other, together."""
+"""Rules between keys: values that are valid separately, but contradict each other or have no effect together."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ _DEVICE: Final = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
 
 def check_together(kept: dict[str, Any], problems: list[str]) -> None:
-    """Report what contradicts.
+    """Report contradictions.
 
     Args:
-        kept: the keys that were given, checked one by one.
+        kept: the given keys, each validated.
         problems: messages are appended here.
     """
     values = {name: kept.get(name, item.default) for name, item in KEYS.items()}
     backbone, width = values["backbone"], BACKBONE_WIDTHS[values["backbone"]]
     if values["n_features"] not in (None, width):
         given = brief(values["n_features"])
-        problems.append(f"n_features is {given}; {backbone} gives {width}: write that or leave it out")
+        problems.append(f"n_features is {given}; {backbone} has {width}; write {width} or remove the key")
     if values["init_weights_s1"] is not None and values["type"] == "joint":
-        problems.append("init_weights_s1 is for the separate type's Sentinel-1 trunk; leave it out, or type: separate")
+        problems.append(
+            "init_weights_s1 is for the separate type's Sentinel-1 backbone; remove it, or use type: separate"
+        )
     if values["start_epoch"] >= values["epochs"]:
         given = brief(values["start_epoch"])
-        problems.append(f"start_epoch is {given}; give less than epochs, which is {values['epochs']}")
+        problems.append(f"start_epoch is {given}; give a number below epochs, which is {values['epochs']}")
     if values["loss_func"] == "contrastive":
         _check_contrastive(values, problems)
     if not _DEVICE.fullmatch(values["device"]):
@@ -38,9 +40,9 @@ def check_together(kept: dict[str, Any], problems: list[str]) -> None:
 def _check_contrastive(values: dict[str, Any], problems: list[str]) -> None:
     label_aware, memory = values["contrastive_loss"] == "label_aware", values["memory_size"]
     if label_aware and memory:
-        problems.append(f"memory_size is {memory}; label_aware has no memory, give 0")
+        problems.append(f"memory_size is {memory}; label_aware has no memory; give 0")
     if values["batch_size"] < 2 and not memory:
-        problems.append("batch_size is 1; the contrastive loss of one pair is always 0: give 2 or more")
+        problems.append("batch_size is 1; the contrastive loss of one pair is always 0; give 2 or more")
     if values["learn_temperature"] and values["temperature"] <= LOWEST_LEARNED_TEMPERATURE:
         problems.append(
             f"temperature is {values['temperature']:g}; a learned one stays above {LOWEST_LEARNED_TEMPERATURE:g}: "

@@ -1,4 +1,4 @@
-"""What a value in the YAML file may be: each rule checks one value and can say itself in words."""
+"""Validation rules of YAML values; each rule checks one value and has a description."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any, Final, Protocol
 
 
 class RuleError(ValueError):
-    """The value breaks the rule; the message is the rule in words."""
+    """The value violates the rule; the message is the description of the rule."""
 
 
 class Rule(Protocol):
     """Checks one value and returns it in its canonical form."""
 
     def check(self, value: Any) -> Any:
-        """Return the value as the program uses it, or raise RuleError."""
+        """Return the value in its canonical form, or raise RuleError."""
         ...
 
     @property
     def words(self) -> str:
-        """The rule in words, for messages and for the README's table."""
+        """Description of the rule, for messages and the README's table."""
         ...
 
 
 LONGEST_NAME: Final = 200
-"""File systems stop at 255 bytes; temporary files put some before and after a name."""
+"""File systems allow 255 bytes, and temporary files add a prefix and a suffix."""
 
 LONGEST_PART: Final = 255
 LONGEST_PATH: Final = 4000
@@ -41,23 +41,23 @@ _short.maxlevel = 2
 
 
 def brief(value: Any) -> str:
-    """Return a value for a message: as it was written, in one line of about 60 characters at most."""
+    """Return a value for a message: as written, in one line of at most about 60 characters."""
     written = getattr(value, "written", None)
     if isinstance(written, str) and len(written) <= _LONGEST:
         return written
     try:
         return " ".join(_short.repr(value).split())
-    except ValueError:  # Python writes out no integer of more than 4,300 digits
+    except ValueError:  # Python does not print integers of more than 4,300 digits
         return f"a number of over {_LONGEST} digits"
 
 
 def plain(word: str) -> str:
-    """Return a word for a message: as it is, or in quotes and shortened where it would not stay in the line."""
+    """Return a word for a message: unchanged, or quoted and shortened if needed."""
     return word if len(word) <= _LONGEST and word.isprintable() and word else brief(word)
 
 
 def nearest(word: str, choices: Sequence[str]) -> str:
-    """Return '; did you mean ...?' for the nearest valid spelling, or nothing where none is near."""
+    """Return '; did you mean ...?' for the nearest valid spelling, or nothing if none is similar."""
     if len(word) > _LONGEST:
         return ""
     lowered = {choice.lower(): choice for choice in choices}
@@ -66,7 +66,7 @@ def nearest(word: str, choices: Sequence[str]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    # PyYAML reads 1e-3 (no point) as text; people mean the number.
+    # PyYAML parses 1e-3 (without a point) as text, but the number is meant.
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -76,7 +76,7 @@ def _number(value: Any) -> float | None:
 
 
 def _whole(value: Any) -> int | None:
-    """Return the exact whole number that a value is; a float would lose digits of a large one."""
+    """Return the exact integer of a value; conversion through float would lose digits of large ones."""
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
     number = _number(value)
@@ -100,7 +100,7 @@ class Choice:
         return "one of " + ", ".join(self.options)
 
     def check(self, value: Any) -> str:
-        """Return the word in its canonical spelling of case."""
+        """Return the option in its canonical case."""
         for option in self.options:
             if isinstance(value, str) and value.strip().lower() == option:
                 return option
@@ -175,11 +175,11 @@ class Text:
 
     @property
     def words(self) -> str:
-        """What the text may hold."""
+        """The allowed text."""
         return "a name without slashes" if self.plain_name else "a non-empty text"
 
     def check(self, value: Any) -> str:
-        """Return the text; a number is taken where it is written as it prints."""
+        """Return the text; a number is accepted if it prints as it was written."""
         if isinstance(value, bool | int | float):
             _refuse_changed(value)
         elif not isinstance(value, str) or not value.strip():
@@ -194,7 +194,7 @@ class Text:
 
 
 def _refuse_changed(value: bool | int | float) -> None:
-    """Refuse what YAML reads as a number or a truth value and would print as something else: 1.10, 010, 1_000, yes."""
+    """Refuse values that YAML parses as numbers or booleans and that print differently: 1.10, 010, 1_000, yes."""
     if isinstance(value, bool):
         raise RuleError("YAML reads it as true or false; put it in quotes")
     if isinstance(value, int) and abs(value) >= 10**LONGEST_NAME:
@@ -206,12 +206,12 @@ def _refuse_changed(value: bool | int | float) -> None:
 
 def _refuse_unprintable(text: str) -> None:
     if any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in text):
-        raise RuleError("it holds a control character; write it without")
+        raise RuleError("it has a control character; remove it")
 
 
 @dataclass(frozen=True)
 class PathText:
-    """A path; whether something is there is checked by the one who opens it."""
+    """A path; its existence is checked when it is opened."""
 
     words: str = "a path (relative: from the repository root)"
 

@@ -1,7 +1,7 @@
-"""From YAML text to plain values: words, numbers, lists and mappings; whatever else the text holds is one error.
+"""Conversion of YAML text to plain values (text, numbers, lists, mappings); anything else is an error.
 
-PyYAML's composer reads the text; values are built here, because a configuration wants more than the safe loader gives:
-numbers that remember how they were written, an error for a key given twice, and bounds that hostile text cannot pass.
+PyYAML's composer parses the text. Values are built here, because a configuration needs more than the safe loader
+offers: numbers that keep their notation, an error for duplicate keys, and limits for malicious text.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from bigearthnet_cbir.errors import ConfigError
 
 MOST_LEVELS: Final = 20
 MOST_MERGED: Final = 100_000
-"""Keys that all merges of a text may copy together; aliases of aliases would otherwise fill the memory."""
+"""Limit of the keys that all merges of a text copy; nested aliases could otherwise fill the memory."""
 
 LONGEST_NUMBER: Final = 1000
-"""Characters; PyYAML's base-60 numbers take time that grows with the square of their length."""
+"""Limit in characters; PyYAML needs quadratic time for base-60 numbers."""
 
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = _TAG + "merge"
 _AS_WRITTEN: Final = (_TAG + "str", _TAG + "timestamp", _TAG + "value")
-"""No configuration key is a date, so 2024-01-01 stays the word that was written."""
+"""No configuration key is a date, so 2024-01-01 stays text."""
 
 
 class WrittenInt(int):
-    """A whole number that remembers how it was written: 010 is 8."""
+    """An integer that keeps its notation: 010 is 8."""
 
     written: str
 
 
 class WrittenFloat(float):
-    """A number that remembers how it was written: 1.10 is 1.1."""
+    """A float that keeps its notation: 1.10 is 1.1."""
 
     written: str
 
 
 class _Composer(yaml.SafeLoader):
-    """Refuses text that is nested deeper than any configuration, before Python's own recursion ends."""
+    """Refuses deeply nested text before Python's recursion limit is reached."""
 
     level = 0
 
@@ -48,23 +48,25 @@ class _Composer(yaml.SafeLoader):
         self.level += 1
         if self.level > MOST_LEVELS:
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise ConfigError(f"{_line(event)}is nested over {MOST_LEVELS} levels deep; keys are flat here")
+            raise ConfigError(
+                f"{_line(event)}is nested more than {MOST_LEVELS} levels deep; configuration keys are flat"
+            )
         node: yaml.Node | None = super().compose_node(parent, index)
         self.level -= 1
         return node
 
 
 def plain_values(text: str, keys: Collection[str] = ()) -> Any:
-    """Return the values of a YAML document; None where it is empty.
+    """Return the values of a YAML document; None if it is empty.
 
-    A top-level mapping that `<<` merges somewhere is a template: where its name is none of `keys` it is left out.
+    A top-level mapping that `<<` merges is a template and is omitted, unless its name is in `keys`.
 
     Args:
         text: one YAML document.
-        keys: names that are kept though their mapping is merged.
+        keys: names that are kept although their mapping is merged.
 
     Raises:
-        ConfigError: it is not YAML, a key is given twice, a tag stands in it, or its nesting has no end.
+        ConfigError: it is not YAML, a key is given twice, it has a tag, or its nesting is recursive.
     """
     try:
         composer = _Composer(text)
@@ -80,7 +82,7 @@ def plain_values(text: str, keys: Collection[str] = ()) -> Any:
 
 
 class _Values:
-    """Builds the value of each node once; aliases share it, so that text cannot grow by repeating them."""
+    """Builds the value of each node once; aliases share it, so that repeated aliases need no memory."""
 
     def __init__(self, composer: _Composer, keys: Collection[str]) -> None:
         self._composer = composer
@@ -105,7 +107,7 @@ class _Values:
         if id(node) in self._built:
             return self._built[id(node)]
         if id(node) in self._open:
-            raise ConfigError(f"{_line(node)}an alias stands inside what it names; write the value out")
+            raise ConfigError(f"{_line(node)}an alias is inside the value that it names; write the value out")
         self._open.add(id(node))
         value = self._built[id(node)] = self._build(node)
         self._open.discard(id(node))
@@ -139,12 +141,14 @@ class _Values:
         return {**merged, **own}
 
     def _merged(self, node: yaml.Node) -> dict[str, Any]:
-        """Return the keys of the mapping, or of the list of mappings, after `<<`; earlier ones win."""
+        """Return the keys of the mapping, or of the list of mappings, after `<<`; earlier ones take precedence."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         found: dict[str, Any] = {}
         for source in sources:
             if not isinstance(source, yaml.MappingNode):
-                raise ConfigError(f"{_line(source)}<< merges mappings; give *name of one, or a list of such")
+                raise ConfigError(
+                    f"{_line(source)}<< merges mappings; give *name of a mapping, or a list of such names"
+                )
             self._templates.add(id(source))
             values = self._value(source)
             self._merges += len(values)
@@ -161,7 +165,7 @@ class _Values:
         if kind not in {"int", "float", "bool", "null"}:
             raise _tagged(node)
         if len(text) > LONGEST_NUMBER:
-            raise ConfigError(f"{_line(node)}a number of {len(text):,} characters; no key takes one")
+            raise ConfigError(f"{_line(node)}a number of {len(text):,} characters, which is too long")
         try:
             value = self._composer.construct_object(node)
         except (ValueError, KeyError, OverflowError, IndexError) as error:
@@ -175,7 +179,7 @@ class _Values:
 
 def _tagged(node: yaml.Node) -> ConfigError:
     tag = plain(node.tag.replace(_TAG, "!!"))
-    return ConfigError(f"{_line(node)}the tag {tag} is not used here; write the value without it")
+    return ConfigError(f"{_line(node)}the tag {tag} is not supported; remove it")
 
 
 def _line(marked: Any) -> str:

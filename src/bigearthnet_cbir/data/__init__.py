@@ -1,1 +1,1 @@
-"""From files on disk to batches on the device."""
+"""Readers of patch data: GeoTIFFs, LMDB patch stores, split lists, the dataset and its transforms."""

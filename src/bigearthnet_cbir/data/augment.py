@@ -1,7 +1,7 @@
-"""Augmentation on the device: the same geometry for both sensors, so that a pair stays a pair.
+"""Augmentation on the device, with the same geometric transform for both sensors of a pair.
 
-Nothing here jitters colours across bands: a band's value is a physical quantity that the labels depend on. All
-draws come from a CPU generator, so that they do not depend on the device.
+There is no colour jitter: a band value is a physical quantity that the labels depend on. All random numbers come from
+a CPU generator, so that they do not depend on the device.
 """
 
 from __future__ import annotations
@@ -20,23 +20,22 @@ Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]
 
 
 class Compose:
-    """Several augmentations, one after the other."""
+    """Applies several augmentations in sequence."""
 
     def __init__(self, steps: Sequence[Augmentation]) -> None:
         self.steps = list(steps)
 
     def __call__(self, s1: Tensor, s2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return both batches after every step."""
+        """Return both augmented batches."""
         for step in self.steps:
             s1, s2 = step(s1, s2, generator)
         return s1, s2
 
 
 class Window:
-    """A random square window at full resolution, the same for the whole batch; the cheapest way to train on a CPU.
+    """Crops a random square window at full resolution, the same for the whole batch; it reduces training time.
 
-    Textures keep their scale, and the trunk pools over whatever size it is given, so that retrieval still sees
-    whole patches.
+    Textures keep their scale. The backbone pools over any input size, so retrieval can still use whole patches.
 
     Args:
         size: side of the window in pixels.
@@ -59,13 +58,13 @@ class Window:
 
 
 class Dihedral:
-    """One of the eight flips and quarter turns of the square, drawn per pair.
+    """Applies one of the eight flips and 90-degree rotations (the dihedral group), drawn per pair.
 
-    A satellite looks down: no orientation is special, so all eight are equally real.
+    Satellite images have no preferred orientation, so all eight are equally realistic.
     """
 
     def __call__(self, s1: Tensor, s2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return both batches with each pair turned alike."""
+        """Return both batches with the same rotation or flip for both sensors of a pair."""
         which = torch.randint(8, (len(s1),), generator=generator)
         turned = torch.empty_like(s1), torch.empty_like(s2)
         for element in range(8):
@@ -82,11 +81,11 @@ def _turn(images: Tensor, element: int) -> Tensor:
 
 
 class ResizedCrop:
-    """A random square window of the patch, stretched to its full size, the same for both sensors.
+    """Crops a random square window and resizes it to the full size, the same window for both sensors.
 
     Args:
-        smallest_area: least part of the patch's area that a window keeps, in (0, 1]. Areas are drawn evenly; the
-            window keeps its aspect ratio, because a patch has a true scale in both directions.
+        smallest_area: smallest share of the patch's area that a window keeps, in (0, 1]. Areas are drawn uniformly;
+            the aspect ratio is kept, because a patch has the same scale in both directions.
 
     Raises:
         ValueError: the area is not in (0, 1].
@@ -98,7 +97,7 @@ class ResizedCrop:
         self.smallest_area = smallest_area
 
     def __call__(self, s1: Tensor, s2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return both batches with each pair cropped alike (bilinear)."""
+        """Return both batches with the same crop for both sensors of a pair (bilinear)."""
         draws = torch.rand(len(s1), 3, generator=generator)
         side = (self.smallest_area + (1 - self.smallest_area) * draws[:, 0]).sqrt()
         offset = (1 - side)[:, None] * (2 * draws[:, 1:] - 1)
@@ -136,19 +135,19 @@ def _masked(images: Tensor, keep: Tensor) -> Tensor:
 
 
 class Noise:
-    """Independent Gaussian noise on Sentinel-2, in standard deviations of each band."""
+    """Adds independent Gaussian noise to Sentinel-2, in standard deviations of each band."""
 
     def __init__(self, deviation: float) -> None:
         self.deviation = deviation
 
     def __call__(self, s1: Tensor, s2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return s1 as it is, and s2 with noise."""
+        """Return s1 unchanged, and s2 with noise."""
         noise = torch.randn(s2.shape, generator=generator).to(s2.device, s2.dtype)
         return s1, s2 + self.deviation * noise
 
 
 class Speckle:
-    """Multiplicative speckle on Sentinel-1: gamma-distributed intensity of mean 1, added in dB.
+    """Adds multiplicative speckle to Sentinel-1: gamma-distributed intensity of mean 1, added in dB.
 
     Goodman 1976, "Some fundamental properties of speckle", https://doi.org/10.1364/JOSA.66.001145.
 
@@ -162,8 +161,8 @@ class Speckle:
         self._deviation = torch.tensor(deviations).view(1, -1, 1, 1)
 
     def __call__(self, s1: Tensor, s2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return s1 with speckle, and s2 as it is."""
-        # A gamma variable of whole shape L and mean 1 is the mean of L exponential ones.
+        """Return s1 with speckle, and s2 unchanged."""
+        # A gamma variable with integer shape L and mean 1 is the mean of L exponential variables.
         intensity = torch.zeros(s1.shape)
         for _ in range(self.looks):
             intensity -= torch.rand(s1.shape, generator=generator).clamp(min=1e-7).log()

@@ -13,7 +13,7 @@ S2_20M_BANDS: Final = ("B05", "B06", "B07", "B8A", "B11", "B12")
 S2_60M_BANDS: Final = ("B01", "B09")
 
 MODEL_S2_BANDS: Final = S2_10M_BANDS + S2_20M_BANDS
-"""The ten bands that the encoders see, in channel order."""
+"""The ten bands that the encoders use, in channel order."""
 
 S2_BANDS: Final = MODEL_S2_BANDS + S2_60M_BANDS
 """All twelve bands of a BigEarthNet patch (the product has no B10)."""
@@ -43,6 +43,6 @@ BAND_STATISTICS: Final[dict[str, tuple[float, float]]] = {
 }
 """Mean and standard deviation of each band over BigEarthNet at native resolution.
 
-Sentinel-2 in reflectance x 10 000, Sentinel-1 in dB. These are the constants that the original
-scripts of this project used, computed by the BigEarthNet authors over the whole data set.
+Sentinel-2 in reflectance x 10 000, Sentinel-1 in dB. These are the constants of the original
+scripts, computed by the BigEarthNet authors over the whole data set.
 """

@@ -1,4 +1,4 @@
-"""Pairs of patches as a PyTorch dataset: a sample is a read, nothing is computed on the CPU."""
+"""PyTorch dataset of patch pairs; it returns stored values without computation on the CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS
 from bigearthnet_cbir.data.labels import N_CLASSES, multi_hot
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.errors import DataError, summarize_names
+from bigearthnet_cbir.data.stored_pairs import check_stored
+from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import Patch, PatchPair
 
 
@@ -44,35 +45,32 @@ class BigEarthNetMM(Dataset[PairBatch]):
 
     Args:
         pairs: names of the pairs, in the order of the samples.
-        s2_store: where the Sentinel-2 patches are; the labels that it gives (its table's, else its record's) are
-            the samples' labels.
-        s1_store: where the Sentinel-1 patches are; may be the same store. Its labels are used where the
-            other gives none.
-        require_labels: whether a pair without any label record is an error. Where it is not (training by
-            contrast), the label of such a pair is all zero and nobody reads it.
+        s2_store: store of the Sentinel-2 patches. Its labels (of its table, else of the record) are used first.
+        s1_store: store of the Sentinel-1 patches; may be the same store. Its labels are used if s2_store has
+            none.
+        require_labels: whether a pair without labels is an error. If not (contrastive training), the label of
+            such a pair is all zero and is not used.
+        is_checked: whether check_stored has already found all pairs in the stores.
 
     Raises:
-        DataError: at construction, when a store lacks some of the names: their number and the first few.
+        DataError: at construction, if names are missing from a store; the message has their number and the first ones.
     """
 
     def __init__(
-        self, pairs: Sequence[PatchPair], s2_store: PatchStore, s1_store: PatchStore, *, require_labels: bool = True
+        self,
+        pairs: Sequence[PatchPair],
+        s2_store: PatchStore,
+        s1_store: PatchStore,
+        *,
+        require_labels: bool = True,
+        is_checked: bool = False,
     ) -> None:
         self.pairs = PairList.of(pairs)
         self.s2_store = s2_store
         self.s1_store = s1_store
         self.require_labels = require_labels
-        for store, names, sensor in (
-            (s2_store, self.pairs.s2, "Sentinel-2"),
-            (s1_store, map(s1_store.s1_name, self.pairs), "Sentinel-1"),
-        ):
-            missing = store.missing(names)
-            if missing:
-                raise DataError(
-                    f"{store.path}: {len(missing):,} of {len(self.pairs):,} {sensor} patches of the list are not in "
-                    f"this archive ({summarize_names(missing)}); check the list, or that the two LMDB paths are not "
-                    "swapped"
-                )
+        if not is_checked:
+            check_stored(self.pairs, s2_store, s1_store)
 
     @classmethod
     def from_lmdb(
@@ -85,7 +83,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         labels: Mapping[str, tuple[str, ...]] | None = None,
         require_labels: bool = True,
     ) -> BigEarthNetMM:
-        """Return the pairs of one LMDB folder that holds both sensors, or of two.
+        """Return the dataset of one LMDB folder with both sensors, or of two.
 
         Args:
             path: the LMDB folder of both sensors.
@@ -96,7 +94,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
             require_labels: whether a pair without labels is an error.
 
         Raises:
-            DataError: neither one folder nor both were given, or as the constructor does.
+            DataError: neither `path` nor both `s2` and `s1` were given, or as in the constructor.
 
         Example (`archive` is an LMDB folder with six pairs, `pairs` their names):
             >>> import bigearthnet_cbir as cbir
@@ -106,7 +104,7 @@ class BigEarthNetMM(Dataset[PairBatch]):
         """
         given = [folder for folder in (s2, s1) if folder is not None]
         if (path is None) != (len(given) == 2) or (path is not None and given):
-            raise DataError("from_lmdb: give one LMDB folder of both sensors, or s2=... and s1=... of two")
+            raise DataError("from_lmdb: give one LMDB folder with both sensors, or two as s2=... and s1=...")
         s2_store = PatchStore(path or given[0], labels)
         s1_store = s2_store if path is not None else PatchStore(given[1])
         return cls(pairs, s2_store, s1_store, require_labels=require_labels)
@@ -146,8 +144,8 @@ class BigEarthNetMM(Dataset[PairBatch]):
             return multi_hot(names)
         if self.require_labels:
             raise DataError(
-                f"{pair.s2}: neither record of this pair has labels; name the list as metadata.parquet:train, whose "
-                "labels are used then, or encode the archive with labels"
+                f"{pair.s2}: neither record of this pair has labels; use metadata.parquet:train as the split "
+                "list, which has labels, or encode the archive with labels"
             )
         return np.zeros(N_CLASSES, dtype=np.uint8)
 
@@ -163,7 +161,7 @@ def _band(patch: Patch, band: str, pair: PatchPair) -> npt.NDArray[np.generic]:
 def _fill(
     filling: dict[str, npt.NDArray[Any]], field: str, where: tuple[int, int], bands: list[npt.NDArray[np.generic]]
 ) -> None:
-    """Copy bands to their row of a batch, which is made with the first; mixed archives widen it to float32."""
+    """Copy bands to their row of a batch, which the first sample allocates; mixed data types widen it to float32."""
     row, rows = where
     if field not in filling:
         filling[field] = np.empty((rows, len(bands), *bands[0].shape), bands[0].dtype)
@@ -174,7 +172,7 @@ def _fill(
 
 
 def collate(samples: PairBatch | list[PairBatch]) -> PairBatch:
-    """Return samples as a batch; `BigEarthNetMM.__getitems__` has already made it one."""
+    """Return samples as a batch; `BigEarthNetMM.__getitems__` has already collated them."""
     if isinstance(samples, PairBatch):
         return samples
     return PairBatch(*(torch.stack(part) for part in zip(*samples, strict=True)))

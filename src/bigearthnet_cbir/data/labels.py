@@ -1,4 +1,4 @@
-"""The 19-class nomenclature of BigEarthNet, and the way to it from the 43 CORINE classes.
+"""The 19-class nomenclature of BigEarthNet, and its mapping from the 43 CORINE classes.
 
 Source: Sumbul et al. 2021, "BigEarthNet-MM", https://arxiv.org/abs/2105.07921, table 1.
 """
@@ -81,7 +81,7 @@ DROPPED_CLASSES: Final = frozenset(
         "Intertidal flats",
     }
 )
-"""The 11 CORINE classes that the 19-class nomenclature leaves out."""
+"""The 11 CORINE classes that the 19-class nomenclature excludes."""
 
 
 def to_19_classes(names: Iterable[str]) -> tuple[str, ...]:
@@ -93,21 +93,21 @@ def to_19_classes(names: Iterable[str]) -> tuple[str, ...]:
     found: set[str] = set()
     for name in names:
         if not isinstance(name, str):
-            raise DataError(f"a label is {short(name)}, where there must be the name of a class")
+            raise DataError(f"a label is {short(name)}; it must be a class name")
         if name in DROPPED_CLASSES:
             continue
         renamed = _RENAMED.get(name, name)
         if renamed not in CLASS_INDEX:
-            raise DataError(f"label {short(name)} is in neither nomenclature of BigEarthNet, of 43 or of 19 classes")
+            raise DataError(f"label {short(name)} is in neither nomenclature of BigEarthNet (43 or 19 classes)")
         found.add(renamed)
     return tuple(sorted(found, key=CLASS_INDEX.__getitem__))
 
 
 def labels_digest(labels: Mapping[str, tuple[str, ...]] | None) -> str:
-    """Return a hash of patch name -> class names, or "in the records" where a list carries no labels of its own."""
+    """Return a hash of patch name -> class names, or "in the records" if a list has no labels of its own."""
     if labels is None:
         return "in the records"
-    sets: dict[tuple[str, ...], str] = {}  # a few thousand label sets serve half a million patches
+    sets: dict[tuple[str, ...], str] = {}  # half a million patches share a few thousand label sets
     lines = (f"{name}\t{sets.setdefault(classes, ';'.join(classes))}" for name, classes in labels.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -1,8 +1,8 @@
-"""Checks the pages of an LMDB archive before LMDB itself follows them.
+"""Validation of the pages of an LMDB archive before LMDB reads them.
 
-LMDB has no checksums and trusts what it reads. An offset beyond a page or a page number beyond the file kills the
-process, and keys out of order hide records. Here each page of the tree is checked once, when the first key on it is
-asked for, so that an archive of any size opens at once; its pages are the ones that LMDB is about to read.
+LMDB has no checksums. An offset beyond a page or a page number beyond the file kills the process, and keys out of
+order hide records. Each page of the tree is validated once, at the first lookup of a key on it, so that an archive of
+any size opens immediately.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from bigearthnet_cbir.errors import DataError
 
 
 class PageChecker:
-    """Checks the pages of one data.mdb, each once.
+    """Validates the pages of one data.mdb, each page once.
 
     Args:
-        path: of the data.mdb.
+        path: path of the data.mdb.
 
     Raises:
-        DataError: its heads are damaged or of another layout, or it is cut short.
+        DataError: a meta page is damaged or has another layout, or the file is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,20 +51,20 @@ class PageChecker:
         os.close(self._file)
 
     def refresh(self, transaction: int) -> None:
-        """Begin anew where the file has had another transaction since."""
+        """Forget the checked pages if the file has a new transaction."""
         if transaction != self.head.transaction:
             self._start()
 
     def check_key(self, key: bytes) -> None:
-        """Check the pages on the way to a key, which need not be there; raises DataError where one is damaged."""
+        """Validate the pages on the path to a key, which need not exist; raise DataError if one is damaged."""
         if not self._is_whole:
             self._leaf_of(key)
 
     def check_value(self, key: bytes) -> None:
-        """Check the first page of a key's value too, which says how many pages LMDB frees with it.
+        """Also validate the first overflow page of the value, which has the number of pages that LMDB frees with it.
 
         Raises:
-            DataError: it, or a page on the way to it, is damaged, or some of those pages are in use elsewhere.
+            DataError: a page is damaged, or one of the pages to be freed is in use elsewhere.
         """
         leaf = self._leaf_of(key, again=True)
         if leaf is None or key not in leaf.keys:
@@ -72,26 +72,26 @@ class PageChecker:
         entry = leaf.keys.index(key)
         held, needed = self._pages.held(leaf, entry), int(self._pages.counts(leaf)[entry])
         if len(held) > needed and np.isin(held[needed:], self._used_pages()).any():
-            self._pages.refuse(held[0], "it claims pages that have another use")
+            self._pages.refuse(held[0], "it claims pages that are used elsewhere")
 
     def check_all(self) -> None:
-        """Check every page of the tree of records; raises DataError as `every_key` does."""
+        """Validate every page of the tree of records; raises DataError as `every_key` does."""
         if not self._is_whole:
             for _ in self.every_key():
                 pass
 
     def check_for_writing(self) -> None:
-        """Check both trees, and that no page has two uses: LMDB would write a new record over one that is there.
+        """Validate both trees, and that no page is used twice, because LMDB would overwrite existing records.
 
         Raises:
-            DataError: a page is damaged, or it has two uses.
+            DataError: a page is damaged or used twice.
         """
         numbers = self._used_pages()
         if len(np.unique(numbers)) < len(numbers) or int(numbers.max()) > self.head.last_page:
-            raise DataError(f"{self._path}: one of its pages has two uses; {CURE}")
+            raise DataError(f"{self._path}: one of its pages is used twice; {CURE}")
 
     def _used_pages(self) -> npt.NDArray[np.int64]:
-        """Return the numbers of all pages that are in a tree, hold a value or are listed as free; one for each use."""
+        """Return the numbers of all pages in a tree, with a value or in the free list; one entry per use."""
         used: list[npt.NDArray[np.int64]] = [np.array([0, 1])]
         for tree in (self.head.records, self.head.free):
             pages = Pages(self._file, self._path, self.head, tree)
@@ -106,10 +106,10 @@ class PageChecker:
         return np.concatenate(used)
 
     def every_key(self) -> Iterator[bytes]:
-        """Yield every key in its order, having checked the page on which it is.
+        """Yield every key in order, after validating its page.
 
         Raises:
-            DataError: a page is damaged, or the keys are not as many as the head says.
+            DataError: a page is damaged, or the number of keys differs from the meta page.
         """
         number = 0
         for leaf in self._walk(self.head.records, self._pages, set()):
@@ -117,7 +117,7 @@ class PageChecker:
             yield from leaf.keys
         if number != self.head.records.entries:
             wanted = self.head.records.entries
-            raise DataError(f"{self._path}: {number:,} records where its head says {wanted:,}; {CURE}")
+            raise DataError(f"{self._path}: {number:,} records, but its meta page has {wanted:,}; {CURE}")
         self._is_whole = True
 
     def _walk(self, tree: Tree, pages: Pages, visited: set[int]) -> Iterator[Leaf]:
@@ -126,7 +126,7 @@ class PageChecker:
         while left:
             page, low, high, level = left.pop()
             if page in visited:
-                pages.refuse(page, "two places of the tree lead to it")
+                pages.refuse(page, "the tree refers to it twice")
             visited.add(page)
             if level == 1:
                 yield pages.leaf(page, low, high)
@@ -136,7 +136,7 @@ class PageChecker:
             left += [(*part, level - 1) for part in zip(branch.pages, starts, ends, strict=True)][::-1]
 
     def _leaf_of(self, key: bytes, *, again: bool = False) -> Leaf | None:
-        """Check the pages on the way to a key; return the last of them where it is read (again)."""
+        """Validate the pages on the path to a key; return the leaf if it was read (again)."""
         page, low, high = self.head.records.root, b"", b""
         if page is None:
             return None
@@ -155,7 +155,7 @@ class PageChecker:
         return leaf
 
     def _free_pages(self, content: bytes) -> npt.NDArray[np.int64]:
-        """Return the numbers of the free pages that an entry lists: how many there are, then the pages, falling."""
+        """Return the page numbers of an entry of the free list: a count, then the numbers in descending order."""
         numbers = np.frombuffer(content[: len(content) // 8 * 8], np.int64)
         count = int(numbers[0]) if len(numbers) else -1
         listed = numbers[1 : max(count, 0) + 1]

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from bigearthnet_cbir.errors import DataError
 
-CURE: Final = "copy or download the archive again, or encode it anew"
+CURE: Final = "copy or download the archive again, or encode it again"
 PAGE_HEADER: Final = struct.Struct("<QHHHH")  # number, padding, flags, ends of the offsets and of the free space
 _TREE: Final = struct.Struct("<IHHQQQQQ")  # padding, flags, depth, pages of three kinds, entries, root
 _HEAD: Final = struct.Struct("<II16x48s48sQQ")  # magic, version, two trees, last page, transaction
@@ -24,7 +24,7 @@ _MAX_DEPTH: Final = 16
 
 
 class Tree(NamedTuple):
-    """One of the two trees; root is None where it is empty. Keys of 8 bytes are numbers in the tree of free pages."""
+    """One of the two trees; root is None if it is empty. In the tree of free pages, keys are 8-byte integers."""
 
     depth: int
     entries: int
@@ -33,7 +33,7 @@ class Tree(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The newer of the two heads: what LMDB takes as the state of the file."""
+    """The newer of the two meta pages, which defines the state of the file."""
 
     page_size: int
     last_page: int
@@ -43,41 +43,39 @@ class Head(NamedTuple):
 
 
 def read_head(file: int, path: Path) -> Head:
-    """Return the newer head, having checked what LMDB uses of either when it opens the file.
+    """Return the newer meta page, after validating all fields that LMDB uses when it opens the file.
 
     Raises:
-        DataError: one is damaged or of another layout, or the file is shorter than they say.
+        DataError: a meta page is damaged or has another layout, or the file is shorter than it states.
     """
     first = os.pread(file, PAGE_HEADER.size + _HEAD.size, 0)
     try:
         page_size = int.from_bytes(first[40:44], "little")
         if page_size not in {1 << power for power in range(9, 17)}:
-            raise ValueError("it has no head of an LMDB")
+            raise ValueError("it has no LMDB meta page")
         second = os.pread(file, PAGE_HEADER.size + _HEAD.size, page_size)
         transactions = [_transaction_of(content, number) for number, content in enumerate((first, second))]
         head = _parse_head((first, second)[transactions[0] < transactions[1]])
         if _parse_page_size(first) != _parse_page_size(second):
-            raise ValueError("its two heads disagree")
+            raise ValueError("its two meta pages disagree")
     except (struct.error, ValueError) as error:
-        raise DataError(
-            f"{path.parent}: LMDB cannot open it ({error}); is the file whole and really an LMDB?"
-        ) from error
+        raise DataError(f"{path.parent}: LMDB cannot open it ({error}); is the file complete and an LMDB?") from error
     size, needed = os.fstat(file).st_size, (head.last_page + 1) * page_size
-    if size < needed:  # touching a page beyond the end would kill the process
-        raise DataError(f"{path}: cut short ({size:,} of {needed:,} bytes); {CURE}")
+    if size < needed:  # an access beyond the end would kill the process
+        raise DataError(f"{path}: truncated ({size:,} of {needed:,} bytes); {CURE}")
     return head
 
 
 def _transaction_of(content: bytes, number: int) -> int:
-    """Return the last transaction of one of the two heads.
+    """Return the transaction number of one of the two meta pages.
 
-    A process that is killed while it commits leaves the older head half written, its transaction not yet: LMDB goes on
-    with the newer one, whose trees alone count.
+    A process that is killed during a commit may leave the older meta page half written with its old transaction number.
+    LMDB then uses the newer one, so only its trees are relevant.
     """
     page, _, flags, _, _ = PAGE_HEADER.unpack_from(content)
     magic, version, _, _, _, transaction = _HEAD.unpack_from(content, PAGE_HEADER.size)
     if page != number or not flags & _META or (magic, version) != (_MAGIC, 1):
-        raise ValueError("it has no head of an LMDB of version 1")
+        raise ValueError("it has no meta page of LMDB version 1")
     return int(transaction)
 
 
@@ -89,7 +87,7 @@ def _parse_head(content: bytes) -> Head:
     _, _, free, records, last_page, transaction = _HEAD.unpack_from(content, PAGE_HEADER.size)
     trees = [_parse_tree(free, _INTEGER_KEYS, last_page), _parse_tree(records, 0, last_page)]
     if last_page < 1 or last_page >> 47:
-        raise ValueError("its head is damaged")
+        raise ValueError("its meta page is damaged")
     return Head(_parse_page_size(content), last_page, transaction, trees[0], trees[1])
 
 
@@ -97,7 +95,7 @@ def _parse_tree(packed: bytes, wanted_flags: int, last_page: int) -> Tree:
     _, flags, depth, _, _, _, entries, root = _TREE.unpack(packed)
     is_empty = root == _NO_PAGE and depth == entries == 0
     if flags != wanted_flags:
-        raise ValueError("it is no plain archive of names and records")
+        raise ValueError("it is not a plain archive of names and records")
     if not (is_empty or (2 <= root <= last_page and 1 <= depth <= _MAX_DEPTH and entries)):
-        raise ValueError("its head is damaged")
+        raise ValueError("its meta page is damaged")
     return Tree(depth, entries, None if is_empty else root, bool(flags))

@@ -1,4 +1,4 @@
-"""DataLoaders over pairs: reproducible order, patch stores opened inside each worker, errors of one line."""
+"""DataLoaders of patch pairs: reproducible order, stores opened in each worker process, one-line errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bigearthnet_cbir.data.dataset import BigEarthNetMM, PairBatch, collate
 from bigearthnet_cbir.errors import CbirError, DataError
 
 _Told = CbirError | OSError | MemoryError
-"""Errors that are the user's to mend; all others are defects, and keep their traceback."""
+"""Errors that the user can resolve; all others are bugs and keep their traceback."""
 
 _DIED: Final = ("DataLoader worker (pid", "Pin memory thread exited", "Too many open files")
-"""How PyTorch's messages begin where a worker process or what it needs is gone."""
+"""How PyTorch's messages begin if a worker process or one of its resources is lost."""
 
 
 class _ErrorsAsValues(Dataset[PairBatch]):
-    """A dataset for worker processes: PyTorch would put the traceback of 36 lines into a raised error's message."""
+    """Returns errors as values, because PyTorch would add a worker's traceback (36 lines) to the message."""
 
     def __init__(self, dataset: BigEarthNetMM) -> None:
         self.pairs = dataset.pairs
@@ -42,11 +42,11 @@ def _collate(samples: PairBatch | list[PairBatch] | _Told) -> PairBatch | _Told:
 
 
 class PairLoader(DataLoader[PairBatch]):
-    """A DataLoader that ends in the error that a worker met, or in one line where a worker died.
+    """A DataLoader that re-raises the errors of its workers, and raises a one-line error if a worker dies.
 
     Args:
-        dataset: of pairs.
-        options: of torch.utils.data.DataLoader.
+        dataset: dataset of pairs.
+        options: options of torch.utils.data.DataLoader.
     """
 
     def __init__(self, dataset: BigEarthNetMM, *, num_workers: int, **options: Any) -> None:
@@ -57,8 +57,8 @@ class PairLoader(DataLoader[PairBatch]):
         """Yield the batches.
 
         Raises:
-            CbirError: a worker met it, or died.
-            OSError, MemoryError: a worker met it.
+            CbirError: a worker raised it, or died.
+            OSError, MemoryError: a worker raised it.
         """
         if not self.num_workers:
             yield from super().__iter__()
@@ -67,7 +67,7 @@ class PairLoader(DataLoader[PairBatch]):
         while True:
             try:
                 batch = next(batches, None)
-            except (RuntimeError, EOFError, OSError) as error:  # the latter two where its pipe broke first
+            except (RuntimeError, EOFError, OSError) as error:  # the latter two if its pipe breaks first
                 if isinstance(error, RuntimeError) and not str(error).startswith(_DIED):
                     raise
                 raise self._explained(error) from error
@@ -78,16 +78,16 @@ class PairLoader(DataLoader[PairBatch]):
             yield batch
 
     def _explained(self, error: Exception) -> CbirError:
-        what = str(error).partition(". ")[0] if isinstance(error, RuntimeError) else f"a worker is gone ({error})"
+        what = str(error).partition(". ")[0] if isinstance(error, RuntimeError) else f"a worker died ({error})"
         return CbirError(
-            f"{' '.join(what.split())}: most often memory ran out, or shared memory or open files; lower num_workers "
+            f"{' '.join(what.split())}: usually memory, shared memory or open files ran out; lower num_workers "
             f"(it is {self.num_workers}), in a container give more shared memory (docker run --shm-size=8g)"
         )
 
     def _batches(self) -> Iterator[PairBatch | _Told]:
-        """Begin an epoch; a worker that dies is noticed when its batch is due.
+        """Iterate over an epoch; the death of a worker is noticed when its batch is requested.
 
-        PyTorch's handler of SIGCHLD would raise at once, in whatever line the program has come to.
+        PyTorch's SIGCHLD handler would raise immediately, at an arbitrary line of the program.
         """
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGCHLD) if in_main and hasattr(signal, "SIGCHLD") else None
@@ -98,9 +98,9 @@ class PairLoader(DataLoader[PairBatch]):
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation of all samples that depends on the seed and the epoch alone.
+    """A permutation of all samples that depends only on the seed and the epoch.
 
-    A resumed run therefore sees the order that it would have seen without the interruption. Of several processes
+    A resumed run therefore has the same order as an uninterrupted one. Of several processes
     each takes every `num_replicas`-th sample from its `rank` on: their batches together are a batch of one process.
     """
 
@@ -141,18 +141,19 @@ def training_loader(
 ) -> PairLoader:
     """Return a shuffled loader whose order follows `loader.sampler.epoch`.
 
-    A last short batch is left out, since the contrastive loss depends on the number of negatives; another
-    epoch's order leaves out other pairs. Where all pairs are fewer than one batch, they are one short batch.
+    The last incomplete batch is dropped, because the contrastive loss depends on the number of negatives; each epoch
+    drops other pairs. If there are fewer pairs than the batch size, they form one batch.
 
     Raises:
-        DataError: there are no pairs, or the batch does not divide among the processes.
+        DataError: there are no pairs, or the batch size is not divisible by the number of processes.
     """
     if len(dataset) < num_replicas:
         raise DataError(
-            f"the list of training pairs has {len(dataset)}; each of {num_replicas} processes needs one at least"
+            f"the training list has {len(dataset)} pairs; {num_replicas} processes need at least one each: use fewer "
+            "processes or a longer list"
         )
     if batch_size % num_replicas:
-        raise DataError(f"batch_size is {batch_size}; give a multiple of the {num_replicas} processes that train")
+        raise DataError(f"batch_size is {batch_size}; give a multiple of the {num_replicas} training processes")
     sampler = EpochSampler(len(dataset), seed, rank, num_replicas)
     return PairLoader(
         dataset,
@@ -166,13 +167,13 @@ def training_loader(
 def ordered_loader(
     dataset: BigEarthNetMM, batch_size: int, num_workers: int, *, pin_memory: bool = False
 ) -> PairLoader:
-    """Return a loader over all samples in their order, a last short batch included."""
+    """Return a loader over all samples in order, including the last incomplete batch."""
     return PairLoader(dataset, batch_size=batch_size, shuffle=False, **_worker_options(num_workers, pin_memory))
 
 
 def _worker_options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
-    # A generator of the loader's own: without it every epoch would draw from the global one.
+    # Its own generator, because the default one would advance the global random state in every epoch.
     options["generator"] = torch.Generator().manual_seed(0)
     if num_workers:
         options |= {"persistent_workers": True, "prefetch_factor": 4}

@@ -42,7 +42,7 @@ def read_metadata(path: Path) -> list[MetadataRow]:
     """Return every row of a metadata.parquet.
 
     Raises:
-        DataError: the file is missing, no parquet, lacks a column, or has a value outside its rules.
+        DataError: the file is missing, not parquet, lacks a column, or has an invalid value.
     """
     return _rows(_read_table(path), path)
 
@@ -53,13 +53,13 @@ def _rows(table: pa.Table, path: Path) -> list[MetadataRow]:
         default = "" if field == "country" else False
         present = name in table.column_names
         values[field] = table.column(name).to_pylist() if present else [default] * table.num_rows
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # a few thousand label sets serve half a million rows
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # half a million rows share a few thousand label sets
     rows = []
     seen: set[str] = set()
     for number, (s2, s1, labels, split, *rest) in enumerate(zip(*values.values(), strict=True)):
         where = f"{path}, row {number}"
         if s2 in seen or s1 in seen:
-            raise DataError(f"{where}: {s2 if s2 in seen else s1} is there twice; download the file again")
+            raise DataError(f"{where}: {s2 if s2 in seen else s1} occurs twice; download the file again")
         if split not in _SPLIT_NAMES:
             raise DataError(f"{where}: split is {short(split)}; it must be train, validation or test")
         seen |= {s2, s1}
@@ -77,10 +77,10 @@ def read_table_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
         DataError: as for read_metadata, or the split is unknown or empty.
     """
     if split not in _SPLIT_NAMES:
-        raise DataError(f"{path}:{split}: {split!r} is no split; write train, val or test after the colon")
+        raise DataError(f"{path}:{split}: {split!r} is not a split; write train, val or test after the colon")
     table = _read_table(path)
     masks = _masks(table)
-    if masks is None:  # something is wrong somewhere: row by row tells
+    if masks is None:  # some row is invalid: find it row by row
         rows = [row for row in _rows(table, path) if row.split == _SPLIT_NAMES[split]]
         pairs = PairList((row.s2 for row in rows), (row.s1 for row in rows))
         labels = LabelTable.of({row.s2: row.labels for row in rows})
@@ -91,7 +91,7 @@ def read_table_split(path: Path, split: str) -> tuple[PairList, LabelTable]:
         pairs = PairList(s2, s1)
         labels = LabelTable(pairs.s2, masks[chosen.to_numpy()])
     if not pairs:
-        raise DataError(f"{path}:{split}: this table has no pair of that split")
+        raise DataError(f"{path}:{split}: this table has no pair in this split")
     return pairs, labels
 
 
@@ -102,7 +102,7 @@ def read_table_partners(path: Path) -> dict[str, str]:
 
 
 def _masks(table: pa.Table) -> IntArray | None:
-    """Return the labels of every row as bits, or None where the table breaks a rule; whole columns at a time."""
+    """Return the labels of every row as bits, or None if a value is invalid; vectorised over columns."""
     s2, s1, split = (table.column(_COLUMNS[field]) for field in ("s2", "s1", "split"))
     lists = table.column("labels").combine_chunks()
     if any(pc.count_distinct(column).as_py() < table.num_rows for column in (s2, s1)):
@@ -128,7 +128,7 @@ def _labels(names: tuple[str, ...], where: str) -> tuple[str, ...]:
 
 
 def _read_table(path: Path) -> pa.Table:
-    """Return the columns that are known, each of its type, without empty places, and with names of patches."""
+    """Return the known columns with their types, without null values, with valid patch names."""
     try:
         present = set(pq.read_schema(path).names)
         lacking = [name for name in _COLUMNS.values() if name not in present]
@@ -136,10 +136,10 @@ def _read_table(path: Path) -> pa.Table:
             raise DataError(f"{path}: column {', '.join(lacking)} is missing; give BigEarthNet v2's metadata.parquet")
         columns = [name for name in (*_COLUMNS.values(), *_OPTIONAL.values()) if name in present]
         table = pq.read_table(path, columns=columns, page_checksum_verification=True)
-        table.validate(full=True)  # text that is no UTF-8, lists that end before they begin
+        table.validate(full=True)  # invalid UTF-8, invalid list offsets
     except FileNotFoundError as error:
         raise MissingDataError(
-            f"{path}: there is no such parquet file; it lies beside the BigEarthNet v2 archives"
+            f"{path}: there is no such parquet file; it is distributed with BigEarthNet v2"
         ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -150,12 +150,12 @@ def _read_table(path: Path) -> pa.Table:
         row = pc.index(fitting, False).as_py()
         if row >= 0:
             value = short(checked.column(name)[row].as_py())
-            raise DataError(f"{path}, row {row}: {name} is {value}, which is no name of a patch; download it again")
+            raise DataError(f"{path}, row {row}: {name} is {value}, which is not a patch name; download it again")
     return checked
 
 
 def _checked(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
-    """Return a column in the type that it must have, however its text is stored; refuse others and empty places."""
+    """Return a column converted to its required type; refuse other types and null values."""
     wanted = _TYPES[name]
     holds_text = _is_text(column.type.value_type if _is_list(column.type) else column.type)
     if holds_text and wanted != pa.bool_() and _is_list(column.type) == _is_list(wanted):

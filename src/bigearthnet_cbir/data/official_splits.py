@@ -1,6 +1,6 @@
-"""The official lists of BigEarthNet v1, from the data files of the bigearthnet-common package where it is installed.
+"""The official lists of BigEarthNet v1, from the data files of the bigearthnet-common package if it is installed.
 
-The package is found and its files are read, but it is never imported: what it depends on is not needed for that.
+The data files are read without importing the package, so that its dependencies are not needed.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ _HEADER: Final = "s1_name,s2_name,country,season"
 
 
 def package_folder() -> Path:
-    """Return where bigearthnet-common keeps its data files.
+    """Return the folder of the data files of bigearthnet-common.
 
     Raises:
         DataError: the package is not installed.
     """
     spec = importlib.util.find_spec(LIST_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"the official lists of BigEarthNet v1 are not installed; get them by: {INSTALL}")
+        raise DataError(f"the official lists of BigEarthNet v1 are not installed; install them with: {INSTALL}")
     return Path(spec.submodule_search_locations[0])
 
 
 def is_installed() -> bool:
-    """Return whether the official lists are at hand."""
+    """Return whether the official lists are installed."""
     return importlib.util.find_spec(LIST_PACKAGE) is not None
 
 
 def read_official_lists() -> list[PairInfo]:
     """Return all 590,326 pairs of BigEarthNet v1 with split, country, season, snow and cloud flags.
 
-    split is None for the 70,987 patches under snow or cloud and for those without a label of the 19 classes, which
-    no official split has; the latter have labels (), the others None.
+    split is None for the 70,987 patches with snow or clouds and for those without a label of the 19 classes, because
+    no official split contains them; the latter have labels (), the others None.
 
     Raises:
-        DataError: the package is not installed or a list is not as it was published.
+        DataError: the package is not installed or a list differs from the published one.
     """
     folder = package_folder()
     split_of = {name: split for split in ("train", "val", "test") for name in _lines(folder / f"{split}.csv.bz2")}
@@ -65,7 +65,7 @@ def read_official_partners() -> dict[str, str]:
 def _pairs(path: Path) -> list[list[str]]:
     header, *rows = _lines(path)
     if header != _HEADER:
-        raise DataError(f"{path}: its columns are {header}, not {_HEADER}; {INSTALL}")
+        raise DataError(f"{path}: its columns are {header} instead of {_HEADER}; {INSTALL}")
     return [row.split(",") for row in rows]
 
 

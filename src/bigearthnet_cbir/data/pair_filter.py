@@ -1,4 +1,4 @@
-"""Which pairs of an archive are wanted: by country, season, acquisition, snow and clouds."""
+"""Filter of pairs by country, season, acquisition, snow and clouds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bigearthnet_cbir.errors import DataError, summarize_names
 SEASONS: Final = ("Winter", "Spring", "Summer", "Fall")
 
 NO_LABEL: Final = "no label of the 19 classes"
-_TELLING: Final = "use --split-from official or a metadata.parquet, which do"
+_TELLING: Final = "use --split-from official or a metadata.parquet, which have this information"
 _OTHER: Final = {"countries": "another country", "seasons": "another season", "acquisitions": "another acquisition"}
 
 BEN14K_ACQUISITIONS: Final = (
@@ -25,12 +25,12 @@ BEN14K_ACQUISITIONS: Final = (
 """The five Sentinel-2 acquisitions over Serbia that make up BEN-14K, the small benchmark of cross-modal papers.
 
 In the official v1 splits they leave 7,761 train, 3,508 val and 3,563 test pairs. Every one of its test patches
-touches a train patch, so figures on it flatter.
+is adjacent to a train patch, so metrics on it are optimistic.
 """
 
 
 class PairInfo(NamedTuple):
-    """What is known of a pair before its pixels are read; None where the source does not say.
+    """Information about a pair from lists and names; None if the source does not have it.
 
     Attributes:
         s2: Sentinel-2 patch name.
@@ -55,14 +55,14 @@ class PairInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """What a pair must be to be taken; empty tuples take everything.
+    """Conditions for including a pair; empty tuples include everything.
 
     Attributes:
         countries: English names, in any case.
         seasons: Winter, Spring, Summer, Fall, in any case.
         acquisitions: Sentinel-2 acquisition times as in the patch names, e.g. 20170719T094029.
-        exclude_snow: leave out patches under seasonal snow; None: where the source says which they are.
-        exclude_clouds: likewise for clouds and their shadows.
+        exclude_snow: exclude patches with seasonal snow; None: if the source has this information.
+        exclude_clouds: the same for clouds and their shadows.
     """
 
     countries: tuple[str, ...] = ()
@@ -72,26 +72,26 @@ class Selection:
     exclude_clouds: bool | None = None
 
     def needs_lists(self) -> bool:
-        """Return whether it asks for more than names tell."""
+        """Return whether the filter needs information that patch names do not have."""
         return bool(self.countries or self.exclude_snow or self.exclude_clouds)
 
     def check(self, pairs: Sequence[PairInfo], source: str) -> None:
-        """Raise DataError where a wanted value occurs in no pair, or the source cannot say."""
+        """Raise DataError if a given value occurs in no pair, or the source does not have the information."""
         for option, wanted, of_pair in self._named():
             known = {_plain(value): value for value in map(of_pair, pairs) if value is not None}
             unknown = [value for value in wanted if _plain(value) not in known]
             if not known:
-                raise DataError(f"--{option}: {source} does not tell; {_TELLING}")
+                raise DataError(f"--{option}: {source} does not have this information; {_TELLING}")
             if unknown:
                 there = summarize_names(sorted(known.values()), 12)
-                raise DataError(f"--{option}: {unknown[0]!r} occurs nowhere in {source}; it has {there}")
+                raise DataError(f"--{option}: {unknown[0]!r} does not occur in {source}; it has {there}")
         if self.exclude_snow and any(pair.snow is None for pair in pairs):
-            raise DataError(f"--exclude-snow: {source} does not tell; {_TELLING}")
+            raise DataError(f"--exclude-snow: {source} does not have this information; {_TELLING}")
         if self.exclude_clouds and any(pair.cloud is None for pair in pairs):
-            raise DataError(f"--exclude-clouds: {source} does not tell; {_TELLING}")
+            raise DataError(f"--exclude-clouds: {source} does not have this information; {_TELLING}")
 
     def choose(self, pairs: Iterable[PairInfo]) -> tuple[list[PairInfo], dict[str, int]]:
-        """Return the pairs that are taken, and how many were left out for each reason."""
+        """Return the included pairs, and the number of excluded pairs per reason."""
         named = [(_OTHER[option], {_plain(value) for value in wanted}, of) for option, wanted, of in self._named()]
         taken: list[PairInfo] = []
         left_out: dict[str, int] = {}
@@ -121,15 +121,15 @@ class Selection:
 
 
 def acquisition(pair: PairInfo) -> str | None:
-    """Return the Sentinel-2 acquisition time as it stands in the name."""
+    """Return the Sentinel-2 acquisition time from the patch name."""
     parts = pair.s2.split("_")
     return parts[2] if len(parts) > 3 else None
 
 
 def season_of(pair: PairInfo) -> str | None:
-    """Return the season that the source says, else that of the month in the name (December to February is winter).
+    """Return the season from the source, else from the month in the name (December to February is winter).
 
-    Only the date of a name is used: v1 names are not to be trusted with the time.
+    Only the date in the name is used, because the time in v1 names can be wrong.
     """
     if pair.season is not None:
         return pair.season

@@ -1,7 +1,7 @@
-"""Long lists of names, pairs and labels in a few arrays, which worker processes share or copy as they are.
+"""Long lists of names, pairs and labels as arrays, which forked worker processes share.
 
-Half a million pairs as Python objects are 135 MB, and looking at an object counts its references: a forked worker
-that walks through a list soon has its own copy of every page. Arrays cost their letters, once.
+Half a million pairs as Python objects take 135 MB. Reading an object changes its reference count, so a forked worker
+that iterates over such a list copies every memory page. Arrays are shared and take only the bytes of the names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bigearthnet_cbir.types import IntArray, PatchPair
 
 
 class Names(Sequence[str]):
-    """A sequence of names that cannot be changed, as one block of UTF-8 bytes and the position where each ends."""
+    """An immutable sequence of names, stored as one block of UTF-8 bytes and the end position of each name."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         encoded = [name.encode() for name in names]
@@ -59,11 +59,11 @@ class Names(Sequence[str]):
 
 
 class PairList(Sequence[PatchPair]):
-    """A sequence of pairs that cannot be changed; it equals a list of the same pairs, and a slice of it is a list.
+    """An immutable sequence of pairs; it equals a list of the same pairs, and slicing returns a list.
 
     Attributes:
         s2: the Sentinel-2 names.
-        s1: the Sentinel-1 names, as many.
+        s1: the Sentinel-1 names, of the same length.
     """
 
     def __init__(self, s2: Iterable[str] = (), s1: Iterable[str] = ()) -> None:
@@ -72,7 +72,7 @@ class PairList(Sequence[PatchPair]):
 
     @classmethod
     def of(cls, pairs: Iterable[PatchPair]) -> PairList:
-        """Return the pairs as a list of this kind; one that is of it already is not copied."""
+        """Return the pairs as a PairList, without a copy if they already are one."""
         if isinstance(pairs, PairList):
             return pairs
         kept = list(pairs)
@@ -114,8 +114,8 @@ class LabelTable(Mapping[str, tuple[str, ...]]):
     """Patch name -> 19-class names in column order, as arrays.
 
     Args:
-        names: of the patches, each once.
-        masks: (N,) int32, bit c is set where the patch has class c.
+        names: unique patch names.
+        masks: (N,) int32; bit c is set if the patch has class c.
     """
 
     def __init__(self, names: Names, masks: IntArray) -> None:
@@ -148,7 +148,7 @@ class LabelTable(Mapping[str, tuple[str, ...]]):
         raise KeyError(name)
 
     def items(self) -> ItemsView[str, tuple[str, ...]]:
-        """Return names and labels as a dictionary does; walking through them looks no name up."""
+        """Return names and labels; iterating over them needs no lookup by name."""
         return _Items(self)
 
 

@@ -1,4 +1,4 @@
-"""Split lists of one column, Sentinel-2 names alone, as other tools ship them: who the Sentinel-1 partners are."""
+"""Split lists with one column of Sentinel-2 names, as other tools provide them: lookup of the Sentinel-1 names."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ TABLES: Final = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_sh
 
 
 def read_pairs(source: Path | str, s2_store: PatchStore, s1_store: PatchStore) -> PairList:
-    """Return the pairs of a split list, also of one that names the Sentinel-2 patches alone.
+    """Return the pairs of a split list, also of one with Sentinel-2 names only.
 
-    Where the archive holds both sensors under the Sentinel-2 name, that name stands for both. Else the partner is the
-    one that a metadata.parquet beside the list, in or beside an archive names, else the official lists of version 1.
+    If the archive stores both sensors under the Sentinel-2 name, this name stands for both. Otherwise the Sentinel-1
+    name comes from a metadata.parquet beside the list or in or beside an archive, else from the official lists of
+    version 1.
 
     Raises:
         DataError: as read_split does, or a name has no partner.
     """
     found = read_list(source)
     if isinstance(found, Names) and _holds_both(s1_store, found):
-        logger.info("%s: one column, and %s holds both sensors under each name", source, s1_store.path)
+        logger.info("%s: one column, and %s stores both sensors under each name", source, s1_store.path)
         return PairList(found, found)
     return found if isinstance(found, PairList) else _with_partners(found, source, (s2_store.path, s1_store.path))
 
 
 def read_pairs_beside(source: Path | str, folders: Iterable[Path]) -> PairList:
-    """Return the pairs of a split list as read_pairs does, where there are folders of patches but no archive yet."""
+    """Return the pairs of a split list as read_pairs does, for folders of patches instead of an archive."""
     found = read_list(source)
     return found if isinstance(found, PairList) else _with_partners(found, source, folders)
 
@@ -69,16 +70,16 @@ def _with_partners(names: Names, source: Path | str, archives: Iterable[Path]) -
         if not lacking:
             logger.info("%s: one column; the Sentinel-1 partners are those of %s", source, where)
             return PairList(names, map(partners.__getitem__, names))
-    place = f"in {' or '.join(asked)}" if asked else "that anything here names"
+    place = f"in {' or '.join(asked)}" if asked else "in any known source"
     raise DataError(
-        f"{source}: one column, Sentinel-2 names alone, and {len(lacking):,} of them ({summarize_names(lacking, 2)}) "
+        f"{source}: one column, Sentinel-2 names only, and {len(lacking):,} of them ({summarize_names(lacking, 2)}) "
         f"have no Sentinel-1 partner {place}; put version 2's metadata.parquet beside the list, for version 1 "
         f"{official_lists.INSTALL}, or add the Sentinel-1 names as a second column"
     )
 
 
 def _sources(folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Yield what names partners, and the partners; the next is read only where the one before does not suffice."""
+    """Yield the sources of partners lazily: a description and the mapping from Sentinel-2 to Sentinel-1 names."""
     for folder in dict.fromkeys(folders):
         tables = [folder / name for name in TABLES if (folder / name).is_file()]
         if tables:
@@ -88,6 +89,6 @@ def _sources(folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, str]]]
 
 
 def _holds_both(store: PatchStore, names: Names) -> bool:
-    """Return whether the first of the names that a store has leads to a record with the Sentinel-1 bands."""
+    """Return whether the record of the first name found in a store has the Sentinel-1 bands."""
     first = next((name for name in names if name in store), None)
     return first is not None and set(S1_BANDS) <= store.read(first).bands.keys()

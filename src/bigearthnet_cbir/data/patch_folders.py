@@ -1,4 +1,4 @@
-"""Where the patches of a downloaded archive lie, in the folder layouts of BigEarthNet v1 and v2, and their JSONs."""
+"""Folder layouts of BigEarthNet v1 and v2, and the JSON files of v1 patches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRODUCT: Final = re.compile(r"S[12][A-D]_.*\w$")
 
 
 class Notes(NamedTuple):
-    """What a v1 JSON says of its patch.
+    """Content of a v1 JSON.
 
     Attributes:
         labels: 19-class names.
@@ -35,15 +35,15 @@ class Notes(NamedTuple):
 class PatchFolders:
     """The patch folders of one sensor.
 
-    Version 1 keeps all of them in one folder; version 2 has a folder per satellite product between. Which one it is
-    is seen from the first sub-folder's name.
+    Version 1 has all of them in one folder; version 2 has one folder per satellite product between. The version is
+    detected from the name of the first sub-folder.
 
     Args:
         root: folder of the patch folders (v1) or of the products (v2).
         sensor: "S1" or "S2".
 
     Raises:
-        DataError: root is missing, or holds no folder of this sensor.
+        DataError: root is missing, or has no folder of this sensor.
     """
 
     def __init__(self, root: Path, sensor: str) -> None:
@@ -62,15 +62,15 @@ class PatchFolders:
         self.is_v2 = _PATCH.match(first) is None
 
     def folder(self, name: str) -> Path:
-        """Return where a patch of this name lies, whether or not it is there."""
+        """Return the folder of a patch, which need not exist."""
         if not self.is_v2:
             return self.root / name
-        # S2 patches are <product>_<column>_<row>; in S1 names a tile stands before column and row.
+        # S2 patches are <product>_<column>_<row>; S1 names have a tile before column and row.
         product = name.rsplit("_", 2 if self.sensor == "S2" else 3)[0]
         return self.root / product / name
 
     def names(self) -> Iterator[str]:
-        """Yield the patch names that are there, in no particular order."""
+        """Yield the existing patch names in arbitrary order."""
         for name in _folders(self.root):
             if not name.startswith(self.sensor):
                 continue
@@ -89,15 +89,15 @@ def _folders(root: Path) -> Iterator[str]:
 
 
 def notes_file(folder: Path) -> Path:
-    """Return where the JSON of a v1 patch folder lies."""
+    """Return the path of the JSON of a v1 patch folder."""
     return folder / f"{folder.name}_labels_metadata.json"
 
 
 def read_notes(folder: Path) -> Notes:
-    """Return what a v1 patch folder's JSON says.
+    """Return the content of the JSON of a v1 patch folder.
 
     Raises:
-        DataError: the JSON is missing or malformed, or a label or the partner's name is none.
+        DataError: the JSON is missing or malformed, or has an invalid label or partner name.
     """
     path = notes_file(folder)
     try:
@@ -111,7 +111,7 @@ def read_notes(folder: Path) -> Notes:
         raise DataError(f"{path}: labels must be a list of class names; download this patch again")
     if s2 is not None and not (isinstance(s2, str) and _S2_NAME.fullmatch(s2)):
         raise DataError(
-            f"{path}: its corresponding_s2_patch is no Sentinel-2 patch name; it is {str(s2)[:80]!r}: download this "
+            f"{path}: its corresponding_s2_patch is {str(s2)[:80]!r}, not a Sentinel-2 patch name; download this "
             "patch again"
         )
     try:

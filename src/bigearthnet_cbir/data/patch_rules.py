@@ -1,4 +1,4 @@
-"""What a patch must hold, whichever tool stored it."""
+"""Validation rules for patches of any archive format."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ S1_NAME, S2_NAME = (re.compile(rf"{sensor}[A-D]_[!#-+\--~]{{1,500}}") for sensor
 """Names of patches: printable ASCII without spaces, quotes and commas, short enough for a key of LMDB."""
 
 _DECIBELS: Final = (-500.0, 500.0)
-"""All that any float32 power can be is -449 to 385 dB."""
+"""Backscatter beyond this is invalid: any float32 power is between -449 and 385 dB."""
 
 _REFLECTANCE: Final = (0.0, 65535.0)
-"""What float32 archives hold was uint16."""
+"""Values of float32 archives were uint16 originally."""
 
 
 class RecordKind(Enum):
-    """Who writes such records; the value is what the log shows."""
+    """Format of a record; the value is shown in the log."""
 
     SAFETENSORS = "safetensors (this project, rico-hdl)"
     ORIGINAL_S1 = "pickled Sentinel-1 arrays (original scripts)"
@@ -35,14 +35,14 @@ class RecordKind(Enum):
 
 
 def side_of(band: str) -> int:
-    """Return the side of a band in pixels; raises DataError where there is no such band."""
+    """Return the side of a band in pixels; raises DataError for an unknown band."""
     if band not in BAND_SIZES:
         raise DataError(f"{short(band)} is not a band of BigEarthNet; they are {', '.join(BAND_SIZES)}")
     return BAND_SIZES[band]
 
 
 def check_bands(bands: Bands) -> None:
-    """Raise DataError where a band is missing, unknown, of a wrong size, data type or value."""
+    """Raise DataError if a band is missing or unknown or has a wrong size, data type or value."""
     check_complete(set(bands))
     for band, pixels in bands.items():
         side = side_of(band)
@@ -53,7 +53,7 @@ def check_bands(bands: Bands) -> None:
 
 
 def check_dtypes(dtypes: dict[str, np.dtype[Any]]) -> None:
-    """Refuse Sentinel-1 that is no decibels, and a sensor of two data types: one would wrap in the other's batch."""
+    """Refuse integer Sentinel-1 values and Sentinel-2 bands of two data types (one would overflow in a batch)."""
     for band in S1_BANDS:
         if band in dtypes and dtypes[band].kind != "f":
             raise DataError(f"band {band} is {dtypes[band]}, but Sentinel-1 is float32 decibels; encode it again")
@@ -66,7 +66,7 @@ def check_dtypes(dtypes: dict[str, np.dtype[Any]]) -> None:
 
 
 def check_complete(bands: set[str]) -> None:
-    """Refuse half a sensor; B01 and B09, which no encoder sees, may be left out."""
+    """Refuse an incomplete sensor; B01 and B09, which the encoders do not use, may be missing."""
     for band in bands:
         side_of(band)
     wanted = {band for sensor in (S1_BANDS, MODEL_S2_BANDS) if not bands.isdisjoint(sensor) for band in sensor}
@@ -76,14 +76,14 @@ def check_complete(bands: set[str]) -> None:
 
 
 def check_values(bands: Bands) -> None:
-    """Raise DataError where a band of floats holds what its unit cannot be: NaN, infinite, or out of all bounds."""
+    """Raise DataError if a float band has NaN, infinite or physically impossible values."""
     for band, pixels in bands.items():
         if pixels.dtype.kind != "f":
             continue
-        low, high = float(pixels.min()), float(pixels.max())  # either is NaN where a pixel is
+        low, high = float(pixels.min()), float(pixels.max())  # NaN if any pixel is NaN
         least, most = _DECIBELS if band in S1_BANDS else _REFLECTANCE
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise DataError(f"band {band} holds NaN or infinite values; leave this patch out")
+            raise DataError(f"band {band} holds NaN or infinite values; exclude this patch")
         if low < least or high > most:
             value, unit = low if low < least else high, "decibels" if band in S1_BANDS else "reflectance x 10 000"
-            raise DataError(f"band {band} holds {value:g}, which is no {unit}; encode it again, or leave it out")
+            raise DataError(f"band {band} holds {value:g}, no valid value in {unit}; encode it again, or exclude it")

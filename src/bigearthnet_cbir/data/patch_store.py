@@ -1,4 +1,4 @@
-"""Patch stores: LMDB archives of patches, read as they are, whichever of the known tools wrote them."""
+"""Reader of patch stores: LMDB archives of patches in any known format."""
 
 from __future__ import annotations
 
@@ -25,24 +25,23 @@ __all__ = ["PatchStore", "PatchWriter"]
 logger = logging.getLogger(__name__)
 
 _KEYS_PER_PAGE: Final = 32
-"""Names of patches on a page of LMDB, at least about so many: whoever asks for more than one of them checks it all."""
+"""Approximate lower limit of the patch names on an LMDB page; a larger number of lookups checks the whole archive."""
 
 _told: set[tuple[str, RecordKind]] = set()
-"""Real paths of stores whose kind is in the log."""
+"""Real paths of stores whose format was already logged."""
 
 
 class PatchStore:
-    """Reads patches by name from an LMDB folder, whichever of the known tools wrote it.
+    """Reads patches by name from an LMDB folder in any known format.
 
-    The kind of archive (this project's, rico-hdl's, bigearthnet_encoder's, the original scripts') is seen from its
-    records. Nothing is opened before the first read, and then once per process, however many objects share the
-    folder. Objects travel to other processes by fork or pickle. No lock file is written, so read-only media work;
-    nothing may write to the store meanwhile.
+    The format (of this project, rico-hdl, bigearthnet_encoder or the original scripts) is detected from the records.
+    The folder is opened at the first read, once per process even if several objects share it. Objects can be forked
+    and pickled. No lock file is written, so read-only storage works; no process may write to the store meanwhile.
 
     Args:
         path: the LMDB folder.
-        labels: patch name -> 19-class names; for a patch that is in it, they stand in for those of its record
-            (rico-hdl's have none and need a metadata.parquet).
+        labels: patch name -> 19-class names; they take precedence over the labels of the records
+            (rico-hdl records have none and need a metadata.parquet).
     """
 
     def __init__(self, path: Path | str, labels: Mapping[str, tuple[str, ...]] | None = None) -> None:
@@ -53,12 +52,12 @@ class PatchStore:
 
     @property
     def kind(self) -> RecordKind:
-        """Kind of the first record. Raises DataError where the store is empty or its first record malformed."""
+        """Format of the first record. Raises DataError if the store is empty or its first record malformed."""
         if self._kind is None:
             with self._reading() as snapshot:
                 for key in snapshot.names():
                     return self._learn(self._decode(key.decode(errors="replace"), snapshot.get(key) or b"")[1])
-            raise DataError(f"{self.path}: this archive holds no patch; encode it again")
+            raise DataError(f"{self.path}: this archive has no patches; encode it again")
         return self._kind
 
     def __len__(self) -> int:
@@ -77,7 +76,7 @@ class PatchStore:
                 yield key.decode(errors="replace")
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Return those of the names that the store does not hold, in their order."""
+        """Return the names that the store does not have, in their order."""
         asked = list(names)
         with self._reading() as snapshot:
             if len(asked) * _KEYS_PER_PAGE > snapshot.checker.head.records.entries:
@@ -85,30 +84,30 @@ class PatchStore:
             return [name for name in asked if snapshot.get(name.encode(errors="replace")) is None]
 
     def s1_name(self, pair: PatchPair) -> str:
-        """Return the key under which this store holds a pair's Sentinel-1 bands.
+        """Return the key of the Sentinel-1 bands of a pair.
 
-        A bigearthnet_encoder archive keeps both sensors under the Sentinel-2 name and knows no other.
+        A bigearthnet_encoder archive stores both sensors under the Sentinel-2 name.
         """
         return pair.s2 if self.kind is RecordKind.ENCODER else pair.s1
 
     def read(self, name: str) -> Patch:
-        """Return one patch with its bands as stored (read-only arrays) and its label names, if any are known.
+        """Return one patch with its bands as stored (read-only arrays) and its label names, if any.
 
         Raises:
-            DataError: the store cannot be opened, lacks the patch, or holds a malformed record for it.
+            DataError: the store cannot be opened, lacks the patch, or has a malformed record for it.
         """
         with self._reading() as snapshot:
-            record = bytes(self._record(snapshot, name))  # the memory map is not ours after the transaction
+            record = bytes(self._record(snapshot, name))  # the memory map is invalid after the transaction
         return self._patch(name, record)
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[str], Patch]]:
-        """Give a `read` without a copy: its patches are views of the memory map, which end with the block."""
+        """Give a `read` without copies: its patches are views of the memory map, valid inside the block."""
         with self._reading() as snapshot:
             yield lambda name: self._patch(name, self._record(snapshot, name))
 
     def read_bands(self, name: str, bands: Iterable[str]) -> list[npt.NDArray[np.generic]]:
-        """Return only these bands of a patch, in this order; raises as read does, or where a band is not there."""
+        """Return only these bands of a patch, in this order; raises as `read`, or if a band is missing."""
         found = self.read(name).bands
         try:
             return [found[band] for band in bands]
@@ -119,9 +118,9 @@ class PatchStore:
             ) from error
 
     def identity(self) -> dict[str, int]:
-        """Return what changes whenever the archive's content does: size, time, last transaction, number of entries.
+        """Return values that change with the content of the archive: size, time, last transaction, number of entries.
 
-        It costs no pass over the records, so it tells a rewritten archive from the earlier one in milliseconds.
+        They detect a rewritten archive in milliseconds, without reading the records.
         """
         with self._reading() as snapshot:
             head = snapshot.checker.head
@@ -160,7 +159,7 @@ class PatchStore:
         return patch if labels is None else patch._replace(labels=labels)
 
     def _learn(self, kind: RecordKind) -> RecordKind:
-        """Remember the kind, and log it once per process however many objects share the folder."""
+        """Store the format, and log it once per process even if several objects share the folder."""
         self._kind = kind
         if (self._key, kind) not in _told:
             _told.add((self._key, kind))

@@ -1,4 +1,4 @@
-"""Opening the LMDB folder of a patch store: once per process, without a lock file, and with its pages checked."""
+"""Opening of LMDB folders: once per process, without a lock file, with validation of the pages."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class _Opened(NamedTuple):
 
 
 _open: dict[str, _Opened] = {}
-"""Real path of a store -> how a process has it open."""
+"""Real path of a store -> its open environment in this process."""
 
 
 class Snapshot(NamedTuple):
-    """A state of an archive in which every look-up has its pages checked first."""
+    """A read transaction in which every lookup first validates its pages."""
 
     transaction: Any
     checker: PageChecker
 
     def get(self, key: bytes) -> memoryview | None:
-        """Return a record as a view of the memory map, or None where the key is not there.
+        """Return a record as a view of the memory map, or None if the key is missing.
 
         Raises:
-            DataError: a page on the way to it is damaged.
+            DataError: a page on the path to the key is damaged.
         """
         if not 0 < len(key) <= _MAX_KEY:
             return None
@@ -53,20 +53,20 @@ class Snapshot(NamedTuple):
         return found
 
     def names(self) -> Iterator[bytes]:
-        """Yield the keys of all patches in their order; raises DataError where a page is damaged."""
+        """Yield the keys of all patches in their order; raises DataError if a page is damaged."""
         return (key for key in self.checker.every_key() if key not in NOT_PATCHES)
 
 
 @contextmanager
 def reading(path: Path, key: str) -> Iterator[Snapshot]:
-    """Give the state of a store as it is now; its views of records end with the block.
+    """Open a read transaction of a store; its views of records are valid inside the block.
 
     Args:
-        path: the folder as it was given, for messages.
-        key: its real path.
+        path: the folder as given, for messages.
+        key: real path of the folder.
 
     Raises:
-        DataError: it is missing, no LMDB, cut short or damaged.
+        DataError: the folder is missing, not an LMDB, truncated or damaged.
     """
     opened = _opened(path, key)
     try:
@@ -78,31 +78,31 @@ def reading(path: Path, key: str) -> Iterator[Snapshot]:
 
 
 def _opened(path: Path, key: str) -> _Opened:
-    """Return how this process has opened a store, opening it where needed."""
+    """Return the open environment of a store, opening it if needed."""
     entry = _open.get(key)
     if entry is not None and entry.process == os.getpid():
         return entry
     if entry is not None:
-        # Inherited by a fork: LMDB forbids its use here, and py-lmdb refuses a second one until this is closed,
-        # which touches only this process's copy of the map.
+        # Inherited by a fork: LMDB forbids its use, and py-lmdb refuses a second one until this one is closed.
+        # Closing it affects only this process's copy of the map.
         entry.close()
         del _open[key]
     if not path.exists():
         raise MissingDataError(f"{path}: there is no such LMDB; check the path in the configuration")
     if not (path / "data.mdb").is_file():
-        raise DataError(f"{path}: this is not an LMDB folder (it has no data.mdb); give the folder that holds it")
+        raise DataError(f"{path}: this is not an LMDB folder (it has no data.mdb); give the folder with data.mdb")
     checker = PageChecker(path / "data.mdb")
     try:
         environment = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=8)
     except lmdb.Error as error:
         checker.close()
-        raise DataError(f"{path}: LMDB cannot open it ({error}); is the file whole and really an LMDB?") from error
+        raise DataError(f"{path}: LMDB cannot open it ({error}); is the file complete and an LMDB?") from error
     _open[key] = _Opened(os.getpid(), environment, checker)
     return _open[key]
 
 
 def close_for_process(key: str) -> None:
-    """Close the environment of a real path where this process has it open; LMDB allows one per process and folder."""
+    """Close the environment of a real path if it is open in this process; LMDB allows one per process and folder."""
     entry = _open.pop(key, None)
     if entry is not None:
         entry.close()

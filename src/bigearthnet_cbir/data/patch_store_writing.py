@@ -1,4 +1,4 @@
-"""Writing patch stores: one process at a time, whole records only, never into an archive of another tool."""
+"""Writer of patch stores: one process at a time, whole records only, never into an archive of another tool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bigearthnet_cbir.types import Patch
 logger = logging.getLogger(__name__)
 
 _LEAST: Final = 8192
-"""Bytes of an LMDB without any record: a shorter one was left by a process that died while it made the file."""
+"""Size of an empty LMDB; a smaller file was left by a process that died while creating it."""
 
 
 _LOCK_FILE: Final = 8192
@@ -32,12 +32,12 @@ _LOCK_FILE: Final = 8192
 class PatchWriter:
     """Writes patches to an LMDB folder as safetensors records, in one transaction per batch of records.
 
-    A record is written wholly or not at all; an interrupted run loses at most the last unfinished batch. The map
-    grows when it is full. The folder is locked meanwhile. Use as a context manager: leaving it commits, also when an
-    error ends the block.
+    A record is written whole or not at all; an interruption loses at most the last uncommitted batch. The map grows
+    when it is full. The folder is locked meanwhile. Use as a context manager, which commits at the end of the block,
+    also after an error.
 
     Args:
-        path: the LMDB folder; made where missing, kept and added to where this project wrote it.
+        path: the LMDB folder; created if missing, extended if this project wrote it.
         batch: records per transaction.
         map_size: initial size of the map in bytes, grown by doubling.
 
@@ -50,7 +50,7 @@ class PatchWriter:
         self.path = Path(path)
         self.batch = batch
         self._pending: dict[str, bytes] = {}
-        # A folder that was never locked is nobody's of ours: looking at it first leaves other tools' as they are.
+        # A folder without our lock file may belong to another tool: check it first, so that it stays unchanged.
         is_new = not (self.path / LOCK_NAME).exists()
         if is_new:
             _refuse_other_tools(self.path)
@@ -70,10 +70,10 @@ class PatchWriter:
         return name in self._pending or self.record(name) is not None
 
     def record(self, name: str) -> bytes | None:
-        """Return the bytes that the store already holds under a name.
+        """Return the existing record of a name, or None.
 
         Raises:
-            DataError: they are whole, and another tool's.
+            DataError: it is a valid record of another tool.
         """
         with self._reading() as transaction:
             found: bytes | None = transaction.get(name.encode())
@@ -82,7 +82,7 @@ class PatchWriter:
         return found
 
     def write(self, name: str, patch: Patch) -> None:
-        """Write one patch; raises DataError where its bands are not those of a patch, and as write_record does."""
+        """Write one patch; raises DataError if its bands are invalid, and as write_record."""
         self.write_record(name, records.encode_record(patch.bands, patch.labels))
 
     def write_record(self, name: str, record: bytes) -> None:
@@ -97,10 +97,10 @@ class PatchWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Put everything written so far on the disk.
+        """Commit everything written so far to the disk.
 
         Raises:
-            DataError: the disk refuses it, or a record that is there is damaged so that it cannot be replaced.
+            DataError: the disk refuses the write, or a damaged existing record cannot be replaced.
         """
         replaced = [name.encode() for name in self._pending if self.record(name) is not None]
         if replaced:
@@ -130,9 +130,9 @@ class PatchWriter:
 
     def _described(self, error: lmdb.Error, what: str) -> DataError:
         if isinstance(error, lmdb.MapResizedError):
-            cure = "another process is writing to this archive: let it end, then run the same command again"
+            cure = "another process is writing to this archive; wait for it, then run the same command again"
         else:
-            cure = "free space on its disk, or choose another --output; what was committed is kept"
+            cure = "free space on its disk, or choose another --output; committed records are kept"
         return DataError(f"{self.path}: {what} ({error}); {cure}")
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class PatchWriter:
 
 
 def _room(path: Path, least: int) -> int:
-    """Return the size of the map to begin with; what a process left that died before its first commit is removed."""
+    """Return the initial map size; remove the remains of a process that died before its first commit."""
     existing = path / "data.mdb"
     if existing.exists() and existing.stat().st_size < _LEAST:
         existing.unlink()
@@ -156,16 +156,16 @@ def _room(path: Path, least: int) -> int:
 
 
 def _reserve_lock_file(path: Path) -> None:
-    """Fill LMDB's lock file with zeros: LMDB maps it, and a page that a full disk has no room for kills the process."""
+    """Fill LMDB's lock file with zeros: LMDB maps it, and a page without disk space would kill the process."""
     with (path / "lock.mdb").open("ab") as stream:
         stream.write(bytes(max(0, _LOCK_FILE - stream.tell())))
 
 
 def _refuse_other_tools(path: Path) -> None:
-    """Raise DataError unless the first or the last record is this project's and neither is another's.
+    """Raise DataError unless the first or the last record is of this project and neither is of another tool.
 
-    The records between are looked at when a pair asks for them. This process's reader is closed, since LMDB allows
-    one environment per folder.
+    Other records are checked before they are replaced. This process's reader is closed, because LMDB allows one
+    environment per folder.
     """
     existing = path / "data.mdb"
     if not existing.exists() or existing.stat().st_size < _LEAST:
@@ -194,8 +194,8 @@ def _ends(cursor: Any) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _refusal(path: Path, name: str, record: bytes) -> DataError:
-    kind = records.origin(record) or "records that are no patches"
+    kind = records.origin(record) or "records other than patches"
     return DataError(
-        f"{path}: an archive of {kind} is here (see record {name[:80]}), and only archives of this project are written "
+        f"{path}: this is an archive of {kind} (see record {name[:80]}), and only archives of this project are written "
         "to; choose another --output"
     )

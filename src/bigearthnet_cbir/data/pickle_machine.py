@@ -1,8 +1,8 @@
-"""A stack machine for the operations of pickle that archives of patches need; it imports, calls and runs nothing.
+"""Interpreter of the pickle operations that patch archives use; it imports, calls and executes nothing.
 
-A length that a program claims is compared with the bytes that are there before anything is made of it, the number of
-operations is bounded, and text alone is hashed: the time and memory that any program takes are bounded too. Bytes are
-left where they are. What names mean is for data/safe_pickle.py to say.
+Time and memory are bounded for any input: lengths are compared with the available bytes before memory is allocated, the
+number of operations is limited, and only text is hashed. Byte strings are not copied. data/safe_pickle.py resolves the
+names in a pickle.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 _MOST_OPERATIONS: Final = 20_000
-"""The largest records known, of both sensors with metadata, take some 1,000."""
+"""The largest known records (both sensors with metadata) need about 1,000."""
 
 _MOST_ARRAYS: Final = 100
 _MOST_PLACES: Final = 20_000
@@ -23,11 +23,11 @@ Operation = Callable[["Machine"], Any]
 
 
 class RefusedError(ValueError):
-    """The pickle wants what no archive of patches needs."""
+    """The pickle uses something that no patch archive needs."""
 
 
 class Bytes(NamedTuple):
-    """Bytes, left where they are."""
+    """Position of a byte string in the pickle."""
 
     content: bytes | memoryview
     start: int
@@ -35,11 +35,11 @@ class Bytes(NamedTuple):
 
 
 class Machine:
-    """The stack, the memory and the place in the program.
+    """Stack, memo and position of the interpreter.
 
     Args:
-        content: the program.
-        operations: of 256 codes, as `operations` returns them.
+        content: the pickle.
+        operations: 256 operations by code, from `operations`.
     """
 
     __slots__ = ("_arrays", "_operations", "at", "content", "marks", "memory", "stack")
@@ -54,10 +54,10 @@ class Machine:
         self._arrays = 0
 
     def run(self) -> Any:
-        """Return what is on top of the stack when the program stops.
+        """Return the top of the stack when the pickle stops.
 
         Raises:
-            RefusedError: it is cut short, too long, or has an operation that archives do not need.
+            RefusedError: the pickle is truncated, too long, or has an unsupported operation.
             IndexError, KeyError, TypeError, ValueError: it is malformed in another way.
         """
         content, stack, memory, operations = self.content, self.stack, self.memory, self._operations
@@ -65,7 +65,7 @@ class Machine:
             at = self.at
             code = content[at]
             self.at = at + 1
-            # Four of five operations are one of these; called like the others they would take twice the time.
+            # Four of five operations are among these; inlining them halves the time.
             if code == _MEMOIZE:
                 memory[len(memory)] = stack[-1]
             elif code == _GET:
@@ -81,47 +81,47 @@ class Machine:
                 return stack.pop()
             else:
                 operations[code](self)
-        raise RefusedError(f"it takes more than {_MOST_OPERATIONS:,} operations")
+        raise RefusedError(f"it has more than {_MOST_OPERATIONS:,} operations")
 
     def skip(self, length: int) -> int:
-        """Return where the next bytes of the program begin, and go on behind them."""
+        """Advance by a length and return the position before."""
         start, self.at = self.at, self.at + length
         if self.at > len(self.content):
-            raise RefusedError("it is cut short")
+            raise RefusedError("it is truncated")
         return start
 
     def take(self, length: int) -> bytes:
-        """Return the next bytes of the program."""
+        """Return the next bytes of the pickle."""
         start = self.skip(length)
         return bytes(self.content[start : self.at])
 
     def number(self, width: int) -> int:
-        """Return the next unsigned number of the program."""
+        """Return the next unsigned number of the pickle."""
         return int.from_bytes(self.take(width), "little")
 
     def to_mark(self) -> list[Any]:
-        """Take what was put on the stack since the last mark."""
+        """Pop all values above the last mark."""
         start = self.marks.pop()
         items = self.stack[start:]
         del self.stack[start:]
         return items
 
     def top(self, kind: type) -> Any:
-        """Return the top of the stack, which must be of a type."""
+        """Return the top of the stack, which must have this type."""
         if type(self.stack[-1]) is not kind:
             raise TypeError(f"{kind.__name__} is expected")
         return self.stack[-1]
 
     def count_array(self) -> None:
-        """Refuse more arrays than any record has: each may cost a copy."""
+        """Refuse more arrays than any record has, because each may need a copy."""
         self._arrays += 1
         if self._arrays > _MOST_ARRAYS:
-            raise RefusedError(f"it makes more than {_MOST_ARRAYS} arrays")
+            raise RefusedError(f"it has more than {_MOST_ARRAYS} arrays")
 
 
 def _memorize(machine: Machine, index: int) -> None:
     if index > _MOST_PLACES:
-        raise RefusedError("it wants more memory than any archive of patches needs")
+        raise RefusedError("it needs more memory than any patch archive")
     machine.memory[index] = machine.stack[-1]
 
 
@@ -138,7 +138,7 @@ def _extend(machine: Machine, items: list[Any]) -> None:
 
 
 def _pack(machine: Machine, count: int) -> None:
-    """Make a tuple of the top of the stack."""
+    """Replace the top values of the stack by a tuple."""
     items = tuple(machine.stack[-count:])
     if len(items) < count:
         raise IndexError("the stack is empty")
@@ -146,7 +146,7 @@ def _pack(machine: Machine, count: int) -> None:
 
 
 def pop_pair(machine: Machine) -> list[Any]:
-    """Take two values, in the order in which they were put there."""
+    """Pop two values, in the order in which they were pushed."""
     value, key = machine.stack.pop(), machine.stack.pop()
     return [key, value]
 
@@ -181,15 +181,15 @@ def _constant(value: Any) -> Operation:
 
 def _unknown(machine: Machine) -> None:
     code = machine.content[machine.at - 1]
-    raise RefusedError(f"it has the operation {code:#04x}, which no archive of patches needs")
+    raise RefusedError(f"it has the operation {code:#04x}, which no patch archive needs")
 
 
 def _frame(machine: Machine) -> None:
     if machine.number(8) > len(machine.content) - machine.at:
-        raise RefusedError("it is cut short")
+        raise RefusedError("it is truncated")
 
 
-_SET: Final = object()  # what is in a set is not needed
+_SET: Final = object()  # the content of sets is not used
 _BY_CODE: Final[dict[int | bytes, Operation]] = {
     0x80: lambda machine: machine.take(1),  # protocol
     0x95: _frame,
@@ -229,6 +229,6 @@ _BY_CODE: Final[dict[int | bytes, Operation]] = {
 
 
 def operations(more: Mapping[int, Operation]) -> list[Operation]:
-    """Return the operations of this module and more, by their code; any other code is refused."""
+    """Return the operations of this module and the given ones, by code; any other code is refused."""
     by_code = {code if isinstance(code, int) else code[0]: operation for code, operation in _BY_CODE.items()} | {**more}
     return [by_code.get(code, _unknown) for code in range(256)]

@@ -1,7 +1,7 @@
-"""Pickled records: those of the original scripts and of bigearthnet_encoder.
+"""Decoder of pickled records: those of the original scripts and of bigearthnet_encoder.
 
-A pickle is a program (data/safe_pickle.py). What it makes is decided by its bytes outside of the arrays, and these are
-the same in all records with the same labels: what was found out for one of them holds for the next.
+The bytes of a pickle outside its arrays determine its structure (data/safe_pickle.py). They are equal for records with
+equal labels, so the structure that was decoded for one record is reused for the next.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_PROGRAMS: Final = 1024
 
 
 class _Program(NamedTuple):
-    """What a pickle makes: where the arrays of a kind of record lie, and its labels where they are text."""
+    """Structure of a pickle: the positions of its arrays, and its labels if they are text."""
 
     kind: RecordKind
     spans: tuple[ArraySpan, ...]
@@ -41,14 +41,14 @@ class _Program(NamedTuple):
 
 _programs: dict[tuple[_Spans, bytes], _Program] = {}
 _spans: dict[int, _Spans] = {}
-"""Length of a pickle -> where the arrays lay in the last one of that length."""
+"""Length of a pickle -> positions of the arrays in the last one of that length."""
 
 
 def decode_pickle(record: bytes | memoryview) -> tuple[Patch, RecordKind]:
-    """Return the patch in a pickle and its kind; arrays are read-only views of the record where that is possible.
+    """Return the patch in a pickle and its format; arrays are read-only views of the record if possible.
 
     Raises:
-        DataError: the pickle is malformed, asks for what no patch needs, or holds what a patch cannot hold.
+        DataError: the pickle is malformed, uses unsupported operations, or has invalid content.
     """
     spans = _spans.get(len(record))
     program = None if spans is None else _programs.get((spans, _outside(record, spans)))
@@ -62,7 +62,7 @@ def decode_pickle(record: bytes | memoryview) -> tuple[Patch, RecordKind]:
 
 
 def _outside(record: bytes | memoryview, spans: _Spans) -> bytes:
-    """Return what a pickle holds outside of its arrays."""
+    """Return the bytes of a pickle outside its arrays."""
     starts, stops = [0, *(stop for _, stop in spans)], [*(start for start, _ in spans), len(record)]
     return b"".join([record[start:stop] for start, stop in zip(starts, stops, strict=True)])
 
@@ -88,7 +88,7 @@ def _parse(record: bytes | memoryview) -> tuple[RecordKind, list[StoredArray], t
             if len(content) == len(stacks) + 1:
                 return kind, list(content), None
     raise DataError(
-        "its pickle holds neither the original scripts' arrays nor a patch object; is this LMDB an archive?"
+        "its pickle has neither the arrays of the original scripts nor a patch object; is this LMDB a patch archive?"
     )
 
 
@@ -103,7 +103,7 @@ def _patch(kind: RecordKind, arrays: Sequence[Any], labels: tuple[str, ...] | No
 
 
 def _unstacked(arrays: Sequence[Any], stacks: Sequence[tuple[Sequence[str], int]]) -> Bands:
-    """Take the stacked bands of an original record apart; its last array is the multi-hot label."""
+    """Split the stacked bands of an original record; its last array is the multi-hot label."""
     bands: Bands = {}
     for array, (names, side) in zip(arrays, stacks, strict=False):
         if array is None or array.shape != (len(names), side, side):

@@ -1,4 +1,4 @@
-"""Whether two patches show one place, as far as their names, their JSONs or their files tell."""
+"""Check that two patches have the same location, from their names, JSONs or files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bigearthnet_cbir.types import PatchPair
 _TILE: Final = re.compile(r"T?(\d{1,2}[A-Z]{3})")
 _EPSG: Final = re.compile(r"(\d{4,6})\D*$")
 _NEAR: Final = 10.0
-"""Metres that the corners of one place may differ: a pixel."""
+"""Tolerance of the corner coordinates in metres: one pixel."""
 
 
 class Corner(NamedTuple):
     """The upper left corner of a patch.
 
     Attributes:
-        system: EPSG code of the coordinates, or their whole description where it has none.
+        system: EPSG code of the coordinate system, or its full description if it has none.
         left: easting in metres.
         top: northing in metres.
     """
@@ -33,15 +33,15 @@ class Corner(NamedTuple):
         return f"{self.left:.0f}, {self.top:.0f} ({self.system[:40]})"
 
     def is_near(self, other: Corner) -> bool:
-        """Return whether both are one place."""
+        """Return whether both are the same location."""
         distances = abs(self.left - other.left), abs(self.top - other.top)
         return self.system == other.system and max(distances) < _NEAR
 
 
 def names_agree(pair: PatchPair) -> bool | None:
-    """Return whether the names of a pair tell one place: tile, column and row. None where they do not tell all three.
+    """Return whether tile, column and row of both names agree; None if a name lacks one of them.
 
-    Names of version 1 say no tile of Sentinel-2, so they can disagree but not agree.
+    Version 1 names of Sentinel-2 have no tile, so they can disagree but not agree.
     """
     one, two = grid_cell(pair.s1), grid_cell(pair.s2)
     if one is None or two is None:
@@ -52,7 +52,7 @@ def names_agree(pair: PatchPair) -> bool | None:
 
 
 def grid_cell(name: str) -> tuple[str | None, int, int] | None:
-    """Return tile, column and row of a patch on its tile's grid, with which a name ends; None where it has no tile."""
+    """Return tile, column and row from the end of a name; the tile is None if the name has none."""
     parts = name.rsplit("_", 3)
     if len(parts) < 4 or not all(part.isascii() and part.isdecimal() for part in parts[2:]):
         return None
@@ -61,7 +61,7 @@ def grid_cell(name: str) -> tuple[str | None, int, int] | None:
 
 
 def corner_in_json(content: Mapping[str, Any]) -> Corner | None:
-    """Return the place that a version 1 JSON tells, or None where it tells none."""
+    """Return the location in a version 1 JSON, or None if it has none."""
     try:
         corners, projection = content["coordinates"], content["projection"]
         found = _EPSG.search(projection)
@@ -72,6 +72,6 @@ def corner_in_json(content: Mapping[str, Any]) -> Corner | None:
 
 
 def corner_in_file(path: Path) -> Corner | None:
-    """Return the place that a GeoTIFF tells, or None where it cannot be read or has no coordinates."""
+    """Return the location of a GeoTIFF, or None if it cannot be read or has no georeference."""
     found = read_corner(path)
     return None if found is None else Corner(*found)

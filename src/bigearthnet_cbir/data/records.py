@@ -1,4 +1,4 @@
-"""The records of a patch store: bytes to patch and back, whichever tool wrote them."""
+"""Encoding and decoding of the records of a patch store, in any known format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bigearthnet_cbir.types import Patch
 
 _LABELS_KEY: Final = "labels"
 _WRITER_KEY: Final = "writer"
-"""Keys of the header's metadata: a record of this project has one of the two, of rico-hdl neither."""
+"""Keys of the header's metadata: a record of this project has one of the two, a record of rico-hdl neither."""
 
 _MAX_HEADER: Final = 100_000
 
@@ -54,10 +54,10 @@ def encode_record(bands: Bands, labels: tuple[str, ...] | None) -> bytes:
     """Return a patch as safetensors bytes, with its 19-class label names as a JSON list in the header.
 
     Raises:
-        DataError: a band has the wrong name, size, data type or values that are not finite.
+        DataError: a band has a wrong name, size or data type, or values that are not finite.
     """
     check_bands(bands)
-    # One key: safetensors writes several in an order that changes from call to call.
+    # Only one key: safetensors writes several keys in random order.
     metadata = {_WRITER_KEY: OURS} if labels is None else {_LABELS_KEY: json.dumps(labels)}
     arrays = {band: np.ascontiguousarray(bands[band], bands[band].dtype.newbyteorder("<")) for band in sorted(bands)}
     return bytes(save(arrays, metadata=metadata))
@@ -67,20 +67,20 @@ def decode(record: bytes) -> Patch:
     """Return the patch in a record; its arrays are read-only views of the record's bytes.
 
     Raises:
-        DataError: the record is of no known kind, is truncated, or holds what a patch cannot hold.
+        DataError: the record has an unknown format, is truncated, or has invalid content.
     """
     return decode_with_kind(record)[0]
 
 
 def decode_with_kind(record: bytes | memoryview) -> tuple[Patch, RecordKind]:
-    """Return the patch in a record, as decode does, and which tool's kind the record is."""
-    if record[8:9] != b"{" and record[:1] == b"\x80":  # no pickle has a brace there, every safetensors record has
+    """Return the patch in a record, as decode does, and its format."""
+    if record[8:9] != b"{" and record[:1] == b"\x80":  # every safetensors record has a brace there, no pickle
         return decode_pickle(record)
     return _from_safetensors(record), RecordKind.SAFETENSORS
 
 
 def origin(record: bytes) -> str | None:
-    """Return who wrote a record: OURS, words for another tool, or None where it is damaged or no patch at all."""
+    """Return the writer of a record: OURS, a description of another tool, or None if it is damaged or not a patch."""
     try:
         if record[8:9] == b"{":
             return OURS if _header(record)[0].is_ours else "safetensors of another tool (rico-hdl?)"
@@ -90,19 +90,19 @@ def origin(record: bytes) -> str | None:
 
 
 def _header(record: bytes | memoryview) -> tuple[_Layout, int]:
-    """Return what a safetensors header says, and where it ends."""
+    """Return the parsed safetensors header and its end position."""
     if len(record) < 10 or record[8:9] != b"{":
         raise DataError("neither a safetensors nor a pickle record; is this LMDB an archive of patches?")
     end = 8 + int.from_bytes(record[:8], "little")
     if end > min(len(record), _MAX_HEADER):
-        raise DataError("the record is cut short inside its header; encode this patch again")
+        raise DataError("the record is truncated inside its header; encode this patch again")
     return _layout(bytes(record[8:end])), end
 
 
 def _from_safetensors(record: bytes | memoryview) -> Patch:
     layout, end = _header(record)
     if layout.length != len(record) - end:
-        raise DataError(f"the record has {len(record) - end:,} bytes of pixels where its header says {layout.length:,}")
+        raise DataError(f"the record has {len(record) - end:,} bytes of pixels, but its header has {layout.length:,}")
     bands = {
         field.band: np.frombuffer(record, field.dtype, field.size, end + field.begin).reshape(field.side, field.side)
         for field in layout.fields
@@ -113,7 +113,7 @@ def _from_safetensors(record: bytes | memoryview) -> Patch:
 
 @lru_cache(maxsize=8192)
 def _layout(header: bytes) -> _Layout:
-    """Read a safetensors header; cached, since records with the same bands and labels have the same header."""
+    """Parse a safetensors header; cached, because records with equal bands and labels have equal headers."""
     try:
         content = json.loads(header)
         metadata = content.pop("__metadata__", {})
@@ -131,8 +131,7 @@ def _layout(header: bytes) -> _Layout:
     for field in sorted(fields, key=lambda field: field.begin):
         if field.begin != end:
             raise DataError(
-                f"band {field.band} claims the bytes from {field.begin} on, but those before it end at {end}; "
-                "encode it again"
+                f"band {field.band} starts at byte {field.begin}, but the bands before it end at {end}; encode it again"
             )
         end += field.size * field.dtype.itemsize
     return _Layout(fields, labels, end, not metadata.keys().isdisjoint((_LABELS_KEY, _WRITER_KEY)))
@@ -151,5 +150,5 @@ def _field(band: str, entry: dict[str, Any]) -> _Field:
     if dtype is None or shape != [side, side]:
         raise DataError(f"band {band} is {short(shape)} of {short(entry['dtype'])}, not {side}x{side} of U16 or F32")
     if type(begin) is not int or type(end) is not int or begin < 0 or end - begin != side * side * dtype.itemsize:
-        raise DataError(f"band {band} claims the bytes {short([begin, end])}, which is not its size; encode it again")
+        raise DataError(f"band {band} has the bytes {short([begin, end])}, which is not its size; encode it again")
     return _Field(band, dtype, begin, side * side, side)

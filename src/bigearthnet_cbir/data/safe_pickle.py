@@ -1,7 +1,7 @@
-"""Reads the arrays in people's pickles without unpickling: nothing is imported or called, whatever a pickle names.
+"""Reader of arrays in pickles without unpickling: nothing is imported or called.
 
-A pickle is a program for a stack machine (data/pickle_machine.py). Names resolve to constants of this module or are
-refused. Arrays come out as views of the pickled bytes.
+data/pickle_machine.py interprets the operations. Names in the pickle resolve to constants of this module or are
+refused. Arrays are returned as views of the pickled bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DTYPES: Final = frozenset({"f4", "f8", "u1", "u2", "i8"})
 
 
 class ArraySpan(NamedTuple):
-    """Where in a pickle the values of an array lie, and what they are; order is "C" or "F"."""
+    """Position, data type and shape of an array in a pickle; order is "C" or "F"."""
 
     start: int
     stop: int
@@ -28,7 +28,7 @@ class ArraySpan(NamedTuple):
     order: str
 
     def view(self, content: bytes | memoryview) -> npt.NDArray[np.generic]:
-        """Return the array in the machine's byte order; a view where the values are stored in it."""
+        """Return the array in native byte order; a view if it is stored in native byte order."""
         count = (self.stop - self.start) // self.dtype.itemsize
         array = np.frombuffer(content, self.dtype, count, self.start).reshape(self.shape, order=self.order)  # type: ignore[call-overload]
         return array.astype(self.dtype.newbyteorder("="), copy=False)  # type: ignore[no-any-return]
@@ -48,12 +48,12 @@ class StoredArray:
 
     @property
     def array(self) -> npt.NDArray[np.generic] | None:
-        """The array, or None where its state never arrived."""
+        """The array, or None if the pickle has no state for it."""
         return None if self.span is None else self.span.view(self.content)
 
 
 class StandIn:
-    """What stands for an object of another package: its attributes, none of its behaviour."""
+    """Placeholder of an object of another package: its attributes without its methods."""
 
     def __init__(self) -> None:
         self.attributes: dict[str, Any] = {}
@@ -62,12 +62,12 @@ class StandIn:
 class _StoredDtype:
     def __init__(self, code: Any) -> None:
         if type(code) is not str or code not in _DTYPES:
-            raise RefusedError("its arrays are of another data type than patches have")
+            raise RefusedError("its arrays have a data type that patches do not have")
         self.dtype = np.dtype(code)
 
 
 class _Name:
-    """A name that pickles may use; what it does is decided here, by identity."""
+    """A name that pickles may use; this module interprets it by identity."""
 
     __slots__ = ()
 
@@ -76,27 +76,27 @@ _RECONSTRUCT, _FROM_BUFFER, _ENCODE, _NDARRAY, _DTYPE, _OBJECT = (_Name() for _ 
 _KNOWN: Final[dict[tuple[str, str], _Name]] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _DTYPE,
-    ("_codecs", "encode"): _ENCODE,  # by which old pickle protocols store bytes
+    ("_codecs", "encode"): _ENCODE,  # used by old pickle protocols to store bytes
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _FROM_BUFFER for core in ("core", "_core")},
 }
 
 
 def unpickle(content: bytes | memoryview) -> Any:
-    """Return what a pickle of protocol 2 to 5 holds, with StoredArray and StandIn where objects stood.
+    """Return the content of a pickle of protocol 2 to 5, with StoredArray and StandIn in place of objects.
 
-    Bytes elsewhere than in an array come out as what says where they are. Whatever else the pickle holds than the bytes
-    of arrays decides the course of the program; pickles that agree in it hold the same objects.
+    Byte strings outside arrays are returned as their position. The bytes outside the arrays determine the structure;
+    pickles with equal bytes there have the same structure.
 
     Raises:
-        ValueError: the pickle is truncated, malformed, or asks for anything but arrays and patch objects.
+        ValueError: the pickle is truncated, malformed, or has anything other than arrays and patch objects.
     """
     try:
         return Machine(content, _OPERATIONS).run()
     except RefusedError:
         raise
-    except (IndexError, KeyError, TypeError, ValueError) as error:  # what a malformed program meets
-        raise ValueError(f"it is malformed or cut short ({type(error).__name__})") from error
+    except (IndexError, KeyError, TypeError, ValueError) as error:  # raised for malformed pickles
+        raise ValueError(f"it is malformed or truncated ({type(error).__name__})") from error
 
 
 def _named(module: Any, name: Any) -> _Name:
@@ -108,7 +108,7 @@ def _named(module: Any, name: Any) -> _Name:
     if module in _MODULES and name.isidentifier():
         return _OBJECT
     asked = f"{module[:60]}.{name[:60]}"
-    raise RefusedError(f"it asks for {asked if asked.isprintable() else 'a name'}, which no archive of patches needs")
+    raise RefusedError(f"it uses {asked if asked.isprintable() else 'a name'}, which no patch archive needs")
 
 
 def _reduce(machine: Machine) -> None:
@@ -128,19 +128,19 @@ def _reduce(machine: Machine) -> None:
         encoded = arguments[0].encode("latin1")
         machine.stack[-1] = Bytes(encoded, 0, len(encoded))
     else:
-        raise RefusedError("it calls what no archive of patches needs")
+        raise RefusedError("it has a call that no patch archive needs")
 
 
 def _new_object(machine: Machine) -> None:
     machine.top(tuple)
     machine.stack.pop()
     if machine.stack[-1] is not _OBJECT:
-        raise RefusedError("it makes an object that no archive of patches needs")
+        raise RefusedError("it has an object that no patch archive needs")
     machine.stack[-1] = StandIn()
 
 
 def _build(machine: Machine) -> None:
-    """Give an object its state."""
+    """Set the state of an object."""
     state, target = machine.stack.pop(), machine.stack[-1]
     if type(target) is StoredArray:
         _, shape, dtype, is_fortran, content = state
@@ -152,33 +152,33 @@ def _build(machine: Machine) -> None:
         if type(state) is tuple and type(state[1]) is str and state[1] == ">":
             target.dtype = target.dtype.newbyteorder(">")
     elif type(target) is StandIn:
-        # Objects of these packages pickle as their __dict__, or as a dict that holds it under that very name.
+        # Objects of these packages pickle as their __dict__, or as a dict with the key "__dict__".
         for part in state if type(state) is tuple else (state,):
             if type(part) is dict:
                 inner = part.get("__dict__")
                 target.attributes.update(inner if type(inner) is dict else part)
     else:
-        raise RefusedError("it gives a state to what is neither an array nor an object")
+        raise RefusedError("it sets the state of something other than an array or an object")
 
 
 def _place(array: StoredArray, content: Any, dtype: Any, shape: Any, order: Any) -> StoredArray:
-    """Say where the values of an array are and what they mean; return it."""
+    """Set position, data type and shape of an array; return the array."""
     if type(content) is not Bytes or type(dtype) is not _StoredDtype or type(shape) is not tuple:
         raise RefusedError("an array of plain numbers is expected")
     length = content.stop - content.start
     if len(shape) > 4 or any(type(side) is not int or not 0 <= side <= length for side in shape):
-        raise RefusedError("it has an array of a shape that does not exist")
+        raise RefusedError("it has an array of an invalid shape")
     if length != math.prod(shape) * dtype.dtype.itemsize:
         raise RefusedError(f"an array of shape {shape} and {dtype.dtype} does not fit {length} bytes")
     if type(order) is not str or order not in ("C", "F"):
-        raise RefusedError("an array in rows or columns is expected")
+        raise RefusedError("an array in C or Fortran order is expected")
     array.span = ArraySpan(content.start, content.stop, dtype.dtype, shape, order)
     array.content = content.content
     return array
 
 
 def _global(machine: Machine) -> None:
-    """Read a name as two lines of text."""
+    """Read a name stored as two lines of text."""
     parts = []
     for _ in range(2):
         line = bytes(machine.content[machine.at : machine.at + 200]).split(b"\n")[0]

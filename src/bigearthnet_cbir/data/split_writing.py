@@ -1,4 +1,4 @@
-"""Writing split lists: all of them or none, atomically, and never over a list that this project did not write."""
+"""Writer of split lists: all or none, atomically, without replacing lists that this project did not write."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.types import PatchPair
 
 NOTE: Final = ".written_lists.json"
-"""File beside the lists: file name -> SHA-256 of each content that was written under it."""
+"""File beside the lists: file name -> SHA-256 digests of all contents written under it."""
 
 
 class ListState(NamedTuple):
-    """What became of one split list.
+    """Outcome for one split list.
 
     Attributes:
-        path: of the list.
-        pairs: of this run.
-        there: pairs that the list had before, None where it was not there.
-        only_there: how many of them this run does not have.
-        only_here: how many pairs of this run it did not have.
-        action: "written", "updated", "kept" (it has the same pairs), or "differs" (left as it is).
-        reason: why it is left as it is.
+        path: path of the list.
+        pairs: number of pairs of this run.
+        there: number of pairs of the existing list, None if there was none.
+        only_there: number of pairs only in the existing list.
+        only_here: number of pairs only in this run.
+        action: "written", "updated", "kept" (equal pairs), or "differs" (not changed).
+        reason: why the list is not changed.
     """
 
     path: Path
@@ -51,10 +51,10 @@ def write_split(path: Path, pairs: Sequence[PatchPair]) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder of the lists, and raise ConfigError where nothing can be written into it."""
+    """Create the folder of the lists; raise ConfigError if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # it has no name that a kill could leave behind
+        with tempfile.TemporaryFile(dir=folder):  # it has no name, so a kill leaves no file
             pass
     except OSError as error:
         reason = error.strerror or error
@@ -62,17 +62,17 @@ def require_writable(folder: Path) -> None:
 
 
 def write_splits(folder: Path, splits: Mapping[str, Sequence[PatchPair]]) -> list[ListState]:
-    """Bring <split>.csv of each split up to date, and say what became of each that has pairs or is there.
+    """Update <split>.csv of each split; return the outcome for each list that exists or has pairs.
 
-    A list that is missing is written. One that this project wrote, unchanged since, is written anew where the split
-    has all of its pairs and more. Any other list that has not just the pairs of its split differs, and then none is
-    written: a pair that went from one split to another would be in two.
+    A missing list is written. A list that this project wrote and that is unchanged since is replaced if the split has
+    all of its pairs and more. If any other list differs from its split, no list is written, because a pair that moved
+    to another split would then be in two lists.
     """
     known = _read_note(folder)
     states = [_compare(folder / f"{split}.csv", pairs, known) for split, pairs in splits.items()]
     states = [state for state in states if state.pairs or state.there is not None]
     if any(state.action == "differs" for state in states):
-        waits = "another list differs, and the lists belong together"
+        waits = "another list differs, and the lists are written together"
         return [
             state._replace(action="differs", reason=waits) if state.action in ("written", "updated") else state
             for state in states
@@ -82,7 +82,7 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[PatchPair]]) -> lis
         for path, pairs in changed.items():
             known.setdefault(path.name, []).append(_digest(_content(pairs)))
         folder.mkdir(parents=True, exist_ok=True)
-        # The note comes first: a list without it would be taken for somebody else's.
+        # Record the digest first: a list without it would count as written by somebody else.
         with atomic_write(folder / NOTE) as temporary:
             temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
         for path, pairs in changed.items():
@@ -97,7 +97,7 @@ def _compare(path: Path, pairs: Sequence[PatchPair], known: Mapping[str, list[st
         found = read_list(path)
         content = path.read_bytes()
     except DataError as error:
-        return ListState(path, len(pairs), 0, 0, len(pairs), "differs", f"it is no split list ({error})")
+        return ListState(path, len(pairs), 0, 0, len(pairs), "differs", f"it is not a split list ({error})")
     there: set[object] = set(found)
     here: set[object] = {pair.s2 for pair in pairs} if isinstance(found, Names) else set(pairs)
     only_there, only_here = len(there - here), len(here - there)
@@ -105,7 +105,7 @@ def _compare(path: Path, pairs: Sequence[PatchPair], known: Mapping[str, list[st
         action, reason = "kept", ""
     elif only_there or _digest(content) not in known.get(path.name, ()):
         action = "differs"
-        reason = "it has other pairs" if only_there else "it is not known to be written by this command"
+        reason = "it has other pairs" if only_there else "there is no record that this command wrote it"
     else:
         action, reason = "updated", ""
     return ListState(path, len(pairs), len(found), only_there, only_here, action, reason)

@@ -1,4 +1,4 @@
-"""Split lists: which pairs belong to train, val or test, as CSV files or as splits of a metadata.parquet."""
+"""Reader of split lists (the pairs of train, val or test): CSV files, or splits of a metadata.parquet."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ def read_split(source: Path | str) -> PairList:
     if isinstance(found, PairList):
         return found
     raise DataError(
-        f"{source}, line 1: 1 column ({found[0]}), where there must be 2; Sentinel-2 names alone are a list where the "
-        f"archive, a metadata.parquet or the official lists name the Sentinel-1 partners; else {_CURE}"
+        f"{source}, line 1: 1 column ({found[0]}), but 2 are needed; Sentinel-2 names only are valid if the archive, a "
+        f"metadata.parquet or the official lists have the Sentinel-1 partners; otherwise {_CURE}"
     )
 
 
 def read_list(source: Path | str) -> PairList | Names:
-    """Return the pairs of a split list, or the Sentinel-2 names of a list of one column; else as read_split."""
+    """Return the pairs of a split list, or the Sentinel-2 names of a list with one column; otherwise as read_split."""
     parquet = parquet_split(source)
     return _read_csv(Path(source)) if parquet is None else _split_of_table(*parquet)[0]
 
 
 def read_split_labels(source: Path | str) -> LabelTable | None:
-    """Return Sentinel-2 patch name -> 19-class names where the list itself carries labels (parquet), else None."""
+    """Return Sentinel-2 patch name -> 19-class names if the list has labels (parquet), else None."""
     parquet = parquet_split(source)
     return None if parquet is None else _split_of_table(*parquet)[1]
 
 
 def parquet_split(source: Path | str) -> tuple[Path, str] | None:
-    """Return file and split name of "metadata.parquet:train", or None where the source is a CSV file."""
+    """Return file and split name of "metadata.parquet:train", or None for a CSV file."""
     file, separator, split = str(source).rpartition(":")
     if separator and file.endswith(".parquet"):
         return Path(file), split
     if str(source).endswith(".parquet"):
-        raise DataError(f"{source}: which split of this table? Write {source}:train, :val or :test")
+        raise DataError(f"{source}: the split of this table is missing; write {source}:train, :val or :test")
     return None
 
 
@@ -72,13 +72,13 @@ def _split_of_table(path: Path, split: str) -> tuple[PairList, LabelTable]:
     try:
         file = path.stat()
     except OSError:
-        return metadata.read_table_split(path, split)  # which says what is wrong
+        return metadata.read_table_split(path, split)  # raises the precise error
     return _once(path, split, (file.st_ino, file.st_size, file.st_mtime_ns))
 
 
 @lru_cache(maxsize=1)
 def _once(path: Path, split: str, _version: tuple[int, ...]) -> tuple[PairList, LabelTable]:
-    """Read a split once for its pairs and its labels, which then share the names."""
+    """Read a split once for its pairs and labels, which share the names."""
     return metadata.read_table_split(path, split)
 
 
@@ -96,7 +96,7 @@ def _read_csv(path: Path) -> PairList | Names:
 
 
 def _at_once(lines: list[str]) -> PairList | Names | None:
-    """Return what a list holds in which all is as it should be, else None; line by line takes three times as long."""
+    """Return the content of a valid list, else None; three times as fast as parsing line by line."""
     filled = [line for line in lines if line]
     commas = {line.count(",") for line in filled}
     if commas not in ({0}, {1}):
@@ -113,15 +113,15 @@ def _at_once(lines: list[str]) -> PairList | Names | None:
 
 
 def _line_by_line(lines: list[str], path: Path) -> PairList | Names | None:
-    """Return what a list holds, None where it is empty; raise DataError with the line of the first mistake."""
+    """Return the content of a list, None if it is empty; raise DataError with the line of the first error."""
     rows: list[list[str]] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
-        try:  # each line by itself: a quote that is not closed would take in all the lines after it
+        try:  # each line separately, because an unclosed quote would include all following lines
             cells = next(csv.reader([line], strict=True, skipinitialspace=True), [])
         except csv.Error as error:
-            raise DataError(f"{where}: a quote is not closed, or stands inside a name ({error}); {_CURE}") from error
+            raise DataError(f"{where}: a quote is not closed, or is inside a name ({error}); {_CURE}") from error
         if not cells:
             continue
         names = _parse([cell.strip() for cell in cells], len(rows[0]) if rows else None, where)
@@ -137,37 +137,37 @@ def _line_by_line(lines: list[str], path: Path) -> PairList | Names | None:
 
 
 def _parse(cells: list[str], columns: int | None, where: str) -> list[str]:
-    """Return the names of a line; it has as many as the first line has, which has one or two."""
+    """Return the names of a line, which must have as many columns as the first line (one or two)."""
     if len(cells) != columns and (columns is not None or len(cells) > 2):
         found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
-        raise DataError(f"{where}: {found} ({', '.join(cells)[:80]}), where there must be {columns or 2}; {_CURE}")
+        raise DataError(f"{where}: {found} ({', '.join(cells)[:80]}), but {columns or 2} are needed; {_CURE}")
     if len(cells) == 2 and S1_NAME.fullmatch(cells[0]) and S2_NAME.fullmatch(cells[1]):
         raise DataError(f"{where}: the names are swapped ({', '.join(cells)}); {_CURE}")
     for name, pattern in zip(cells, (S2_NAME, S1_NAME), strict=False):
         if not pattern.fullmatch(name):
             hint = "is that a header?" if where.endswith("line 1") else "it starts with S2A_, say, and has no spaces"
             sensor = "Sentinel-2" if pattern is S2_NAME else "Sentinel-1"
-            raise DataError(f"{where}: {name[:80]!r} is no {sensor} patch name ({hint}); {_CURE}")
+            raise DataError(f"{where}: {name[:80]!r} is not a {sensor} patch name ({hint}); {_CURE}")
     return cells
 
 
 def known_splits(folder: Path, read: Callable[[Path], PairList] = read_split) -> dict[str, PairList]:
-    """Return the pairs of train.csv, val.csv and test.csv, as far as the folder has them; `read` reads one.
+    """Return the pairs of train.csv, val.csv and test.csv, as far as they exist; `read` reads one list.
 
     Raises:
-        DataError: it has none of them, or a pair is in two of them.
+        DataError: none exists, or a pair is in two of them.
     """
     found = {split: read(folder / f"{split}.csv") for split in SPLITS if (folder / f"{split}.csv").exists()}
     if not found:
-        raise DataError(f"{folder}: it has none of train.csv, val.csv and test.csv; give the folder that has them")
+        raise DataError(f"{folder}: it has no train.csv, val.csv or test.csv; give the folder with the split lists")
     check_disjoint(found)
     return found
 
 
 def check_disjoint(splits: Mapping[str, Iterable[PatchPair]]) -> None:
-    """Raise DataError where a Sentinel-2 patch is in two splits."""
+    """Raise DataError if a Sentinel-2 patch is in two splits."""
     owner: dict[str, str] = {}
     for split, pairs in splits.items():
         for pair in pairs:
             if owner.setdefault(pair.s2, split) != split:
-                raise DataError(f"{pair.s2} is in {owner[pair.s2]} and in {split}; take it out of one of them")
+                raise DataError(f"{pair.s2} is in {owner[pair.s2]} and in {split}; remove it from one of them")

@@ -1,8 +1,8 @@
-"""The demo world: procedural Sentinel-1/Sentinel-2 patch pairs with known land cover.
+"""Synthetic demo data: procedural Sentinel-1/Sentinel-2 patch pairs with known land cover.
 
-For demonstrations and tests on machines without BigEarthNet. Both sensors see the same land-cover map through
-their own physics; illumination, haze, incidence angle and speckle are drawn per patch and per sensor. Figures
-measured on it say whether the pipeline learns, not how well it would do on real data.
+For demonstrations and tests without BigEarthNet. Each pair has one land-cover map, from which both sensors are
+simulated with their own physics; illumination, haze, incidence angle and speckle are drawn per patch and sensor.
+Metrics on this data show whether the pipeline learns, not how it performs on real data.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.types import ByteArray, FloatArray, PatchPair
 
 WORLD_VERSION: Final = 2
-"""Raised whenever the same seed would give other files. Since 2 they lie where their names say."""
+"""Incremented whenever the same seed would give other files. Since 2 patches lie where their names say."""
 
 _GRID: Final = 91
 """Patches of 1.2 km along one side of a Sentinel-2 tile."""
 
 _STRIDE: Final = 37
-"""Coprime to _GRID**2: neighbouring indices land far apart on the tile."""
+"""Coprime to _GRID**2, so that consecutive indices are far apart on the tile."""
 
 _TILES: Final = ("33UUP", "29UPU", "35VPK", "29SND", "34TCQ", "32UMA", "34WFT", "33UXP")
 _FIRST_PASS: Final = datetime(2017, 6, 13, 10, 10, 31)
 
 
 class Acquisition(NamedTuple):
-    """Where and when the two views of a pair were taken.
+    """Location and acquisition times of a pair.
 
     Attributes:
-        names: v1-style patch names, unique within a world.
+        names: unique patch names in the style of v1.
         tile: MGRS tile; its first two digits are the UTM zone.
         upper_left: easting and northing of the patch's outer corner, metres.
         s2_time: acquisition by Sentinel-2.
@@ -90,11 +90,11 @@ def acquisition_of(index: int) -> Acquisition:
 
 
 def make_pair(seed: int, index: int) -> SyntheticPair:
-    """Return one pair of the world; its pixels depend on the seed and the index alone.
+    """Return one pair; its pixels depend only on the seed and the index.
 
     Args:
-        seed: of the world, >= 0.
-        index: of the patch within it, >= 0.
+        seed: seed of the data set, >= 0.
+        index: index of the pair, >= 0.
 
     Raises:
         DataError: either is negative.
@@ -102,7 +102,7 @@ def make_pair(seed: int, index: int) -> SyntheticPair:
     acquisition = acquisition_of(index)
     if seed < 0:
         raise DataError(f"seed {seed} of the demo world: give 0 or more")
-    # The map and each sensor have their own stream, so that a change to one leaves the others' pixels as they were.
+    # The map and each sensor have their own random stream, so that changing one does not affect the others.
     cover_rng, s2_rng, s1_rng = (np.random.default_rng([seed, index, part]) for part in range(3))
     cover = draw_cover(cover_rng)
     return SyntheticPair(acquisition, measure_s2(s2_rng, cover), measure_s1(s1_rng, cover), labels_of(cover), cover)

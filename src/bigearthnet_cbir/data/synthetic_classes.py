@@ -1,8 +1,7 @@
-"""What each land-cover class of the demo world looks like: spectrum, backscatter and texture.
+"""Appearance of each land-cover class in the synthetic data: spectrum, backscatter and texture.
 
-The figures are rounded by hand to what summer scenes of central Europe typically show; they are no measurements.
-Classes that are hard to tell apart on real data share almost the same spectrum and backscatter here too, and
-differ by their texture.
+The values are typical of summer scenes of central Europe, set by hand; they are not measurements. Classes that are hard
+to distinguish on real data have almost equal spectrum and backscatter here too, and differ in texture.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ SPECTRUM_BANDS: Final = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08",
 
 
 class Texture(NamedTuple):
-    """How a class varies within its region.
+    """Texture of a class within its region.
 
     Attributes:
         kind: name of a generator in synthetic_textures.
@@ -33,13 +32,13 @@ class Texture(NamedTuple):
 
 
 class LandClass(NamedTuple):
-    """One class of the demo world.
+    """One land-cover class.
 
     Attributes:
         reflectance: x 10 000, in the order of SPECTRUM_BANDS.
         backscatter: mean of VV and VH, dB.
         optical: texture in Sentinel-2.
-        radar: texture in Sentinel-1; of the same kind of structure, not the same pixels.
+        radar: texture in Sentinel-1; drawn independently of the optical one.
     """
 
     reflectance: tuple[int, ...]
@@ -186,4 +185,4 @@ CORINE_NAMES: Final[dict[str, str]] = {
     "Inland waters": "Water bodies",
     "Marine waters": "Sea and ocean",
 }
-"""19-class name -> the one of its 43-class names that demo files carry, where the two differ."""
+"""19-class name -> its 43-class name in the demo files, if the two differ."""

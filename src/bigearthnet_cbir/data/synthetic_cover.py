@@ -1,4 +1,4 @@
-"""Land-cover maps of the demo world: which classes share a patch, and where each of them lies."""
+"""Land-cover maps of the synthetic data: which classes occur together, and their regions in a patch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bigearthnet_cbir.data.synthetic_textures import smooth_fields
 from bigearthnet_cbir.types import ByteArray, DoubleArray
 
 MIN_SHARE: Final = 0.04
-"""Smallest part of a patch that a class must cover to become a label."""
+"""Smallest share of a patch that a class must cover to become a label."""
 
 CLASS_COUNTS: Final = (0.16, 0.26, 0.30, 0.19, 0.09)
-"""Probability that a map is drawn from 1, 2, ... 5 classes (BigEarthNet's mean is 2.9 labels)."""
+"""Probabilities of maps with 1, 2, ... 5 classes (BigEarthNet's mean is 2.9 labels)."""
 
 
 class Landscape(NamedTuple):
-    """A kind of country: how often a patch lies in it, and the weight of each class there."""
+    """A landscape type: its frequency, and the weight of each class in it."""
 
     frequency: float
     weights: DoubleArray
@@ -46,7 +46,7 @@ _SHORT: Final = {
     "lake": "Inland waters",
     "sea": "Marine waters",
 }
-"""What the table of landscapes calls the classes."""
+"""Short names of the classes in the table of landscapes."""
 
 
 def _landscape(frequency: float, **weights: float) -> Landscape:
@@ -77,7 +77,7 @@ def draw_cover(rng: np.random.Generator) -> ByteArray:
         return np.full((PATCH_SIZE, PATCH_SIZE), classes[0], dtype=np.uint8)
     height = smooth_fields(rng, count, scale=rng.uniform(9, 18))
     height += rng.normal(0, 0.35, size=(count, 1, 1)).astype(np.float32)
-    # A little fine noise frays the borders, as hedges and shores do.
+    # Fine noise makes the borders irregular.
     height += 0.15 * smooth_fields(rng, count, scale=2)
     cover: ByteArray = classes[height.argmax(axis=0)].astype(np.uint8)
     return cover

@@ -1,4 +1,4 @@
-"""What the two sensors of the demo world measure over a land-cover map, nuisances included."""
+"""Simulation of both sensors over a land-cover map, including illumination, haze and speckle."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _RAMP: Final[FloatArray] = np.linspace(-0.5, 0.5, PATCH_SIZE, dtype=np.float32)
 
 
 def _texture(rng: np.random.Generator, cover: ByteArray, sensor: str) -> FloatArray:
-    """Return (120, 120) deviations, each region with its class's texture in units of its contrast."""
+    """Return (120, 120) deviations, the texture of each class in its region, scaled by its contrast."""
     result = np.zeros(cover.shape, dtype=np.float32)
     for index in np.unique(cover):
         texture = LOOKS[index].optical if sensor == "s2" else LOOKS[index].radar

@@ -1,4 +1,4 @@
-"""Procedural textures of the demo world: random fields of zero mean and unit standard deviation."""
+"""Procedural textures of the synthetic data: random fields of zero mean and unit standard deviation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bigearthnet_cbir.data.bands import PATCH_SIZE
 from bigearthnet_cbir.types import FloatArray
 
 _GRID = 128
-"""Fields are made on this periodic grid and cut to the patch, so that no opposite edges match."""
+"""Fields are generated on this periodic grid and cropped to the patch, so that opposite edges do not match."""
 
 _FY, _FX = np.meshgrid(np.fft.fftfreq(_GRID), np.fft.rfftfreq(_GRID), indexing="ij")
 _RADIUS2: Final[FloatArray] = (_FX**2 + _FY**2).astype(np.float32)
@@ -58,7 +58,7 @@ def grain(rng: np.random.Generator, scale: float) -> FloatArray:
 
 
 def streaks(rng: np.random.Generator, scale: float) -> FloatArray:
-    """Return noise drawn out five times along one random direction: slopes and gullies."""
+    """Return noise elongated five times along a random direction: slopes and gullies."""
     cos, sin = _direction(rng)
     along, across = cos * _FX + sin * _FY, cos * _FY - sin * _FX
     exponent = (1.8 * scale * along) ** 2 + (0.36 * scale * across) ** 2

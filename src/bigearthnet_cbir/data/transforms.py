@@ -1,4 +1,4 @@
-"""From stored values to network input, per batch, on the device."""
+"""Conversion of stored values to network input, per batch, on the device."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bigearthnet_cbir.data.dataset import PairBatch
 
 
 class BatchTransform:
-    """Normalise each band by its mean and standard deviation, then bring the 20 m bands to 10 m.
+    """Normalise each band by its mean and standard deviation, then resample the 20 m bands to 10 m.
 
-    The order (normalise first) and the bicubic interpolation without aligned corners are those of the original
-    scripts, so that networks trained by them see the input they know. Before the call Sentinel-1 is in dB and
+    The order (normalise first) and the bicubic interpolation (align_corners=False) are those of the original
+    scripts, so that networks trained with them receive the same input. Before the call Sentinel-1 is in dB and
     Sentinel-2 in reflectance x 10 000; after it both are in standard deviations from the band's mean.
 
     Args:
-        device: where the arithmetic happens and the result lies.
+        device: device of the computation and of the result.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -45,5 +45,5 @@ class BatchTransform:
 
     def _normalise(self, stored: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
         mean, std = statistics
-        # Sentinel-1 is float32 already: the subtraction must not happen in the batch itself.
+        # Sentinel-1 is already float32, so the subtraction must not be done in place.
         return (stored.to(self.device, non_blocking=True).to(torch.float32) - mean).div_(std)

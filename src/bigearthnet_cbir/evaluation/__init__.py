@@ -1,1 +1,1 @@
-"""Retrieval metrics and their summary."""
+"""Retrieval metrics, their intervals and chance levels, and classification scores."""

@@ -1,7 +1,7 @@
-"""Confidence intervals of figures that are means over queries, by resampling the queries.
+"""Bootstrap confidence intervals of means over queries.
 
 The percentile bootstrap: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13,
-https://doi.org/10.1201/9780429246593. While NumPy's generator draws, a compiled loop adds up what was drawn before.
+https://doi.org/10.1201/9780429246593. A compiled loop sums one block of draws while NumPy generates the next.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ CONFIDENCE: Final = 0.95
 SEED: Final = 0
 
 _DRAWS: Final = 1 << 21
-"""Draws of one block, 16 MiB; one block per thread is held at a time."""
+"""Draws per block (16 MiB); each thread holds one block at a time."""
 _THREADS: Final = min(8, os.cpu_count() or 1)
 
 
 class Difference(NamedTuple):
-    """One figure of a run less that of another.
+    """Difference of a metric between two runs.
 
     Attributes:
-        value: on the queries as they are.
-        lower: end of the interval.
-        upper: end of the interval.
+        value: difference on all queries.
+        lower: lower limit of the interval.
+        upper: upper limit of the interval.
     """
 
     value: float
@@ -42,19 +42,19 @@ class Difference(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval is on one side of zero."""
+        """Whether the interval excludes zero."""
         return self.lower > 0 or self.upper < 0
 
 
 def resampled_means(values: DoubleArray, resamples: int = RESAMPLES, seed: int = SEED) -> DoubleArray:
-    """Return (resamples, F) means of (Q, F) per-query values over queries drawn Q times with repetition.
+    """Return (resamples, F) means of (Q, F) per-query values over Q queries drawn with replacement.
 
     Raises:
-        ResultsError: there is no query, or a value is not finite.
+        ResultsError: there are no queries, or a value is not finite.
     """
     queries = len(values)
     if queries == 0 or not np.isfinite(values).all():
-        raise ResultsError(f"{queries:,} queries, not all with finite values; leave those without labels out")
+        raise ResultsError(f"{queries:,} queries, not all with finite values; exclude queries without labels")
     generator = np.random.default_rng(seed)
     columns = kernel_array(np.transpose(values), np.float64)
     means = np.empty((resamples, len(columns)))
@@ -75,7 +75,7 @@ def resampled_means(values: DoubleArray, resamples: int = RESAMPLES, seed: int =
 
 @compiled_loosely
 def _add_drawn(drawn: Any, columns: Any, sums: Any) -> None:
-    """Write into each row of `sums` what the queries in its row of `drawn` add up to in each column."""
+    """Write the column sums of the queries in each row of `drawn` to that row of `sums`."""
     times = np.empty(columns.shape[1], np.int32)
     for resample in range(drawn.shape[0]):
         times[:] = 0
@@ -89,7 +89,7 @@ def _add_drawn(drawn: Any, columns: Any, sums: Any) -> None:
 
 
 def interval(samples: DoubleArray) -> DoubleArray:
-    """Return (2, ...) the ends between which the middle 95 % of (R, ...) resampled figures lie."""
+    """Return the (2, ...) limits of the central 95 % of (R, ...) resampled values."""
     outside = (1 - CONFIDENCE) / 2
     ends: DoubleArray = np.quantile(samples, [outside, 1 - outside], axis=0)
     return ends
@@ -101,7 +101,7 @@ def labelled(columns: DoubleArray) -> DoubleArray:
 
 
 def headline_intervals(columns: DoubleArray) -> dict[str, DoubleArray]:
-    """Return (2,) lower and upper end by the names of summary.HEADLINES; NaN where no query has labels.
+    """Return (2,) lower and upper limits by the names of summary.HEADLINES; NaN if no query has labels.
 
     Args:
         columns: (Q, C) from headline_metrics.query_columns.
@@ -113,9 +113,9 @@ def headline_intervals(columns: DoubleArray) -> dict[str, DoubleArray]:
 
 
 def paired_differences(first: DoubleArray, second: DoubleArray) -> dict[str, Difference]:
-    """Return every headline figure of the first run less that of the second, with its interval.
+    """Return the difference first - second of every headline metric, with its interval (paired bootstrap).
 
-    Both runs are measured on the same resampled queries, so that what makes a query hard for both cancels out.
+    Both runs use the same resampled queries, so that the difficulty that both share for a query cancels out.
 
     Args:
         first: (Q, C) from headline_metrics.query_columns.
@@ -125,7 +125,7 @@ def paired_differences(first: DoubleArray, second: DoubleArray) -> dict[str, Dif
         ResultsError: the numbers of queries differ, or none has labels.
     """
     if first.shape != second.shape:
-        raise ResultsError(f"{len(first):,} queries against {len(second):,}; a paired comparison needs the same ones")
+        raise ResultsError(f"{len(first):,} and {len(second):,} queries; a paired comparison needs the same queries")
     both = labelled(np.concatenate([first, second], axis=1))
     samples = resampled_means(both)
     plain = _difference(both.mean(axis=0))

@@ -1,4 +1,4 @@
-"""Figures by class and by number of labels, and which classes are retrieved for which."""
+"""Metrics per class and per number of labels, and the confusion matrix of classes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BLOCK: Final = 1 << 16
 
 
 class Breakdown(NamedTuple):
-    """Figures of G groups of queries.
+    """Metrics of G groups of queries.
 
     Attributes:
-        queries: (G,) int64 queries in each.
-        figures: by the names of SHOWN, (G, 3) float64 value, lower and upper end; NaN for a group without queries.
+        queries: (G,) int64 number of queries per group.
+        figures: by the names of SHOWN, (G, 3) float64 value, lower and upper limit; NaN for empty groups.
     """
 
     queries: npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ class Breakdown(NamedTuple):
 
 
 def by_group(columns: DoubleArray, members: npt.NDArray[np.bool_]) -> Breakdown:
-    """Return the figures of groups of queries, each with its 95 % interval over the group's own queries.
+    """Return the metrics of groups of queries, each with its 95 % interval over the queries of the group.
 
     Args:
         columns: (Q, C) from headline_metrics.query_columns; rows with NaN belong to no group.
@@ -51,21 +51,21 @@ def by_group(columns: DoubleArray, members: npt.NDArray[np.bool_]) -> Breakdown:
 
 
 def by_class(columns: DoubleArray, query_labels: npt.NDArray[Any]) -> Breakdown:
-    """Return the figures of each class; a query counts for every class it has."""
+    """Return the metrics per class; a query counts for each of its classes."""
     return by_group(columns, query_labels.astype(bool))
 
 
 def by_label_count(columns: DoubleArray, query_labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], Breakdown]:
-    """Return the numbers of labels that queries have, ascending from 1, and the figures for each."""
+    """Return the occurring numbers of labels, ascending from 1, and the metrics for each."""
     counts = query_labels.sum(axis=1, dtype=np.int64)
     present = np.unique(counts[counts > 0])
     return present, by_group(columns, counts[:, None] == present)
 
 
 def confusion(truth: GroundTruth, indices: Positions) -> DoubleArray:
-    """Return (L, L): of the 10 nearest items of the queries with class i, the share that holds class j.
+    """Return (L, L): among the 10 nearest items of the queries with class i, the share with class j.
 
-    Items have several labels, so rows add up to more than 1 and a perfect retrieval is not the identity. A row
+    Items have several labels, so rows may sum to more than 1, and perfect retrieval does not give the identity. A row
     without queries is NaN.
 
     Args:
@@ -73,7 +73,7 @@ def confusion(truth: GroundTruth, indices: Positions) -> DoubleArray:
         indices: (Q, K) archive positions, nearest first; the first 10 are looked at, or all K where there are fewer.
 
     Raises:
-        ResultsError: there is not a row for each query, or a position is outside the archive.
+        ResultsError: the number of rows differs from the number of queries, or a position is outside the archive.
     """
     places = retrieved_positions(np.asarray(indices)[..., :HEADLINE_RANK], len(truth.queries), len(truth.archive))
     classes = truth.query_labels.shape[1]

@@ -16,13 +16,13 @@ def classification_scores(labels: ByteArray, probabilities: npt.NDArray[np.float
     Precision, recall, F1, F2 and accuracy come in macro (mean over classes), micro (over all decisions) and
     samples (mean over patches) averages; accuracy is the Jaccard overlap of the two label sets, the usual
     meaning for multi-label data (Godbole and Sarawagi 2004, https://doi.org/10.1007/978-3-540-24775-3_5).
-    A class is predicted where its probability is at least 0.5. Undefined ratios count as 0.
+    A class is predicted if its probability is at least 0.5. Undefined ratios count as 0.
 
     Args:
-        labels: (N, L) of 0 and 1, N >= 1.
-        probabilities: (N, L).
+        labels: (N, L) multi-hot labels, N >= 1.
+        probabilities: (N, L) class probabilities.
     """
-    from sklearn import metrics  # takes 3 s, which no other command should wait for
+    from sklearn import metrics  # imported lazily: it takes 3 s
 
     predicted = (probabilities >= 0.5).astype(np.uint8)
     scores: dict[str, float] = {}
@@ -37,7 +37,7 @@ def classification_scores(labels: ByteArray, probabilities: npt.NDArray[np.float
     scores["subset_accuracy"] = metrics.accuracy_score(labels, predicted)
     best = probabilities.argmax(axis=1)
     scores["one_error"] = 1.0 - labels[np.arange(len(labels)), best].mean()
-    # How deep the ranking must be read to meet all labels: at best the mean number of labels, not that minus one.
+    # Depth of the ranking that includes all labels; the optimum is the mean number of labels, not that minus one.
     scores["coverage"] = metrics.coverage_error(labels, probabilities)
     scores["ranking_loss"] = metrics.label_ranking_loss(labels, probabilities)
     scores["label_ranking_average_precision"] = metrics.label_ranking_average_precision_score(labels, probabilities)

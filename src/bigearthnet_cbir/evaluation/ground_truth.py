@@ -1,6 +1,6 @@
-"""The ground truth of a retrieval, prepared once: labels as bitmasks, and how many each query shares with the archive.
+"""Ground truth of a retrieval, prepared once: label bitmasks, and counts of shared labels per query.
 
-Every metric takes this object, so that labels are packed and tallied once however many metrics and directions follow.
+All metrics use this object, so that labels are packed and counted only once for all metrics and directions.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.types import DoubleArray, IntArray
 
 _BLOCK: Final = 8192
-"""Queries at a time: neighbours may be memory maps, of which only so many rows are held."""
+"""Queries per block; neighbours may be memory maps, which are read in blocks."""
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What the rankings of Q queries in an archive of N items are held against; made by `GroundTruth.of`.
+    """Ground truth of Q queries in an archive of N items; created by `GroundTruth.of`.
 
     Attributes:
-        query_labels: (Q, L) of 0 and 1.
-        archive_labels: (N, L) of 0 and 1.
-        queries: (Q,) uint32 label words; 0 for a query that enters no mean.
+        query_labels: (Q, L) multi-hot labels.
+        archive_labels: (N, L) multi-hot labels.
+        queries: (Q,) uint32 label words; 0 for a query that is excluded from the means.
         archive: (N,) uint32 label words.
-        tallies: (Q, 33) int64: of the items that a query may retrieve, how many share s labels with it.
-        pair_sums: (Q, 2) float64: sums over these items of the pair's precision and of its F1.
+        tallies: (Q, 33) int64 number of retrievable items that share s labels with the query.
+        pair_sums: (Q, 2) float64 sums of precision and F1 over these items.
     """
 
     query_labels: npt.NDArray[Any]
@@ -49,10 +49,10 @@ class GroundTruth:
         """Prepare labels.
 
         Args:
-            query_labels: (Q, L) of 0 and 1, L <= 32; queries without labels enter no mean.
-            archive_labels: (N, L) of 0 and 1; an item without labels has precision 0 with every query.
-            exclude: (Q, E) archive positions that a query may not retrieve (itself, say), -1 as filling; or None. The
-                ideal ranking of NDCG and the chance level leave them out too.
+            query_labels: (Q, L) multi-hot labels, L <= 32; queries without labels are excluded from the means.
+            archive_labels: (N, L) multi-hot labels; an item without labels has precision 0 with every query.
+            exclude: (Q, E) excluded archive positions per query (for example itself), padded with -1; or None. The
+                ideal ranking of NDCG and the chance level exclude them too.
 
         Raises:
             ResultsError: labels are malformed, shapes do not fit, or a position is outside the archive.
@@ -65,9 +65,9 @@ class GroundTruth:
         return cls(asked, searched, queries, archive, tallies, sums)
 
     def without(self, near: SpatialExclusion) -> GroundTruth:
-        """Return the same labels where no query may retrieve its spatial neighbours.
+        """Return the ground truth with spatial exclusion.
 
-        Queries that keep too few items enter no mean.
+        Queries that keep too few items are excluded from the means.
         """
         tallies, sums = shared_labels(self.queries, self.archive)
         for rows in self.blocks():
@@ -78,23 +78,23 @@ class GroundTruth:
 
     @property
     def sizes(self) -> Counts:
-        """(Q,) int64 items that each query may retrieve."""
+        """(Q,) int64 number of retrievable items per query."""
         sizes: Counts = self.tallies.sum(axis=1)
         return sizes
 
     def blocks(self) -> Iterator[slice]:
-        """Yield the queries in blocks of consecutive ones."""
+        """Yield blocks of consecutive queries."""
         for start in range(0, len(self.queries), _BLOCK):
             yield slice(start, min(start + _BLOCK, len(self.queries)))
 
     def ranked_blocks(self, indices: Positions) -> Iterator[tuple[slice, IntArray]]:
-        """Yield blocks of queries with their retrieved positions as kernels take them, (rows, K) int32.
+        """Yield blocks of queries with their retrieved positions for the kernels, (rows, K) int32.
 
         Args:
             indices: (Q, K) archive positions, nearest first.
 
         Raises:
-            ResultsError: there is not a row for each query, or a position is outside the archive.
+            ResultsError: the number of rows differs from the number of queries, or a position is outside the archive.
         """
         check_rows(indices, len(self.queries))
         for rows in self.blocks():

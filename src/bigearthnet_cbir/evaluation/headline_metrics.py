@@ -1,4 +1,4 @@
-"""Headline figures as functions of per-query values, so that queries can be resampled, grouped and paired."""
+"""Headline metrics as functions of per-query values, so that queries can be resampled, grouped and paired."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _columns_of(curve: str, rank: int) -> tuple[tuple[str, int], ...]:
 
 
 COLUMNS: Final = tuple(dict.fromkeys(column for _, curve, rank in HEADLINES for column in _columns_of(curve, rank)))
-"""Curve and rank of the per-query values whose means give every headline figure."""
+"""Curves and ranks of the per-query values whose means determine the headline metrics."""
 
 
 def query_columns(truth: GroundTruth, indices: Positions) -> DoubleArray:
@@ -35,7 +35,7 @@ def query_columns(truth: GroundTruth, indices: Positions) -> DoubleArray:
 
 
 def figures(means: DoubleArray) -> dict[str, DoubleArray]:
-    """Return the headline figures, (...) each, of (..., len(COLUMNS)) means over queries."""
+    """Return the headline metrics, (...) each, of (..., len(COLUMNS)) means over queries."""
     found = {}
     for name, curve, rank in HEADLINES:
         parts = [means[..., COLUMNS.index(column)] for column in _columns_of(curve, rank)]

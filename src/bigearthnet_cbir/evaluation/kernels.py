@@ -1,7 +1,7 @@
-"""The compiled pass over ranked label words that every curve comes from.
+"""Compiled kernels that compute all curves from ranked label bitmasks.
 
-Retrieved items are met once per query, in rank order; s is the number of labels that an item shares with the query.
-The serial loops multiply with tables of reciprocals instead of dividing.
+Each query visits its retrieved items once, in rank order; s is the number of labels that an item shares with the query.
+The serial loops multiply by tabulated reciprocals instead of dividing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Tables(NamedTuple):
     """Constants of the kernels, for curves of length K.
 
     Attributes:
-        over: reciprocals, over[n] = 1 / n with over[0] = 0, up to the greater of K and 64.
+        over: reciprocals, over[n] = 1 / n with over[0] = 0, up to max(K, 64).
         discounts: (K,) 1 / log2(1 + rank).
-        summed: (K,) their sums up to each rank.
+        summed: (K,) cumulative sums of the discounts.
         gains: (33,) 2^s - 1.
     """
 
@@ -46,9 +46,9 @@ def tables_for(top_k: int) -> Tables:
 
 @compiled
 def ideal_dcg(tally: Any, tables: Any, ideal: Any) -> None:
-    """Write DCG@k of the best order of the items in a tally of shared labels; `ideal` is (K,) float64.
+    """Write DCG@k of the ideal ranking, from the tally of shared labels; `ideal` is (K,) float64.
 
-    Equal items stand together, so each run of them adds its gain times a difference of summed discounts.
+    Items with equal gain are consecutive, so each group adds its gain times a difference of summed discounts.
     """
     start = 0
     total = before = 0.0
@@ -59,7 +59,7 @@ def ideal_dcg(tally: Any, tables: Any, ideal: Any) -> None:
             ideal[i] = total + gain * (tables.summed[i] - before)
         if stop > start:
             total, before, start = ideal[stop - 1], tables.summed[stop - 1], stop
-    for i in range(start, ideal.size):  # an archive that is smaller than K
+    for i in range(start, ideal.size):  # the archive is smaller than K
         ideal[i] = total
 
 
@@ -78,7 +78,7 @@ def _add(sums: Any, rows: Any) -> None:
 
 @compiled
 def _meet(word: Any, items: Any, tables: Any, pairs: Any) -> None:
-    """Write what a query shares with each retrieved item: (4, K) float64 of s, precision, F1, gain."""
+    """Write (4, K) float64 values of each retrieved item: s, precision, F1, gain."""
     over, gains = tables.over, tables.gains
     labels = np.int64(popcount(word))
     for i in range(items.size):
@@ -94,7 +94,7 @@ def _meet(word: Any, items: Any, tables: Any, pairs: Any) -> None:
 def _accumulate(labels: int, pairs: Any, tables: Any, rows: Any, original: Any, dcg: Any) -> None:
     """Write one query's curves except NDCG, in rank order, and its DCG.
 
-    Nothing in the loop branches on the data: half of all items are relevant, so a branch would be guessed wrong often.
+    The loop has no data-dependent branch: about half of all items are relevant, so it would often be mispredicted.
 
     Args:
         labels: number of the query's labels, at least 1.
@@ -145,16 +145,16 @@ def _take_last(labels: int, pairs: Any, tables: Any, original: Any) -> None:
 
 @compiled
 def add_rows(queries: Any, archive: Any, indices: Any, tallies: Any, tables: Any, standard: Any, original: Any) -> int:
-    """Add every labelled query's curves to the two (7, K) sums; return how many queries that were.
+    """Add the curves of all labelled queries to the two (7, K) sums; return the number of these queries.
 
-    Queries are added one after the other, so that the sums do not depend on how they were cut into blocks. Average
-    precision and ACG mean the same in both conventions; `original` holds zeros in their place.
+    Queries are added one by one, so that the sums do not depend on the partition into blocks. Average precision and ACG
+    are equal in both conventions; `original` has zeros for them.
 
     Args:
         queries: (Q,) uint32 words.
         archive: (N,) uint32 words.
         indices: (Q, K) archive positions in rank order.
-        tallies: (Q, 33) archive items that share s labels with each query.
+        tallies: (Q, 33) number of archive items that share s labels with each query.
         tables: see Tables.
         standard: (7, K) float64 sums.
         original: (7, K) float64 sums.

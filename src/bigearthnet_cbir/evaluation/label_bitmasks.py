@@ -1,4 +1,4 @@
-"""Label sets as 32-bit words: shared labels are one AND and one population count away."""
+"""Label sets as 32-bit masks: the number of shared labels is the population count of an AND."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def label_words(labels: npt.NDArray[Any]) -> Words:
     if labels.ndim != 2 or labels.shape[1] > MOST_LABELS:
         raise ResultsError(f"labels have shape {labels.shape}; metrics need (N, L) with L <= {MOST_LABELS}")
     if not ((labels == 0) | (labels == 1)).all():
-        raise ResultsError("labels hold values other than 0 and 1; metrics need multi-hot label vectors")
+        raise ResultsError("labels have values other than 0 and 1; metrics need multi-hot label vectors")
     bits = np.left_shift(np.uint32(1), np.arange(labels.shape[1], dtype=np.uint32))
     return kernel_array((labels.astype(np.uint32) * bits).sum(axis=1, dtype=np.uint32))
 
@@ -38,13 +38,13 @@ def label_counts(words: Words) -> Counts:
 
 
 def shared_labels(queries: Words, archive: Words) -> tuple[Counts, DoubleArray]:
-    """Return what every query finds in the whole archive.
+    """Count the archive items by number of shared labels, for every query.
 
-    Archives repeat few label sets, and so do queries: each distinct pair is met once.
+    Label sets repeat in archives and queries; each distinct pair of label sets is processed once.
 
     Returns:
-        The (Q, 33) number of items that share s labels with a query, and the (Q, 2) sums over all items of the pair's
-        precision and of its F1.
+        The (Q, 33) number of items that share s labels with a query, and the (Q, 2) sums of precision and F1 over all
+        items.
     """
     distinct, back = np.unique(queries, return_inverse=True)
     items, times = np.unique(archive, return_counts=True)
@@ -69,12 +69,12 @@ def _meet_all(queries: Any, items: Any, times: Any, tally: Any, sums: Any) -> No
 
 @compiled
 def leave_out(queries: Any, archive: Any, exclude: Any, tally: Any, sums: Any) -> None:
-    """Take excluded items out of what `shared_labels` returned, in place.
+    """Subtract excluded items from the results of `shared_labels`, in place.
 
     Args:
         queries: (Q,) words.
         archive: (N,) words.
-        exclude: (Q, E) from positions.excluded_positions; a position that a row repeats counts once.
+        exclude: (Q, E) of positions.excluded_positions; a repeated position in a row counts once.
         tally: (Q, 33), changed.
         sums: (Q, 2), changed.
     """

@@ -1,8 +1,8 @@
-"""Retrieval curves at k = 1 ... K: the field's definitions, and the original scripts' beside them.
+"""Retrieval curves at k = 1 ... K: the standard definitions, and those of the original scripts.
 
 Average precision: Manning, Raghavan & Schuetze 2008, https://nlp.stanford.edu/IR-book/, chapter 8. Cumulative gains:
 Jarvelin & Kekalainen 2002, https://doi.org/10.1145/582415.582418, with the exponential gain of Burges et al. 2005,
-https://doi.org/10.1145/1102351.1102363. docs/metrics.md spells every formula out.
+https://doi.org/10.1145/1102351.1102363. docs/metrics.md has all formulas.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def harmonic(precision: DoubleArray, recall: DoubleArray) -> DoubleArray:
 
 
 class MeanCurves(NamedTuple):
-    """Means over the queries that have labels, (K,) float64 each; all 0 where no query has any.
+    """Means over the queries with labels, (K,) float64 each; all 0 if no query has labels.
 
     Attributes:
-        standard: by the names of STANDARD.
-        original: in the original scripts' convention, by the names of ROWS.
+        standard: curves by the names of STANDARD.
+        original: curves in the convention of the original scripts, by the names of ROWS.
     """
 
     standard: dict[str, DoubleArray]
@@ -70,8 +70,8 @@ def mean_curves(truth: GroundTruth, indices: Positions) -> MeanCurves:
     """Return the curves of both conventions.
 
     Args:
-        truth: of Q queries and their archive of N items.
-        indices: (Q, K) archive positions, nearest first, K <= N; read in blocks, so memory maps stay on the disk.
+        truth: ground truth of Q queries and their archive of N items.
+        indices: (Q, K) archive positions, nearest first, K <= N; read in blocks, so that memory maps stay on the disk.
 
     Raises:
         ResultsError: the shape does not fit, K is outside 1 ... N, or a position is outside the archive.
@@ -110,8 +110,8 @@ def retrieval_curves(
     """Return the standard curves, (K,) float64 each, by the names of STANDARD.
 
     Args:
-        query_labels: (Q, L) of 0 and 1; queries without labels are left out.
-        archive_labels: (N, L) of 0 and 1; an item without labels has precision 0 with every query.
+        query_labels: (Q, L) multi-hot labels; queries without labels are excluded.
+        archive_labels: (N, L) multi-hot labels; an item without labels has precision 0 with every query.
         indices: (Q, K) archive positions, nearest first.
         exclude: see GroundTruth.of.
 
@@ -124,14 +124,14 @@ def retrieval_curves(
 def original_convention_curves(
     query_labels: npt.NDArray[Any], archive_labels: npt.NDArray[Any], indices: Positions
 ) -> dict[str, DoubleArray]:
-    """Return the curves as the original scripts computed them; arguments and errors as in `retrieval_curves`."""
+    """Return the curves in the convention of the original scripts; arguments and errors as in `retrieval_curves`."""
     return mean_curves(GroundTruth.of(query_labels, archive_labels), np.asarray(indices)).original
 
 
 def per_query_values(truth: GroundTruth, indices: Positions, ranks: Sequence[int]) -> dict[str, DoubleArray]:
-    """Return every query's own standard values at chosen ranks, (Q, R) each; NaN for a query without labels.
+    """Return the standard values of each query at the given ranks, (Q, R) each; NaN for a query without labels.
 
-    The harmonic F1 is a function of means and therefore not among them.
+    The harmonic F1 is a function of means and therefore not included.
 
     Raises:
         ResultsError: the shape does not fit, a rank is not among the K, or a position is outside the archive.
@@ -139,7 +139,7 @@ def per_query_values(truth: GroundTruth, indices: Positions, ranks: Sequence[int
     places = retrieved_positions(indices, len(truth.queries), len(truth.archive))
     chosen = np.asarray(ranks, np.int64)
     if chosen.size == 0 or chosen.min() < 1 or chosen.max() > places.shape[1]:
-        raise ResultsError(f"ranks are {list(ranks)}; choose some from 1 to the {places.shape[1]:,} retrieved")
+        raise ResultsError(f"ranks are {list(ranks)}; choose ranks from 1 to {places.shape[1]:,}")
     values = np.empty((CURVES, len(places), len(chosen)))
     standard_at(truth.queries, truth.archive, places, truth.tallies, tables_for(places.shape[1]), chosen, values)
     return {name: values[row] for name, row in ROWS.items()}
@@ -148,4 +148,4 @@ def per_query_values(truth: GroundTruth, indices: Positions, ranks: Sequence[int
 def check_top_k(top_k: int, size: int) -> None:
     """Raise ResultsError unless 1 <= top_k <= size."""
     if not 1 <= top_k <= size:
-        raise ResultsError(f"top_k is {top_k:,}; choose one from 1 to the archive's {size:,} items")
+        raise ResultsError(f"top_k is {top_k:,}; choose a value from 1 to the archive size {size:,}")

@@ -1,4 +1,4 @@
-"""Archive positions as the compiled metrics take them: checked, so that none is read from outside the archive."""
+"""Validation of archive positions, so that compiled metrics never read outside the archive."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def retrieved_positions(indices: Positions, queries: int, archive: int, first: i
     Args:
         indices: (Q, K) of any integer type and memory layout.
         queries: Q.
-        archive: number of items, of which positions must be some.
-        first: row of all queries' that the first of these is, for the message.
+        archive: number of archive items.
+        first: index of the first row among all queries, for the message.
 
     Raises:
-        ResultsError: the shape does not fit, or a value is not the position of an item.
+        ResultsError: the shape does not fit, or a value is not a valid position.
     """
     check_rows(indices, queries)
     given = np.asarray(indices)
@@ -41,27 +41,27 @@ def retrieved_positions(indices: Positions, queries: int, archive: int, first: i
         if low < 0 or high >= archive:
             row = first + int(np.flatnonzero(((given < 0) | (given >= archive)).any(axis=1))[0])
             raise ResultsError(
-                f"indices go from {low:,} to {high:,}, beyond the archive first in row {row:,}; an archive of "
+                f"indices go from {low:,} to {high:,}, outside the archive first in row {row:,}; an archive of "
                 f"{archive:,} has 0 to {archive - 1:,}"
             )
     return kernel_array(given, np.int32)
 
 
 def excluded_positions(exclude: Positions, queries: int, archive: int) -> IntArray:
-    """Return excluded positions as (Q, E) int32, each row ascending and every negative one -1.
+    """Return excluded positions as (Q, E) int32, each row ascending, negative ones as -1.
 
     Raises:
-        ResultsError: there is not a row for each query, or a value is no integer or beyond the archive.
+        ResultsError: the number of rows differs from the number of queries, or a value is not a valid position.
     """
     given = np.asarray(exclude)
     if given.ndim != 2 or len(given) != queries:
-        raise ResultsError(f"exclude has shape {given.shape}; it needs a row for each of {queries:,} queries")
+        raise ResultsError(f"exclude has shape {given.shape}; it needs one row for each of {queries:,} queries")
     if given.size:
         _check_integers(given, "exclude holds")
         if given.max() >= archive:
             raise ResultsError(
-                f"exclude has position {given.max():,}; an archive of {archive:,} has 0 to {archive - 1:,}, and -1 for "
-                "filling"
+                f"exclude has position {given.max():,}; an archive of {archive:,} has 0 to {archive - 1:,}, and -1 as "
+                "padding"
             )
     return kernel_array(np.sort(np.maximum(given.astype(np.int64), -1), axis=1), np.int32)
 

@@ -1,6 +1,6 @@
-"""The exact expectation of every standard curve when the archive is ranked at random.
+"""Exact expected value of every standard curve for a random ranking of the archive (chance level).
 
-Nothing is sampled. docs/metrics.md derives the formulas; the tests hold them against simulated rankings.
+Nothing is sampled. docs/metrics.md derives the formulas; the tests compare them with simulated rankings.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from bigearthnet_cbir.types import DoubleArray
 def chance_curves(truth: GroundTruth, top_k: int) -> dict[str, DoubleArray]:
     """Return the expected standard curves, (top_k,) float64 each, by the names of `metrics.STANDARD`.
 
-    Expected over uniformly random rankings, without repetition, of all items that a query may retrieve, and averaged
-    over the queries that have labels.
+    The expectation is over uniformly random permutations of the items that a query may retrieve, averaged over the
+    queries with labels.
 
     Raises:
         ResultsError: top_k is outside 1 ... N.
@@ -51,15 +51,15 @@ def chance_curves(truth: GroundTruth, top_k: int) -> dict[str, DoubleArray]:
 def _average_precisions(size: Counts, relevant: Counts, shared: Counts, top_k: int) -> tuple[DoubleArray, DoubleArray]:
     """Return the means over queries of E[AP@k] and E[WAP@k].
 
-    Given n relevant items among the first k, their places are a uniformly random subset, and AP@k is on average
+    Given n relevant items among the first k, their ranks are a uniformly random subset, and AP@k is on average
     (H_k + (n - 1) / (k - 1) * (k - H_k)) / k with the harmonic number H_k: linear in n, so that only P(n >= 1) and
-    E[n] of the hypergeometric distribution are needed. Gains do not depend on places, so WAP@k is on average AP@k
+    E[n] of the hypergeometric distribution are needed. Gains do not depend on ranks, so WAP@k is on average AP@k
     times the mean number of labels that a relevant item shares.
 
     Args:
-        size: (Q,) items that each query may retrieve.
-        relevant: (Q,) those that share a label with it.
-        shared: (Q,) sum of the shared labels over them.
+        size: (Q,) number of retrievable items per query.
+        relevant: (Q,) number of relevant items among them.
+        shared: (Q,) sum of the shared labels over the relevant items.
         top_k: length of the curves.
     """
     groups, back, times = np.unique(np.stack([size, relevant]), axis=1, return_inverse=True, return_counts=True)
@@ -70,7 +70,7 @@ def _average_precisions(size: Counts, relevant: Counts, shared: Counts, top_k: i
     slope = np.divide(k - harmonic_number, k * (k - 1), out=np.zeros(top_k), where=k > 1)
     ap, wap = np.zeros(top_k), np.zeros(top_k)
     for (items, hits), count, gain in zip(groups.T, times, gains, strict=True):
-        # No hit among k: (items - hits - i) / (items - i) for i = 0 ... k - 1, which ends at 0 with the misses.
+        # Probability of no relevant item among k: product of (items - hits - i) / (items - i) for i = 0 ... k - 1.
         some = 1 - np.cumprod(np.maximum(items - hits - drawn, 0) / np.maximum(items - drawn, 1))
         expected = some * harmonic_number / k + (k * hits / items - some) * slope
         ap += count * expected
@@ -79,7 +79,7 @@ def _average_precisions(size: Counts, relevant: Counts, shared: Counts, top_k: i
 
 
 def _normalized_gains(tally: Counts, tables: Tables) -> DoubleArray:
-    """Return the mean over queries of E[NDCG@k]: the mean gain of an item, discounted k times, over the ideal."""
+    """Return the mean over queries of E[NDCG@k]: mean gain times the sum of discounts, divided by the ideal DCG."""
     distinct, times = np.unique(tally, axis=0, return_counts=True)
     reached = tables.summed
     total, ideal = np.zeros(len(reached)), np.empty(len(reached))

@@ -1,4 +1,4 @@
-"""Which archive patches lie next to a query, or were taken with it: what its figures should not profit from."""
+"""Spatial exclusion: archive patches near a query or of the same acquisition, excluded from its results."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bigearthnet_cbir.types import IntArray, PatchPair
 _S1: Final = re.compile(r"(?P<acquisition>S1.+)_T?(?P<tile>\d{1,2}[A-Z]{3})_(?P<column>\d+)_(?P<row>\d+)")
 _S2: Final = re.compile(r"(?P<acquisition>S2.+?)(_T\d{1,2}[A-Z]{3})?_\d+_\d+")
 _SHORT_TIME: Final = re.compile(r"T(?=\d{5}$)")
-"""Names of version 1 may have lost the hour's leading zero."""
+"""Names of version 1 may lack the leading zero of the hour."""
 
 
 class Place(NamedTuple):
-    """Where a patch lies and when it was seen, as its names tell.
+    """Location and acquisitions of a pair, from its names.
 
     Attributes:
         tile: MGRS tile.
-        column: in patches of 1.2 km from the tile's left.
-        row: from its top.
+        column: in patches of 1.2 km from the left of the tile.
+        row: in patches from the top of the tile.
         s1: Sentinel-1 acquisition: the name up to the tile.
         s2: Sentinel-2 acquisition: the name up to tile (version 2) or column (version 1).
     """
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 def place_of(pair: PatchPair) -> Place:
-    """Return what the names of a pair tell.
+    """Return location and acquisitions from the names of a pair.
 
     Raises:
         ResultsError: a name does not end in tile, column and row (Sentinel-1) or in column and row (Sentinel-2).
@@ -45,15 +45,15 @@ def place_of(pair: PatchPair) -> Place:
     one, two = _S1.fullmatch(pair.s1), _S2.fullmatch(pair.s2)
     if one is None or two is None:
         name, form = (pair.s1, "S1..._<tile>_<column>_<row>") if one is None else (pair.s2, "S2..._<column>_<row>")
-        raise ResultsError(f"exclude_within: {name} is not of the form {form}; leave exclude_within out")
+        raise ResultsError(f"exclude_within: {name} is not of the form {form}; remove exclude_within")
     s2 = _SHORT_TIME.sub("T0", two["acquisition"])
     return Place(one["tile"], int(one["column"]), int(one["row"]), one["acquisition"], s2)
 
 
 def self_match_positions(queries: Sequence[PatchPair], archive: Sequence[PatchPair]) -> IntArray | None:
-    """Return (Q, 1) archive positions of the queries themselves, -1 for those not in it; None where none is.
+    """Return (Q, 1) archive positions of the queries themselves, -1 if not in the archive; None if no query is.
 
-    A patch is known by its Sentinel-2 name.
+    Patches are identified by their Sentinel-2 name.
     """
     positions = {pair.s2: position for position, pair in enumerate(archive)}
     own = np.array([[positions.get(pair.s2, -1)] for pair in queries], dtype=np.int32)
@@ -68,30 +68,29 @@ def _grouped(keys: Iterable[str]) -> dict[str, IntArray]:
 
 
 class SpatialExclusion:
-    """The archive positions that each query must not get, as rows that are worked out when they are sliced.
+    """The excluded archive positions of each query; rows are computed when they are sliced.
 
-    A whole acquisition can be thousands of positions for each of 100,000 queries: gigabytes at once, megabytes a
-    block. Search takes this object as its `exclude`, so it stays exact: it never has to guess how much deeper to
-    look before filtering.
+    An acquisition can have thousands of patches, so the positions of 100,000 queries would take gigabytes; a block
+    takes megabytes. The search accepts this object as `exclude` and is therefore exact.
 
     Attributes:
         shape: (Q, most positions of a query).
-        counts: (Q,) int64 positions of each query, itself included where it is in the archive.
-        left_out: (Q,) bool queries that keep fewer than `least` archive patches; their rows are empty (-1), so that
-            a search can be asked for `least` or more, and they are to be left out of the means.
+        counts: (Q,) int64 positions of each query, including itself if it is in the archive.
+        left_out: (Q,) bool; queries that keep fewer than `least` archive patches. Their rows are empty (-1), so that
+            a search with k >= `least` is valid; exclude them from the means.
     """
 
     def __init__(self, queries: Sequence[PatchPair], archive: Sequence[PatchPair], radius: int, least: int = 1) -> None:
-        """Find the neighbours of every query.
+        """Find the excluded patches of every query.
 
         Args:
             queries: names of the query pairs.
             archive: names of the archive pairs.
-            radius: patches of the same tile at most this many columns and rows away are neighbours.
-            least: archive patches that a query must keep.
+            radius: patches of the same tile at most this many columns and rows away are excluded.
+            least: smallest number of remaining archive patches per query.
 
         Raises:
-            ResultsError: a name tells no position.
+            ResultsError: a name has no location.
         """
         self._queries = [place_of(pair) for pair in queries]
         places = [place_of(pair) for pair in archive]
@@ -106,7 +105,7 @@ class SpatialExclusion:
         self.shape = (len(queries), int(self.counts.max(initial=0)))
 
     def __getitem__(self, rows: slice) -> IntArray:
-        """Return (queries, E) positions in no order, rows filled up with -1; E is what the longest of them needs."""
+        """Return (queries, E) positions in arbitrary order, padded with -1; E is the length of the longest row."""
         chosen = zip(self._queries[rows], self.left_out[rows], strict=True)
         near = [self._none() if left_out else self._near(place) for place, left_out in chosen]
         filled = np.full((len(near), max(map(len, near), default=0)), -1, np.int32)
@@ -122,7 +121,7 @@ class SpatialExclusion:
         positions, columns, rows = self._tiles.get(place.tile, (self._none(),) * 3)
         close = (abs(columns - place.column) <= self._radius) & (abs(rows - place.row) <= self._radius)
         beside, taken = positions[close], self._taken_with(place)
-        # Both are ascending; a position of both stands once, so that lengths count patches.
+        # Both are ascending; a position in both is counted once, so that lengths count patches.
         slots = np.searchsorted(taken, beside)
         known = np.append(taken, -1)[slots] == beside
         return np.concatenate([taken, beside[~known]])

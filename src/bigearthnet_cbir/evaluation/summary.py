@@ -1,4 +1,4 @@
-"""The few figures of a set of curves that stand for it in a table."""
+"""Headline metrics of a set of curves, for tables."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ HEADLINES: Final = (
     ("mAP@10", "average_precision", 10),
     ("NDCG@10", "normalized_discounted_cumulative_gains", 10),
 )
-"""Name in print, curve, rank. F1@10 is the harmonic kind (CSMAE), F1@5 the mean of the pairs' F1 (CR-JEPA)."""
+"""Name in print, curve, rank. F1@10 is the harmonic F1 (CSMAE), F1@5 the pairwise F1 (CR-JEPA)."""
 
 HEADLINE_RANK: Final = 10
-"""The deepest rank that a headline figure looks at."""
+"""The largest rank of the headline metrics."""
 
 
 def at_rank(curve: npt.NDArray[np.float64], rank: int) -> float:
-    """Return a curve's value at a rank (1-based), or at its last rank where it is shorter."""
+    """Return a curve's value at a rank (1-based), or at its last rank if it is shorter."""
     return float(curve[min(rank, len(curve)) - 1])
 
 
 def headline(curves: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
-    """Return the headline figures that the curves can give."""
+    """Return the headline metrics that the given curves contain."""
     return {name: at_rank(curves[key], rank) for name, key, rank in HEADLINES if key in curves}

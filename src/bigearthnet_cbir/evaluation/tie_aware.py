@@ -1,8 +1,8 @@
-"""AP and NDCG that do not depend on the order of equal distances: their mean over all such orders.
+"""Tie-aware AP and NDCG: means over all orders of items at equal distance.
 
 McSherry & Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
 Scores", https://doi.org/10.1007/978-3-540-78646-7_38. Our average precision at k divides by the relevant items among
-the first k, which is itself random where k cuts through a group; docs/metrics.md has the formula.
+the first k, which is itself random if k is inside a group of ties; docs/metrics.md has the formula.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from bigearthnet_cbir.results import CurveVariant
 
 TIE_AWARE: Final = ("average_precision", "normalized_discounted_cumulative_gains")
 _NEGLIGIBLE: Final = 1e-18
-"""Probability below which a number of relevant items is not followed further."""
+"""Numbers of relevant items with a lower probability are ignored."""
 
 
 @compiled
 def _draw(chance: Any, window: Any, size: int, relevant: int, drawn: int) -> None:
-    """Draw one more item of a group: `chance[j]` of j relevant ones goes from `drawn` items to one more.
+    """Update `chance[j]`, the probability of j relevant items, from `drawn` items of a group to one more.
 
     Args:
         chance: (relevant + 1,) or longer, 0 outside the window.
-        window: first and last j that is followed.
-        size: items of the group.
-        relevant: those of them that are relevant.
-        drawn: items drawn before.
+        window: first and last j in use.
+        size: number of items in the group.
+        relevant: number of relevant items in the group.
+        drawn: number of items drawn before.
     """
     left = size - drawn
     low, high = window[0], min(window[1] + 1, relevant)
@@ -55,14 +55,14 @@ def _draw(chance: Any, window: Any, size: int, relevant: int, drawn: int) -> Non
 
 @compiled
 def _hits(j: int, m: int, before: int, over: float, climbed: float) -> float:
-    """Return the mean sum of N_i / i over the hits among m places of a group that hold j, after `before` hits.
+    """Return the expected sum of N_i / i over the relevant items at m ranks of a group.
 
     Args:
-        j: relevant items among the m.
-        m: places.
-        before: relevant items in the groups before.
-        over: sum of 1 / rank over the m places.
-        climbed: sum of (place - 1) / rank over them, places counted from 1.
+        j: number of relevant items at the m ranks.
+        m: number of ranks.
+        before: number of relevant items in the preceding groups.
+        over: sum of 1 / rank over the m ranks.
+        climbed: sum of (t - 1) / rank over them, t = 1 ... m.
     """
     value = over * (before + 1)
     if m > 1:
@@ -72,7 +72,7 @@ def _hits(j: int, m: int, before: int, over: float, climbed: float) -> float:
 
 @compiled
 def _expect(shared: Any, distances: Any, tables: Any, ideal: Any, chance: Any, rows: Any) -> None:
-    """Write one query's expected AP and NDCG at every rank into `rows`, (2, K)."""
+    """Write the expected AP and NDCG of a query at every rank to `rows`, (2, K)."""
     window = np.zeros(2, np.int64)
     start = before = 0
     summed = gained = 0.0
@@ -111,10 +111,10 @@ def _expect(shared: Any, distances: Any, tables: Any, ideal: Any, chance: Any, r
 def _add_expected(
     queries: Any, archive: Any, indices: Any, distances: Any, tallies: Any, tables: Any, sums: Any, sizes: Any
 ) -> None:
-    """Add every labelled query's expected curves to (2, K) `sums`, and write (Q,) `sizes`.
+    """Add the expected curves of all labelled queries to (2, K) `sums`, and write (Q,) `sizes`.
 
-    The size is that of the group at rank 10, or at the last rank of a shorter list; negative where it is a group of
-    several and the list, which is not all that the query may retrieve, ends with it; 0 for a query without labels.
+    The size is that of the group at rank 10 (at the last rank of a shorter list). It is negative if the group has
+    several items, the list ends with it, and the query could retrieve more; it is 0 for a query without labels.
     """
     length = indices.shape[1]
     at = min(HEADLINE_RANK, length) - 1
@@ -136,30 +136,29 @@ def _add_expected(
 
 
 def tie_aware_curves(truth: GroundTruth, indices: Positions, distances: npt.NDArray[np.floating[Any]]) -> CurveVariant:
-    """Return AP and NDCG as means over the orders of equal distances, and how large the groups of equal ones are.
+    """Return AP and NDCG as means over the orders of equal distances, and the sizes of the groups of ties.
 
-    A retrieved list may end inside a group of equal distances. The rest of that group is not in the list, and the
-    mean is over the orders of the part that is: at the ranks of this last group the curves still depend on which of
-    its members came first in the archive.
+    A retrieved list may end inside a group of equal distances. The mean is then over the orders of the retrieved
+    members only, so the ranks of this group still depend on the archive order.
 
     Args:
-        truth: of Q queries and their archive.
+        truth: ground truth of Q queries and their archive.
         indices: (Q, K) archive positions, nearest first.
-        distances: (Q, K) of these.
+        distances: (Q, K) distances of these positions.
 
     Returns:
-        Curves by the names of TIE_AWARE, (K,) float64 each. Numbers of the queries with labels: mean_group and
-        largest_group, retrieved items at the distance of the tenth; cut_queries, those whose group at rank 10 has
-        several members, the list's last among them, and may go on beyond it. What stands alone at the end of a list
-        is not counted, though an item beyond it may be as far.
+        Curves by the names of TIE_AWARE, (K,) float64 each. Numbers over the queries with labels: mean_group and
+        largest_group, the number of retrieved items at the distance of rank 10; cut_queries, the number of queries
+        whose group at rank 10 has several members, ends the list, and may continue beyond it. A tie between the last
+        retrieved item and an item beyond the list cannot be detected and is not counted.
 
     Raises:
-        ResultsError: shapes do not fit, a position is outside the archive, or distances do not ascend.
+        ResultsError: shapes do not fit, a position is outside the archive, or distances are not ascending.
     """
     top_k = ranks_of(truth, indices)
     if np.shape(distances) != np.shape(indices):
         raise ResultsError(
-            f"distances have shape {np.shape(distances)}; they must be {np.shape(indices)}, one for each position"
+            f"distances have shape {np.shape(distances)}; they must be {np.shape(indices)}, one per position"
         )
     tables, sums = tables_for(top_k), np.zeros((len(TIE_AWARE), top_k))
     sizes = np.zeros(len(truth.queries), np.int64)
@@ -174,14 +173,14 @@ def tie_aware_curves(truth: GroundTruth, indices: Positions, distances: npt.NDAr
 
 
 def _ascending(distances: npt.NDArray[Any], first: int) -> npt.NDArray[np.floating[Any]]:
-    """Return rows of distances, the first one row `first`, ready for kernels, in which equal ones stand together."""
+    """Return validated, ascending rows of distances for the kernels; `first` is the index of the first row."""
     given = np.asarray(distances)
-    kind = np.float32 if given.dtype == np.float32 else np.float64  # whoever rounds makes ties
+    kind = np.float32 if given.dtype == np.float32 else np.float64  # rounding would create ties
     ranked = kernel_array(given, kind)
     wrong = ~(ranked[:, 1:] >= ranked[:, :-1]).all(axis=1) | np.isnan(ranked[:, 0])
     if wrong.any():
         raise ResultsError(
-            f"distances of query {first + wrong.argmax():,} hold NaN or do not ascend; give them as the search returns "
-            "them"
+            f"distances of query {first + wrong.argmax():,} have NaN or are not ascending; give them as returned "
+            "by the search"
         )
     return ranked

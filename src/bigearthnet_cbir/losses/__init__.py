@@ -1,1 +1,1 @@
-"""Losses on pairs of views and on label vectors."""
+"""Contrastive losses on pairs of embeddings, and the multi-label classification loss."""

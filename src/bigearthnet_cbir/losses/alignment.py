@@ -1,4 +1,4 @@
-"""Explicit alignment of the two sensors' views of a place."""
+"""Alignment loss between the two embeddings of a pair."""
 
 from __future__ import annotations
 

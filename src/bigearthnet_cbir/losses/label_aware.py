@@ -1,9 +1,9 @@
-"""A contrastive loss that knows how much two patches' label sets overlap.
+"""Contrastive loss with positives weighted by the overlap of label sets.
 
 Khosla et al. 2020, "Supervised Contrastive Learning", https://arxiv.org/abs/2004.11362, equation 2, with each
-positive weighted by the Jaccard overlap of the label sets instead of "same class or not"; the weighting follows
+positive weighted by the Jaccard similarity of the label sets instead of class equality; the weighting follows
 Zaigrajew and Zieba 2022, "Contrastive Learning for Multi-Label Classification",
-https://arxiv.org/abs/2201.09847. A view's own pair always counts 1, whatever its labels.
+https://arxiv.org/abs/2201.09847. The view of the other sensor always has weight 1.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class LabelAwareLoss(nn.Module):
     """Cross entropy of each view against all others, weighted by label overlap.
 
     Args:
-        temperature: divides the cosine similarities; > 0.
-        learned: whether the temperature is trained too.
+        temperature: divisor of the cosine similarities; > 0.
+        learned: whether the temperature is trained.
     """
 
     def __init__(self, temperature: float = 0.1, learned: bool = False) -> None:
@@ -30,22 +30,22 @@ class LabelAwareLoss(nn.Module):
         """Return the mean loss over 2B views, a float32 scalar; a batch of one pair gives 0.
 
         Args:
-            z1: (B, P) of Sentinel-1.
-            z2: (B, P) of Sentinel-2.
-            label: (B, L) of 0 and 1.
+            z1: (B, P) projections of Sentinel-1.
+            z2: (B, P) projections of Sentinel-2.
+            label: (B, L) multi-hot labels.
         """
         with torch.autocast(z1.device.type, enabled=False):
             logits, positive = view_logits(z1, z2, self.temperature())
             weight = jaccard_overlap(torch.cat((label, label)))
             weight = weight.scatter(1, positive[:, None], 1.0).fill_diagonal_(0.0)
             itself = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-            # The view itself has weight 0, but 0 times -inf would be NaN.
+            # The view itself has weight 0, and 0 * -inf would be NaN.
             log_probability = (logits - logits.logsumexp(dim=1, keepdim=True)).masked_fill(itself, 0.0)
             return -((weight * log_probability).sum(dim=1) / weight.sum(dim=1)).mean()
 
 
 def jaccard_overlap(label: Tensor) -> Tensor:
-    """Return (N, N) float32 |A and B| / |A or B| of (N, L) label vectors; two empty sets overlap 0."""
+    """Return (N, N) float32 |A and B| / |A or B| of (N, L) label vectors, 0 for two empty sets."""
     sets = label.float()
     shared = sets @ sets.T
     sizes = sets.sum(dim=1)

@@ -1,8 +1,8 @@
-"""Cross-batch memory: recent batches' embeddings as further negatives, of both encoders.
+"""Cross-batch memory: embeddings of recent batches as additional negatives.
 
-Wang et al. 2020, "Cross-Batch Memory for Embedding Learning", https://arxiv.org/abs/1912.06798. Embeddings drift
-slowly, so those of recent steps still serve as negatives. With two encoders both sensors' embeddings of a place are
-kept, and a place is never a negative of itself.
+Wang et al. 2020, "Cross-Batch Memory for Embedding Learning", https://arxiv.org/abs/1912.06798. Embeddings change
+slowly, so those of recent steps can be used as negatives. The memory stores the embeddings of both sensors; the
+embeddings of a pair are never its own negatives.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch.nn import functional
 
 
 class CrossBatchMemory(nn.Module):
-    """A ring of the latest pairs' normalised embeddings, saved and restored with the model.
+    """Ring buffer of the normalised embeddings of the latest pairs, saved and restored with the model.
 
     Args:
-        size: pairs kept; >= 1.
+        size: number of stored pairs; >= 1.
         projection_dim: length of an embedding.
     """
 

@@ -14,6 +14,6 @@ class MultiLabelLoss(nn.Module):
 
         Args:
             logits: (B, 19).
-            labels: (B, 19) of 0 and 1, any dtype.
+            labels: (B, 19) multi-hot labels, any dtype.
         """
         return functional.binary_cross_entropy_with_logits(logits.float(), labels.float())

@@ -1,4 +1,4 @@
-"""NT-Xent, the contrastive loss between the two sensors' views of the same places, and its decoupled variant.
+"""NT-Xent, the contrastive loss between the embeddings of the two sensors, and its decoupled variant.
 
 Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations" (SimCLR),
 https://arxiv.org/abs/2002.05709, equation 1.
@@ -16,10 +16,10 @@ from bigearthnet_cbir.types import LOWEST_LEARNED_TEMPERATURE
 
 
 class Temperature(nn.Module):
-    """A fixed or learned positive number that divides the similarities; learned on a log scale.
+    """A fixed or learned positive divisor of the similarities; learned on a log scale.
 
-    What the optimiser put below the floor is put back on it before it is used. A clamp of the value alone would have
-    no gradient there, and the temperature could never rise again.
+    If the optimiser moves the parameter below its lower limit, it is set to the limit before use. Clamping only the
+    output would give a zero gradient, and the temperature could not rise again.
 
     Raises:
         ValueError: the number is not positive.
@@ -34,7 +34,7 @@ class Temperature(nn.Module):
 
     @torch.no_grad()
     def change(self, value: float) -> None:
-        """Go on with another temperature; a learned one is learned on from there."""
+        """Set another temperature; a learned one is trained further from there."""
         self.value = value
         if self.log is not None:
             self.log.fill_(math.log(value))
@@ -51,13 +51,13 @@ class Temperature(nn.Module):
 class NTXentLoss(nn.Module):
     """Normalised temperature-scaled cross entropy over the 2B views of a batch.
 
-    Each view's positive is the other sensor's view of its place; the other 2B - 2 views are its negatives.
-    The view itself is masked out of the log-sum-exp, which keeps the loss exact at any temperature: subtracting
-    exp(1/t) from the sum afterwards, as is sometimes done, loses all digits when t is small.
+    The positive of a view is the view of the other sensor of the same pair; the other 2B - 2 views are its negatives.
+    The view itself is masked out of the log-sum-exp, so that the loss is exact at any temperature. Subtracting exp(1/t)
+    from the sum instead, as some implementations do, loses all digits for small t.
 
     Args:
-        temperature: divides the cosine similarities; > 0.
-        learned: whether the temperature is trained too, starting from the value given.
+        temperature: divisor of the cosine similarities; > 0.
+        learned: whether the temperature is trained, starting from the given value.
 
     Raises:
         ValueError: the temperature is not positive.
@@ -71,25 +71,25 @@ class NTXentLoss(nn.Module):
         """Return the mean loss over 2B views, a float32 scalar; a batch of one pair without negatives gives 0.
 
         Args:
-            z1: (B, P) of Sentinel-1; need not be normalised.
-            z2: (B, P) of Sentinel-2, same order.
-            negatives: (M, P) further vectors to stay away from, or None.
-            allowed: (B, M) bool, which of them are negatives of which pair; None allows all.
+            z1: (B, P) projections of Sentinel-1; need not be normalised.
+            z2: (B, P) projections of Sentinel-2, same order.
+            negatives: (M, P) additional negatives, or None.
+            allowed: (B, M) bool mask of the additional negatives of each pair; None allows all.
         """
         with torch.autocast(z1.device.type, enabled=False):
             logits, positive = view_logits(z1, z2, self.temperature(), negatives, allowed)
             return self.reduce(logits, positive)
 
     def reduce(self, logits: Tensor, positive: Tensor) -> Tensor:
-        """Return the loss of (2B, 2B + M) logits whose self-similarities are masked; positive (2B,) columns."""
+        """Return the loss of (2B, 2B + M) logits, self-similarities masked; positive: (2B,) column indices."""
         return functional.cross_entropy(logits, positive)
 
 
 class DecoupledLoss(NTXentLoss):
-    """NT-Xent without the positive in the denominator, which keeps gradients alive for small batches.
+    """NT-Xent without the positive in the denominator, which avoids vanishing gradients for small batches.
 
     Yeh et al. 2022, "Decoupled Contrastive Learning", https://arxiv.org/abs/2110.06848, equation 6 (unweighted).
-    A batch of one pair without further negatives gives 0: there is nothing to be apart from.
+    A batch of one pair without additional negatives gives 0.
     """
 
     def reduce(self, logits: Tensor, positive: Tensor) -> Tensor:
@@ -106,10 +106,10 @@ class DecoupledLoss(NTXentLoss):
 def view_logits(
     z1: Tensor, z2: Tensor, temperature: Tensor | float, negatives: Tensor | None = None, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the float32 similarities of all 2B views over the temperature, and the column of each one's positive.
+    """Return the float32 similarities of all 2B views divided by the temperature, and the columns of the positives.
 
     Returns:
-        logits (2B, 2B + M), -inf at a view itself and at vectors that are not allowed; positive (2B,) int64.
+        logits (2B, 2B + M), -inf for a view with itself and for masked vectors; positive (2B,) int64.
     """
     size = len(z1)
     views = functional.normalize(torch.cat((z1, z2)).float(), dim=1)

@@ -1,1 +1,1 @@
-"""The encoders: trunks, projection heads, fusion, and the dual-branch model."""
+"""The encoders: backbones, projection heads, fusion, and the dual-branch model."""

@@ -1,9 +1,10 @@
-"""The dual-branch encoder: one view per sensor of the same place, mapped into one vector space."""
+"""The dual-branch encoder: it maps both sensors' images of a location into one vector space."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import short
@@ -14,7 +15,7 @@ from bigearthnet_cbir.models.sensor_batchnorm import convert_sensor_batchnorm, s
 S1_CHANNELS = 2
 S2_CHANNELS = 10
 MOST_CHANNELS = 16_384
-"""Largest projection_dim and out_channels; a damaged file that says more would take gigabytes before it is refused."""
+"""Largest projection_dim and out_channels; larger values in a damaged file would allocate gigabytes."""
 
 
 class DualOutput(NamedTuple):
@@ -27,20 +28,20 @@ class DualOutput(NamedTuple):
 
 
 class DualEncoder(nn.Module):
-    """Two sensors in, four vectors out.
+    """Encoder of Sentinel-1 and Sentinel-2 images.
 
     Args:
-        type: "separate" has a trunk per sensor; "joint" maps each sensor by its own 1x1 convolution to
-            `out_channels` channels and sends both through one trunk.
+        type: "separate" has one backbone per sensor; "joint" maps each sensor with its own 1x1 convolution to
+            `out_channels` channels and uses one backbone for both.
         backbone: name of a torchvision ResNet.
         projection_dim: length of z.
         projection_head: "mlp" or "original".
         out_channels: channels after the joint type's stems; unused by "separate".
-        sensor_norm: "per_sensor" gives each sensor its own batch norms on the joint trunk; "shared" is
-            what the original scripts did.
+        sensor_norm: "per_sensor" gives each sensor its own batch norms in the joint backbone; "shared" as in
+            the original scripts.
 
     Raises:
-        ValueError: a choice is unknown, or a number of channels out of bounds.
+        ValueError: a choice is unknown, or a number of channels is out of range.
     """
 
     def __init__(
@@ -104,3 +105,21 @@ class DualEncoder(nn.Module):
         """
         h1, h2 = self.encode_s1(s1), self.encode_s2(s2)
         return DualOutput(h1, h2, self.head_s1(h1), self.head_s2(h2))
+
+
+def empty_encoder(**options: Any) -> DualEncoder:
+    """Return a DualEncoder whose weights are to be loaded: they have shapes and no memory (device "meta").
+
+    Random weights that are thrown away would take longer to draw than a checkpoint takes to read. A network with
+    buffers that no checkpoint holds is built as usual.
+
+    Args:
+        options: of DualEncoder.
+
+    Raises:
+        ValueError: as DualEncoder.
+    """
+    with torch.device("meta"):
+        model = DualEncoder(**options)
+    loaded = model.state_dict()
+    return model if all(name in loaded for name, _ in model.named_buffers()) else DualEncoder(**options)

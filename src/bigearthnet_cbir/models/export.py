@@ -1,6 +1,6 @@
-"""A trained encoder as files that other programs can use: safetensors, a JSON that explains them, and ONNX.
+"""Export of a trained encoder for other programs: safetensors with a JSON description, and ONNX.
 
-Bands are addressed by name: the JSON says which bands each input wants, in which order and how they are normalised.
+The JSON has the band names of each input in order, and their normalisation.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def write_export(model: DualEncoder, folder: Path, options: Mapping[str, Any], d
     """Write encoder.safetensors and encoder.json.
 
     Args:
-        model: in eval mode, on the CPU.
-        folder: made where missing.
-        options: keyword arguments that DualEncoder was built with.
+        model: encoder in eval mode on the CPU.
+        folder: created if missing.
+        options: keyword arguments of DualEncoder.
         description: further plain values for the JSON: bands, normalisation, provenance.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,12 +54,12 @@ def read_export(folder: Path) -> tuple[DualEncoder, dict[str, Any]]:
     """Return the encoder of an export, in eval mode, and its description.
 
     Raises:
-        CheckpointError: a file is missing, malformed, or the two do not belong together.
+        CheckpointError: a file is missing, malformed, or the two are of different exports.
     """
     try:
         description = _read_description(folder / DESCRIPTION)
         if description.get(_DIGEST, "") not in ("", file_digest(folder / WEIGHTS)):
-            raise CheckpointError(f"{folder}: {WEIGHTS} is damaged, or of another export than {DESCRIPTION}; {_CURE}")
+            raise CheckpointError(f"{folder}: {WEIGHTS} is damaged, or does not belong to {DESCRIPTION}; {_CURE}")
         weights = load_file(folder / WEIGHTS)
         model = DualEncoder(**description["encoder"])
         check_weights(weights, model.state_dict(), folder / WEIGHTS)
@@ -67,27 +67,27 @@ def read_export(folder: Path) -> tuple[DualEncoder, dict[str, Any]]:
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: no readable export ({type(error).__name__}); {_CURE}") from error
+        raise CheckpointError(f"{folder}: not a readable export ({type(error).__name__}); {_CURE}") from error
     return model.eval(), description
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    """Return what the JSON says, having checked what others go by.
+    """Return the description, after validating the required values.
 
     Raises:
-        CheckpointError: a value is none that an export has.
-        ValueError, TypeError, OSError, RecursionError: it is missing or no JSON.
+        CheckpointError: a required value is missing or invalid.
+        ValueError, TypeError, OSError, RecursionError: the file is missing or not JSON.
     """
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     wrong = [name for name, is_right in _RULES.items() if name in content and not is_right(content[name])]
     wrong += [name for name in _NEEDED if name not in content]
     if wrong:
-        raise CheckpointError(f"{path}: {', '.join(wrong)}: missing, or not as an export has it; {_CURE}")
+        raise CheckpointError(f"{path}: {', '.join(wrong)}: missing or invalid; {_CURE}")
     return dict(content)
 
 
 def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _are_names(value: Any) -> bool:
@@ -114,11 +114,11 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "feature": lambda value: value in ("projection", "backbone"),
     "fusion": lambda value: value in FUSIONS,
 }
-"""What the values that others go by must be."""
+"""Checks of the required values."""
 
 
 class _Features(nn.Module):
-    """The encoder with its four outputs as a plain tuple, which is what ONNX knows."""
+    """The encoder with its four outputs as a plain tuple, as ONNX requires."""
 
     def __init__(self, model: DualEncoder) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Projection heads: from a trunk's features h to the vector z that is compared."""
+"""Projection heads: they map backbone features h to the projection z."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Checkpoints of the original scripts: recognised by their keys and mapped to this project's encoder.
+"""Checkpoints of the original scripts: detected by their keys and mapped to this project's encoder.
 
-Such a checkpoint always holds three encoders (encoder_s1, encoder_s2, encoder_joint) whichever was trained, and the
-projection heads as Linear + ReLU. Their classification layer was neither trained nor saved.
+Such a checkpoint always contains three encoders (encoder_s1, encoder_s2, encoder_joint), although only some of them
+were trained, and the projection heads as Linear + ReLU. Their classification layer was neither trained nor saved.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FIRST: Final = {
     "encoder_s2.conv1.weight": "trunk_s2.encoder.0.weight",
     "encoder_joint.conv_first.weight": "trunk.encoder.0.weight",
 }
-"""The first convolution was saved under a second name too."""
+"""A second name under which the first convolution was also saved."""
 
 
 def is_original(weights: Mapping[str, Any]) -> bool:
@@ -37,25 +37,25 @@ def is_original(weights: Mapping[str, Any]) -> bool:
 
 
 def from_original(weights: Mapping[str, Tensor], type: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return DualEncoder options and weights that give the original network's z1 and z2.
+    """Return DualEncoder options and weights that reproduce z1 and z2 of the original network.
 
     Args:
         weights: the original state_dict, with or without DataParallel's "module." prefix.
         type: "joint" or "separate": which of its encoders was trained.
 
     Raises:
-        CheckpointError: the two names of a first convolution disagree, or the layers are none of the original's.
+        CheckpointError: the two names of a first convolution disagree, or the layers differ from the original ones.
     """
     tensors = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
     named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if [named[mark].ndim if mark in named else 0 for mark in _MARKS] != [2, 4]:
-        raise CheckpointError(f"the original checkpoint's {' and '.join(_MARKS)} have other shapes; use another")
+        raise CheckpointError(f"the original checkpoint's {' and '.join(_MARKS)} have unexpected shapes; use another")
     prefixes = {**(_JOINT if type == "joint" else _SEPARATE), **_HEADS}
     mapped = dict(_renamed(named, prefixes))
     for old, new in _FIRST.items():
         if old in named and any(new.startswith(prefix) for prefix in prefixes.values()):
             if new in mapped and not _are_equal(mapped[new], named[old]):
-                raise CheckpointError(f"the original checkpoint holds two different {old}; it was edited, use another")
+                raise CheckpointError(f"the original checkpoint has two different {old}; it was edited, use another")
             mapped[new] = named[old]
     options = {
         "type": type,

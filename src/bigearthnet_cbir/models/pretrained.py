@@ -1,7 +1,7 @@
-"""Starting weights for ResNet trunks from a local file in torchvision's or torchgeo's naming; nothing is downloaded.
+"""Initial weights of ResNet backbones from a local file with the layer names of torchvision or torchgeo.
 
-Files of that kind: torchvision's ImageNet weights (3 channels), and the SSL4EO-S12 MoCo weights (Wang et al. 2023,
-https://arxiv.org/abs/2211.07044) with 2 Sentinel-1 or 13 Sentinel-2 channels.
+Nothing is downloaded. Known files: torchvision's ImageNet weights (3 channels), and the SSL4EO-S12 MoCo weights (Wang
+et al. 2023, https://arxiv.org/abs/2211.07044) with 2 Sentinel-1 or 13 Sentinel-2 channels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHANNELS: Final[dict[int, tuple[str, ...]]] = {
     12: ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"),
     13: ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"),
 }
-"""Bands of a first convolution by its number of channels, in the order of the projects that publish such weights."""
+"""Bands of the first convolution by number of channels, in the order of the published weights."""
 
 _LAYERS: Final = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 _PREFIXES: Final = ("module.", "model.", "backbone.", "encoder_q.", "encoder.", "base_encoder.", "resnet.")
@@ -38,18 +38,18 @@ def read_pretrained(path: Path) -> dict[str, Tensor]:
     """Return the ResNet weights of a file under torchvision's names, without the classification layer.
 
     Raises:
-        CheckpointError: the file is missing, broken, or holds no ResNet.
+        CheckpointError: the file is missing, damaged, or has no ResNet weights.
     """
     content = read_tensor_file(path, "init_weights takes a local .pth state_dict, nothing is downloaded")
     for nested in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(nested), Mapping):
             content = content[nested]
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: init_weights holds no state_dict; give a .pth file that maps names to weights")
+        raise CheckpointError(f"{path}: init_weights has no state_dict; give a .pth file that maps names to weights")
     weights = {_plain(str(name)): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     weights = {name: tensor for name, tensor in weights.items() if name.split(".")[0] in _LAYERS}
     if "layer4.0.conv1.weight" not in weights or "conv1.weight" not in weights or weights["conv1.weight"].ndim != 4:
-        raise CheckpointError(f"{path}: init_weights holds no ResNet in torchvision's or torchgeo's naming")
+        raise CheckpointError(f"{path}: init_weights has no ResNet with the layer names of torchvision or torchgeo")
     return weights
 
 
@@ -62,13 +62,13 @@ def _plain(name: str) -> str:
 def load_backbone_weights(
     trunk: Backbone, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str
 ) -> set[str]:
-    """Copy ResNet weights into a trunk, and return the names of the trunk's weights that now come from the file.
+    """Copy ResNet weights into a backbone, and return the names of the copied weights.
 
     Args:
-        trunk: whose weights are replaced.
-        weights: of read_pretrained.
-        bands: names of the trunk's input channels; None for the joint trunk, whose channels are no bands and whose
-            first convolution therefore keeps its random weights.
+        trunk: backbone whose weights are replaced.
+        weights: weights of read_pretrained.
+        bands: names of the input channels; None for the joint backbone, whose input channels are not bands, so
+            that its first convolution keeps its random weights.
         source: the file, for messages.
 
     Raises:
@@ -76,7 +76,7 @@ def load_backbone_weights(
     """
     own = trunk.state_dict()
     if not weights["conv1.weight"].is_floating_point():
-        raise CheckpointError(f"{source}: conv1.weight of init_weights holds no floats; use another file")
+        raise CheckpointError(f"{source}: conv1.weight of init_weights is not float; use another file")
     new: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         head, rest = name.split(".", 1)
@@ -89,7 +89,7 @@ def load_backbone_weights(
     wrong = missing + [name for name, tensor in new.items() if name not in own or tensor.shape != own[name].shape]
     if wrong:
         raise CheckpointError(
-            f"{source}: init_weights is not of this backbone ({summarize_names(wrong, 3)}); set backbone to it"
+            f"{source}: init_weights does not fit this backbone ({summarize_names(wrong, 3)}); set backbone to it"
         )
     check_weights(new, own, source)
     trunk.load_state_dict({**own, **new})
@@ -97,7 +97,7 @@ def load_backbone_weights(
 
 
 def random_layers(module: nn.Module, filled: Collection[str], prefix: str = "") -> list[str]:
-    """Return the largest parts of a module none of whose weights are among the filled ones, by name."""
+    """Return the names of the largest submodules without any loaded weights."""
     names = [f"{prefix}{name}" for name, _ in module.named_parameters()]
     if not names or all(name in filled for name in names):
         return []
@@ -109,7 +109,7 @@ def random_layers(module: nn.Module, filled: Collection[str], prefix: str = "") 
 
 
 def _targets(own: Mapping[str, Tensor], layer: str, rest: str) -> list[str]:
-    """Return the trunk's names for one weight: two where each sensor has its own batch norm."""
+    """Return the backbone's names of a weight; two for batch norms per sensor."""
     plain = f"{layer}.{rest}"
     module, _, leaf = plain.rpartition(".")
     per_sensor = [f"{module}.norms.{sensor}.{leaf}" for sensor in SENSORS]
@@ -117,14 +117,14 @@ def _targets(own: Mapping[str, Tensor], layer: str, rest: str) -> list[str]:
 
 
 def _first_convolution(weight: Tensor, bands: tuple[str, ...] | None) -> Tensor | None:
-    """Return the file's first convolution with a trunk's channels, or None where the two have no band in common."""
+    """Return the first convolution of the file for the given bands, or None without a common band."""
     known = CHANNELS.get(weight.shape[1])
     if bands is None or known is None or not set(bands) & set(known):
         return None
-    # A band that the file does not know starts as the mean of those that it does.
+    # A band that the file lacks is initialised with the mean of its bands.
     average = weight.mean(dim=1)
     unknown = [band for band in bands if band not in known]
     if unknown:
-        logger.info("init_weights knows no %s: they start as the mean of its bands", ", ".join(unknown))
+        logger.info("init_weights has no %s: initialised with the mean of its bands", ", ".join(unknown))
     columns = [weight[:, known.index(band)] if band in known else average for band in bands]
     return torch.stack(columns, dim=1)

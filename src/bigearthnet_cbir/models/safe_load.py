@@ -1,4 +1,4 @@
-"""Files written by torch.save, read without running code from them and compared with their checksums."""
+"""Safe reader of torch.save files: no code is executed, and checksums are verified."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ def read_tensor_file(path: Path, cure: str) -> Any:
 
     Args:
         path: the file.
-        cure: what the user may do where it is missing or broken; ends the error's line.
+        cure: remedy for a missing or damaged file; the end of the error message.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged, or holds more than dense tensors and plain values.
+        CheckpointError: the file is missing, truncated, damaged, or has anything other than dense tensors and plain
+            values.
     """
     try:
         _check_sums(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what PyTorch has to say of a damaged file is said here, in one line
+            warnings.simplefilter("ignore")  # the error below replaces PyTorch's warnings
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise MissingCheckpointError(f"{path}: there is no such file; {cure}") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: refused, it holds more than tensors and plain values; {cure}") from error
+        raise CheckpointError(f"{path}: refused, it has more than tensors and plain values; {cure}") from error
     except Exception as error:
-        # On a damaged file the reader meets whatever the bytes happen to mean: many kinds of errors, one cause.
-        raise CheckpointError(f"{path}: is no readable file of tensors (truncated?); {cure}") from error
+        # A damaged file can raise almost any error.
+        raise CheckpointError(f"{path}: not a readable file of tensors (truncated?); {cure}") from error
     if not all(map(_is_dense, _tensors(content))):
-        raise CheckpointError(f"{path}: refused, it holds tensors that are not dense and real; {cure}")
+        raise CheckpointError(f"{path}: refused, it has tensors that are not dense and real; {cure}")
     return content
 
 
 def _check_sums(path: Path) -> None:
-    """Raise BadZipFile where a part of the file has another checksum than its directory says: PyTorch looks at none.
+    """Raise BadZipFile if a checksum is wrong; PyTorch does not verify checksums.
 
     Files of PyTorch before 1.6 have no checksums.
     """
@@ -54,15 +55,15 @@ def _check_sums(path: Path) -> None:
             return
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
-        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):  # PyTorch packs nothing; a bomb would be
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):  # PyTorch never compresses
             raise zipfile.BadZipFile("a part is compressed")
         damaged = archive.testzip()
     if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} has another checksum")
+        raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
 
 
 def _tensors(content: Any) -> list[Tensor]:
-    """Return all tensors in nested containers, each container looked at once however often it is in another."""
+    """Return all tensors in nested containers; each container is visited once."""
     found, seen, left = [], set(), [content]
     while left:
         item = left.pop()
@@ -80,15 +81,15 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def check_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path | str) -> None:
-    """Refuse weights that are no numbers a network can have, for those names that both have.
+    """Refuse invalid weights, for the names that both have.
 
     Raises:
-        CheckpointError: one is not finite, a variance is negative, or whole numbers stand for a network's floats.
+        CheckpointError: a weight is not finite, a variance is negative, or a float weight is stored as integers.
     """
     kinds = [name for name in own if name in weights and _is_float(weights[name]) != _is_float(own[name])]
     if kinds:
         raise CheckpointError(
-            f"{path}: {summarize_names(kinds, 3)}: of another data type than the network's; use another file"
+            f"{path}: {summarize_names(kinds, 3)}: the data type differs from the network's; use another file"
         )
     floats = {name: tensor for name, tensor in weights.items() if name in own and _is_float(tensor)}
     wrong = [name for name, tensor in floats.items() if not bool(torch.isfinite(tensor).all())]

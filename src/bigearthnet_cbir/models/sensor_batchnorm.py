@@ -1,7 +1,7 @@
-"""Batch norm on a shared trunk with statistics of each sensor's own.
+"""Batch norm with separate statistics per sensor, for a shared backbone.
 
-A shared trunk sees batches of one sensor at a time. With one set of running statistics the mean and variance
-used in evaluation are a blend that no batch ever had, so features in eval mode are not those that were trained.
+A shared backbone processes batches of one sensor at a time. With one set of running statistics, the mean and variance
+in eval mode are a mixture that no training batch had, so features in eval mode differ from those in training.
 Chang et al. 2019, "Domain-Specific Batch Normalization", https://arxiv.org/abs/1906.03950.
 """
 
@@ -13,7 +13,7 @@ SENSORS = ("s1", "s2")
 
 
 class SensorBatchNorm(nn.Module):
-    """One BatchNorm2d per sensor; `sensor` says which one the next forward pass uses."""
+    """One BatchNorm2d per sensor; `sensor` selects the one of the next forward pass."""
 
     def __init__(self, template: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def convert_sensor_batchnorm(module: nn.Module) -> None:
 
 
 def select_sensor(module: nn.Module, sensor: str) -> None:
-    """Tell every SensorBatchNorm inside a module whose batch comes next."""
+    """Select the sensor of the next batch in every SensorBatchNorm of a module."""
     for child in module.modules():
         if isinstance(child, SensorBatchNorm):
             child.sensor = sensor

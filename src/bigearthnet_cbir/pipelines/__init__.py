@@ -1,1 +1,1 @@
-"""The stages, put together from the configuration."""
+"""The stages of the pipeline, built from the configuration."""

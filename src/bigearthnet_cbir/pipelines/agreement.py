@@ -1,4 +1,4 @@
-"""Whether a configuration is the one that a checkpoint was trained with, key by key."""
+"""Comparison of a configuration with the settings of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.config.keys import complete_settings
 from bigearthnet_cbir.config.schema import PATH_KEYS
 from bigearthnet_cbir.errors import CheckpointError, DataError
-from bigearthnet_cbir.pipelines.builders import pairs_digest, read_configured_pairs
+from bigearthnet_cbir.pipelines.builders import pairs_digest
+from bigearthnet_cbir.pipelines.inputs import read_configured_pairs
 from bigearthnet_cbir.training.resuming import changes_of
 
 logger = logging.getLogger(__name__)
 
 _ELSEWHERE: Final = frozenset({"precision"})
-"""Keys of the training that a retrieval may choose for itself."""
+"""Training keys that a retrieval may set differently."""
 
 
 def settings_that_differ(
     config: Config, content: Mapping[str, Any], only: Collection[str] | None = None
 ) -> dict[str, list[Any]]:
-    """Return the keys that shaped a checkpoint and have another value now: key -> [the checkpoint's, the config's].
+    """Return the settings that differ from those of a checkpoint: key -> [checkpoint value, configured value].
 
-    A value that the run took later, when it was resumed with --change, is no difference: its best checkpoint may be
-    older than that. Checkpoints of the original scripts tell no settings, and none differs.
+    A value that the run got later through --resume --change is not a difference, because its best checkpoint may be
+    older. Checkpoints of the original scripts contain no settings, so none differs.
 
     Args:
-        config: what is to be done with the checkpoint.
-        content: of the checkpoint.
-        only: keys to compare; None compares all that the checkpoint tells.
+        config: configuration to compare.
+        content: content of the checkpoint.
+        only: keys to compare; None for all settings in the checkpoint.
     """
     identity = content.get("identity")
     if not isinstance(identity, Mapping):
@@ -56,13 +57,13 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def _same_pairs(config: Config, identity: Mapping[str, Any]) -> bool:
-    """Return whether train_csv lists the pairs that were trained on; where it cannot be read, nothing is known."""
+    """Return whether train_csv has the training pairs of the checkpoint; True if it cannot be read."""
     if "training_pairs" not in identity:
         return True
     try:
         return pairs_digest(read_configured_pairs(config, "train")) == str(identity["training_pairs"])
     except (DataError, OSError) as error:
-        logger.info("the training pairs are not compared with the checkpoint's: %s", error)
+        logger.info("the training pairs are not compared with those of the checkpoint: %s", error)
         return True
 
 
@@ -74,10 +75,10 @@ def check_agreement(
     allow_different: bool = False,
     only: Collection[str] | None = None,
 ) -> dict[str, list[Any]]:
-    """Return what settings_that_differ returns; where that is something, it must have been allowed.
+    """Return the result of settings_that_differ; raise an error if there are differences that are not allowed.
 
     Raises:
-        CheckpointError: the configuration differs from the checkpoint's; every key is named with both values.
+        CheckpointError: the configuration differs from the checkpoint; the message has all keys with both values.
     """
     differing = settings_that_differ(config, content, only)
     if not differing:
@@ -85,7 +86,7 @@ def check_agreement(
     named = "; ".join(f"{key} was {was!r}, is {now!r}" for key, (was, now) in differing.items())
     if not allow_different:
         raise CheckpointError(
-            f"{checkpoint}: was trained with other settings than {config.source} has ({named}); set them back, use "
+            f"{checkpoint}: was trained with other settings than {config.source} has ({named}); restore them, use "
             "the parameters.yaml of that run, or give --allow-different, which records both"
         )
     logger.warning("%s: was trained with other settings than %s has: %s", checkpoint, config.source, named)

@@ -1,4 +1,4 @@
-"""The baselines in a run's folder: those that were measured as the run was."""
+"""Baselines of a run: those that were evaluated with the same settings."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 logger = logging.getLogger(__name__)
 
 _ATTRIBUTES: Final = {"feature": "feature_kind"}
-"""Attributes of a results file that are named otherwise than their keys."""
+"""Attributes of a results file whose name differs from their key."""
 
 _COUNTS: Final = ("queries", "archive_size", "k")
 
 _OTHERWISE: Final = frozenset({"protocol", "top_k", "exclude_within"})
-"""Keys that are not compared: a protocol is its two splits, top_k shows in k, exclude_within only adds figures."""
+"""Keys that are not compared: protocol (its splits are), top_k (k is), exclude_within (it only adds metrics)."""
 
 _NETWORK: Final = frozenset({"fusion"})
-"""Keys of the measurement that do nothing where there is no network."""
+"""Measurement keys without effect on baselines without a network."""
 
 
 def find_baselines(results: Path) -> dict[str, Path]:
-    """Return the results of the baselines beside a run's, by name; one measured otherwise is named in a warning.
+    """Return the results of the baselines of a run by name; warn of those with other settings.
 
     Args:
-        results: the run's retrieval.h5.
+        results: retrieval.h5 of the run.
 
     Raises:
         ResultsError: a file is not readable.
@@ -40,10 +40,10 @@ def find_baselines(results: Path) -> dict[str, Path]:
         if not path.exists():
             continue
         run, other = _measurement(results, name), _measurement(path, name)
-        differing = [f"{key} {other[key]}, not {value}" for key, value in run.items() if other[key] != value]
+        differing = [f"{key} {other[key]} instead of {value}" for key, value in run.items() if other[key] != value]
         if differing:
             logger.warning(
-                "left out baseline %s, measured otherwise (%s): run retrieval.py --baseline %s again",
+                "omitted baseline %s with other settings (%s); run retrieval.py --baseline %s again",
                 name, "; ".join(differing), name,
             )  # fmt: skip
         else:
@@ -52,7 +52,7 @@ def find_baselines(results: Path) -> dict[str, Path]:
 
 
 def _measurement(path: Path, baseline: str) -> dict[str, Any]:
-    """Return what must be equal for a run and a baseline to be compared."""
+    """Return the settings that must be equal for a run and its baseline."""
     with open_results(path) as file:
         attributes = read_attributes(file)
     options = read_configuration(attributes.get("configuration"))

@@ -1,4 +1,4 @@
-"""From configured names to objects: the only place that turns a word of the YAML file into a class."""
+"""Construction of objects from the configuration; the only module that maps configured names to classes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,6 @@ from bigearthnet_cbir.data.augment import (
 from bigearthnet_cbir.data.bands import MODEL_S2_BANDS, PATCH_SIZE, S1_BANDS
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
-from bigearthnet_cbir.data.pair_list import LabelTable, PairList
-from bigearthnet_cbir.data.partners import read_pairs
-from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.data.splits import read_split_labels
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
@@ -39,6 +35,7 @@ from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.pretrained import load_backbone_weights, random_layers, read_pretrained
 from bigearthnet_cbir.models.resnet import Backbone
+from bigearthnet_cbir.pipelines.inputs import open_split
 from bigearthnet_cbir.training.distributed import convert_sync_batchnorm
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
@@ -64,33 +61,33 @@ def pick_device(device: str, source: str = "device") -> torch.device:
     """Return the device for auto, cpu, cuda or cuda:N.
 
     Raises:
-        ConfigError: CUDA was asked for and is not there; `source` begins the message.
+        ConfigError: CUDA is configured but not available; `source` is the start of the message.
     """
     if device in {"auto", "cuda"} and torch.cuda.is_available():
-        # torchrun gives each of a machine's processes a number; without it there is one, on the first GPU.
+        # torchrun numbers the processes of a machine; without torchrun there is one, on the first GPU.
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if device == "auto":
         return torch.device("cpu")
     picked = torch.device(device)
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"{source}: device is {device!r}, but this machine shows {torch.cuda.device_count()} CUDA devices; use "
+            f"{source}: device is {device!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use "
             "auto or cpu"
         )
     return picked
 
 
 def build_encoder(config: Config, **options: Any) -> DualEncoder:
-    """Return a freshly initialised encoder; the seed decides its weights, and options replace configured keys."""
+    """Return a newly initialised encoder; the seed determines its weights, and options replace configured keys."""
     torch.manual_seed(config.seed)
     return DualEncoder(**{**model_settings(config), **options})
 
 
 def start_from_pretrained(config: Config, model: DualEncoder) -> None:
-    """Give the trunks the weights of the files that init_weights and init_weights_s1 name, and log what stays random.
+    """Load init_weights and init_weights_s1 into the backbones, and log the layers that stay random.
 
     Raises:
-        CheckpointError: a file is missing, or of another backbone.
+        CheckpointError: a file is missing, or does not fit the backbone.
     """
     both = config.init_weights
     trunks: dict[str, tuple[str | None, tuple[str, ...] | None]]
@@ -104,13 +101,13 @@ def start_from_pretrained(config: Config, model: DualEncoder) -> None:
             trunk: Backbone = getattr(model, name)
             loaded = load_backbone_weights(trunk, read_pretrained(Path(file)), bands, file)
             filled |= {f"{name}.{weight}" for weight in loaded}
-            logger.info("%s starts from %s", name, file)
+            logger.info("%s is initialised from %s", name, file)
     if filled:
-        logger.info("random at the start, as the seed has them: %s", ", ".join(random_layers(model, filled)))
+        logger.info("randomly initialised layers: %s", ", ".join(random_layers(model, filled)))
 
 
 def build_objective(config: Config) -> Objective:
-    """Return what a training step minimises."""
+    """Return the training objective."""
     if config.loss_func == "classification":
         return ClassificationObjective(config.projection_dim, config.fusion, N_CLASSES)
     loss = CONTRASTIVE_LOSSES[config.contrastive_loss](config.temperature, config.learn_temperature)
@@ -119,7 +116,7 @@ def build_objective(config: Config) -> Objective:
 
 
 def build_augmentation(config: Config) -> Augmentation | None:
-    """Return the configured augmentations in their order: geometry, speckle, noise, dropped bands."""
+    """Return the configured augmentations in order: geometry, speckle, noise, band dropout."""
     steps: list[Augmentation] = []
     if config.window < PATCH_SIZE:
         steps.append(Window(config.window))
@@ -137,26 +134,13 @@ def build_augmentation(config: Config) -> Augmentation | None:
 
 
 def build_dataset(config: Config, split: str, *, require_labels: bool) -> BigEarthNetMM:
-    """Return the pairs of train, val or test."""
-    s2_store, s1_store = _stores(config, read_split_labels(config.split_csv(split)))
-    pairs = read_pairs(config.split_csv(split), s2_store, s1_store)
-    return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels)
-
-
-def read_configured_pairs(config: Config, split: str) -> PairList:
-    """Return the names of the pairs of train, val or test, whether or not the archives hold them."""
-    return read_pairs(config.split_csv(split), *_stores(config))
-
-
-def _stores(config: Config, labels: LabelTable | None = None) -> tuple[PatchStore, PatchStore]:
-    """Return the stores of Sentinel-2 and Sentinel-1, one and the same where both paths are."""
-    s2_store = PatchStore(config.bigEarthPthLMDB_S2, labels)
-    same = Path(config.bigEarthPthLMDB_S1).resolve() == Path(config.bigEarthPthLMDB_S2).resolve()
-    return s2_store, s2_store if same else PatchStore(config.bigEarthPthLMDB_S1)
+    """Return the dataset of train, val or test; raises as inputs.open_split does."""
+    pairs, s2_store, s1_store = open_split(config, split)
+    return BigEarthNetMM(pairs, s2_store, s1_store, require_labels=require_labels, is_checked=True)
 
 
 def pairs_digest(pairs: Sequence[PatchPair]) -> str:
-    """Return a hash of a list of pairs, order included."""
+    """Return a hash of a list of pairs, including their order."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(f"{pair.s2},{pair.s1}\n".encode())
@@ -164,7 +148,7 @@ def pairs_digest(pairs: Sequence[PatchPair]) -> str:
 
 
 def training_identity(config: Config, train_pairs: Sequence[PatchPair], steps_per_epoch: int) -> dict[str, Any]:
-    """Return what a checkpoint must share with the run that resumes from it, as plain values."""
+    """Return the settings that must be equal when a run resumes from a checkpoint, as plain values."""
     identity = training_settings(config)
     identity["training_pairs"] = pairs_digest(train_pairs)
     identity["steps_per_epoch"] = steps_per_epoch
@@ -172,7 +156,7 @@ def training_identity(config: Config, train_pairs: Sequence[PatchPair], steps_pe
 
 
 def build_trainer(config: Config, train_pairs: Sequence[PatchPair], steps_per_epoch: int) -> Trainer:
-    """Return everything that trains, before the first step."""
+    """Return the trainer in its initial state."""
     device = choose_device(config)
     encoder = build_encoder(config)
     start_from_pretrained(config, encoder)

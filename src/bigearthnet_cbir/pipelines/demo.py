@@ -1,4 +1,4 @@
-"""Write the demo world to disk as BigEarthNet v1 patch folders and three split lists."""
+"""Writer of the synthetic demo data: BigEarthNet v1 patch folders and three split lists."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bigearthnet_cbir.pipelines.worker_pool import worker_pool
 S2_FOLDER: Final = "BigEarthNet-v1.0"
 S1_FOLDER: Final = "BigEarthNet-S1-v1.0"
 _MOST_PAIRS: Final = 1_000_000
-"""Pairs of a split."""
+"""Number of pairs in a split."""
 
 _STAMP: Final = "demo.json"
 _UNFINISHED: Final = ".unfinished"
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DemoWorld:
-    """Everything that decides the files: the pairs of each split, and the seed.
+    """Parameters of the demo data: the number of pairs per split, and the seed.
 
     Raises:
-        ConfigError: a split would be empty or larger than BigEarthNet itself, or the seed is out of its range.
+        ConfigError: a split would be empty or larger than BigEarthNet itself, or the seed is out of range.
     """
 
     train: int = 600
@@ -59,21 +59,21 @@ class DemoWorld:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; give {most} or less")
 
     def splits(self) -> dict[str, range]:
-        """Return the patch numbers of each split; test stands first, so that a longer train list leaves it alone."""
+        """Return the pair indices of each split; test comes first, so that it does not depend on the size of train."""
         ends = (self.test, self.test + self.val, self.test + self.val + self.train)
         return {"test": range(ends[0]), "val": range(*ends[:2]), "train": range(*ends[1:])}
 
 
 def build_demo(output: Path, world: DemoWorld, workers: int = 0) -> int:
-    """Write, complete or reuse a demo archive; return the number of pairs that were written.
+    """Write, complete or reuse a demo archive; return the number of written pairs.
 
     Args:
-        output: folder that is new, empty, or holds a demo of the same world.
-        world: what to write.
-        workers: processes; 0 writes in this one. The files do not depend on it.
+        output: folder that is new, empty, or has demo data with the same parameters.
+        world: parameters of the data.
+        workers: number of processes; 0 for none. The files do not depend on it.
 
     Raises:
-        ConfigError: the folder holds something else, or workers is negative.
+        ConfigError: the folder has other content, or workers is negative.
     """
     if workers < 0:
         raise ConfigError(f"--workers is {workers}; give 0 (this process) or more")
@@ -94,27 +94,27 @@ def build_demo(output: Path, world: DemoWorld, workers: int = 0) -> int:
 
 
 def _claim(output: Path, world: DemoWorld) -> None:
-    """Stamp a new folder, or make sure that the stamp of an old one names the same world."""
+    """Record the parameters in a new folder, or check that an existing folder has the same ones."""
     wanted: dict[str, Any] = {"world_version": WORLD_VERSION, **asdict(world)}
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output}: is a file; give a folder")
     stamp = output / _STAMP
     if not stamp.is_file():
         if output.is_dir() and any(output.iterdir()):
-            raise ConfigError(f"--output {output}: is not empty and holds no demo world; give a new or empty folder")
+            raise ConfigError(f"--output {output}: is not empty and has no demo data; give a new or empty folder")
         output.mkdir(parents=True, exist_ok=True)
         _write_text(stamp, json.dumps(wanted))
         return
     try:
         found = dict(json.loads(stamp.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{stamp}: is damaged; remove the folder, or give another one as --output") from error
+        raise ConfigError(f"{stamp}: is damaged; remove the folder, or choose another --output") from error
     differing = [
-        f"{key} is {found.get(key)} there, not {value}" for key, value in wanted.items() if found.get(key) != value
+        f"{key} is {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value
     ]
     if differing:
         raise ConfigError(
-            f"--output {output}: holds another demo world ({', '.join(differing)}); "
+            f"--output {output}: has demo data with other parameters ({', '.join(differing)}); "
             "give the same arguments, or another folder"
         )
 
@@ -125,7 +125,7 @@ def _is_written(output: Path, index: int) -> bool:
 
 
 def _written(output: Path, seed: int, indices: list[int], workers: int) -> Iterator[int]:
-    """Yield the number of each pair once it is on disk."""
+    """Yield the index of each pair after it is written."""
     write = partial(_write_pair, output, seed)
     if workers == 0 or len(indices) < 2:
         yield from map(write, indices)
@@ -135,7 +135,7 @@ def _written(output: Path, seed: int, indices: list[int], workers: int) -> Itera
 
 
 def _write_pair(output: Path, seed: int, index: int) -> int:
-    """Write both folders of a pair aside, then move them into place: a folder that is there is whole."""
+    """Write both folders of a pair to a temporary place, then move them, so that existing folders are complete."""
     pair = make_pair(seed, index)
     acquisition, names = pair.acquisition, pair.acquisition.names
     labels = [CORINE_NAMES.get(label, label) for label in pair.labels]

@@ -1,4 +1,4 @@
-"""The search of one direction after another between the feature files of a run."""
+"""Search of the directions of a run in its feature files."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DirectionSearch:
-    """Searches the archive features of a run, on Ray workers where the configuration asks for them.
+    """Searches the archive features of a run, on Ray workers if configured.
 
     Attributes:
-        config: of the run.
+        config: configuration of the run.
         query: the open query.h5.
         archive: the open archive.h5.
     """
@@ -48,14 +48,14 @@ class DirectionSearch:
     def search(
         self, direction: str, k: int, exclude: Sliceable | None, rows: PartialSearch, rule: str = ""
     ) -> Neighbours:
-        """Search a direction from where its rows stop, and return all of them, as views of their files.
+        """Search the unfinished rows of a direction, and return all rows as views of their files.
 
         Args:
-            direction: its name.
-            k: neighbours of a query.
-            exclude: (Q, E) archive positions that queries must not get, -1 as filling; or None.
-            rows: where they are kept, opened for Q queries and k.
-            rule: what is special about `exclude`, for the log.
+            direction: name of the direction.
+            k: neighbours per query.
+            exclude: (Q, E) excluded archive positions per query, padded with -1; or None.
+            rows: files of the rows, opened for Q queries and k.
+            rule: description of `exclude` for the log.
         """
         title = f"{direction} {rule}".strip()
         queries, vectors = self._sides(direction)
@@ -76,9 +76,9 @@ class DirectionSearch:
         return rows.neighbours(direction)
 
     def _sides(self, direction: str) -> tuple[Any, Any]:
-        """Return what is compared: the stored vectors, or for Hamming their codes.
+        """Return the vectors of queries and archive, or for Hamming their codes.
 
-        A query's bits are cut at the medians of its own sensor's features over the archive.
+        Queries are thresholded at the medians of the archive's features of the same sensor.
         """
         queries, vectors = (
             self._query_side(direction, self.query),
@@ -90,14 +90,14 @@ class DirectionSearch:
         return codes_of(queries, median_thresholds(same_sensor)), codes_of(vectors, median_thresholds(vectors))
 
     def _query_side(self, direction: str, file: h5py.File) -> Any:
-        """Return the vectors of a file as a direction's queries have them."""
+        """Return the query vectors of a direction from a file."""
         vectors = file[DATASETS[DIRECTIONS[direction].query]]
         return MissingModality(vectors, self.config.fusion) if DIRECTIONS[direction].lacks_a_sensor else vectors
 
     def _blocks(
         self, queries: Any, vectors: Any, k: int, exclude: Sliceable | None, start: int
     ) -> Iterator[tuple[int, Neighbours]]:
-        """Search on Ray workers, or in this process on its GPU, or else on its cores: the results are the same."""
+        """Search on Ray workers, or in this process on a GPU, or on its cores; the results are identical."""
         distance, workers = self.config.distance, self.config.num_cpu
         if workers:
             return iter_search_on_ray(queries, vectors, k, distance, num_cpu=workers, exclude=exclude, start=start)
@@ -111,10 +111,10 @@ class DirectionSearch:
 
 @contextmanager
 def open_search(config: Config, folder: RunFolder) -> Iterator[DirectionSearch]:
-    """Open the feature files of a folder, and Ray where the configuration asks for it.
+    """Open the feature files of a folder, and start Ray if configured.
 
     Raises:
-        ResultsError: a feature file is missing or broken.
+        ResultsError: a feature file is missing or damaged.
         SearchError: Ray cannot be started.
     """
     with open_features(folder.query) as query, open_features(folder.archive) as archive, _session(config, archive):

@@ -1,4 +1,4 @@
-"""Encoders from disk and the embeddings of a dataset: the two steps that most scripts begin with."""
+"""Public API: load an encoder, and compute the embeddings of a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.errors import CheckpointError
-from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.dual_encoder import DualEncoder, empty_encoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.builders import pick_device
@@ -34,9 +34,9 @@ class Embeddings:
     """The embeddings of N pairs.
 
     Attributes:
-        fused: (N, F) float32 of both sensors together; F is 2 D for fusion concat, else D.
-        s1: (N, D) float32 of Sentinel-1.
-        s2: (N, D) float32 of Sentinel-2.
+        fused: (N, F) float32 fused embeddings; F is 2 D for fusion concat, else D.
+        s1: (N, D) float32 embeddings of Sentinel-1.
+        s2: (N, D) float32 embeddings of Sentinel-2.
         labels: (N, 19) uint8 multi-hot, columns in the order of data.labels.CLASSES.
         names: the N pairs, as PatchPair(s2, s1).
     """
@@ -63,19 +63,19 @@ def load_encoder(
     """Return a trained encoder, ready for `embed`.
 
     Args:
-        path: a run folder (its best checkpoint), a checkpoint of this project or of the original scripts, or a folder
-            that project/export_model.py wrote.
+        path: a run folder (its best checkpoint), a checkpoint of this project or of the original scripts, or an export
+            folder of project/export_model.py.
         device: auto, cpu, cuda or cuda:N.
-        precision: auto (bfloat16 where the hardware computes in it), fp32 or bf16.
-        feature: "projection" for z1 and z2, "backbone" for h1 and h2; None for what the run's own files say.
-        fusion: concat, avg, max or sum; None likewise.
-        type: which encoder of an original checkpoint was trained, joint or separate; others say it themselves.
+        precision: auto (bfloat16 if the hardware supports it), fp32 or bf16.
+        feature: "projection" for z1 and z2, "backbone" for h1 and h2; None for the setting of the run.
+        fusion: concat, avg, max or sum; None for the setting of the run.
+        type: for a checkpoint of the original scripts, which of its encoders was trained: joint or separate.
 
     Raises:
-        CheckpointError: nothing is there, or it is broken or no encoder.
-        ConfigError: the device is not there.
+        CheckpointError: the file is missing, damaged, or not an encoder.
+        ConfigError: the device is not available.
 
-    Example (`run` is a run folder, here of 8 numbers per sensor):
+    Example (`run` is a run folder, here with 8 dimensions per sensor):
         >>> import bigearthnet_cbir as cbir
         >>> encoder = cbir.load_encoder(run, device="cpu")
         >>> encoder.identity["backbone"], encoder.identity["projection_dim"]
@@ -94,7 +94,7 @@ def load_encoder(
 
 
 def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
-    """Return the network and what its files say of it."""
+    """Return the network and its settings from the files."""
     if (path / DESCRIPTION).is_file():
         model, description = read_export(path)
         kept = {name: description[name] for name in ("feature", "fusion") if name in description}
@@ -114,11 +114,13 @@ def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
         options, weights = from_original(weights, kind)
         options.setdefault("backbone", "resnet50")
     if not options:
-        raise CheckpointError(f"{checkpoint}: does not say which network it belongs to; give its run folder")
+        raise CheckpointError(f"{checkpoint}: has no settings of its network; give its run folder")
     try:
-        model = DualEncoder(**options)
+        model = empty_encoder(**options)
     except ValueError as error:
-        raise CheckpointError(f"{checkpoint}: what it says of its network is damaged ({error}); use another") from error
+        raise CheckpointError(
+            f"{checkpoint}: the settings of its network are damaged ({error}); use another"
+        ) from error
     load_weights(model, weights, checkpoint)
     return model, {**told, **options, "checkpoint": file_digest(checkpoint)}
 
@@ -132,10 +134,10 @@ def embed(encoder: FeatureExtractor, data: BigEarthNetMM, *, batch_size: int = 2
     """Return the embeddings of a dataset, in its order, computed in eval mode.
 
     Args:
-        encoder: from `load_encoder`.
-        data: N pairs.
-        batch_size: pairs at a time; it does not change the embeddings beyond float rounding.
-        num_workers: processes that read patches; 0 reads in this one.
+        encoder: encoder of `load_encoder`.
+        data: dataset of N pairs.
+        batch_size: pairs per batch; affects the embeddings only by float rounding.
+        num_workers: processes that read patches; 0 for none.
 
     Raises:
         DataError: a patch cannot be read, or has no labels where `data` requires them.

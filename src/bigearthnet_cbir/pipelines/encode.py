@@ -1,4 +1,4 @@
-"""From patch folders to patch stores: every pair that the selection takes, its values unchanged."""
+"""Encoding of patch folders into patch stores, with unchanged values."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 def encode(options: EncodeOptions | None = None, **more: Any) -> EncodeReport:
-    """Encode the pairs that the options select and return what became of them.
+    """Encode the pairs that the options select, and return a report.
 
-    A run that was interrupted is continued by the same call: records that are there and whole are kept.
+    The same call continues an interrupted run: valid existing records are kept.
 
     Args:
-        options: what to encode, from where to where.
-        more: fields of EncodeOptions, instead of `options` or replacing some of them.
+        options: what to encode, with input and output folders.
+        more: fields of EncodeOptions, instead of `options` or replacing some of its fields.
 
     Raises:
         ConfigError: the options contradict one another or lack a folder.
@@ -63,7 +63,7 @@ def encode(options: EncodeOptions | None = None, **more: Any) -> EncodeReport:
         elif s1 is not None and s2 is not None:
             _encode(options, taken, s1, s2, report)
         rank = {pair.s2: number for number, pair in enumerate(taken)}
-        for pairs in report.splits.values():  # workers finish in any order; lists keep the source's
+        for pairs in report.splits.values():  # workers finish in any order; lists keep the order of the source
             pairs.sort(key=lambda pair: rank[pair.s2])
         if options.splits is not None and not options.dry_run:
             report.lists = write_splits(options.splits, report.splits)
@@ -72,7 +72,7 @@ def encode(options: EncodeOptions | None = None, **more: Any) -> EncodeReport:
 
 
 def _lists(options: EncodeOptions) -> AbstractContextManager[None]:
-    """Hold the folder of the split lists, if there is one: two encoders may share it though their archives differ."""
+    """Lock the folder of the split lists, which encoders of different archives may share."""
     if options.splits is None or options.dry_run:
         return nullcontext()
     require_writable(options.splits)
@@ -81,12 +81,12 @@ def _lists(options: EncodeOptions) -> AbstractContextManager[None]:
 
 def _check(options: EncodeOptions) -> None:
     if any(fraction < 0 for fraction in options.fractions) or abs(sum(options.fractions) - 1) > 1e-6:
-        raise ConfigError(f"--fractions {options.fractions}: the shares of train, val and test must add up to 1")
+        raise ConfigError(f"--fractions {options.fractions}: the shares of train, val and test must sum to 1")
     if options.dry_run:
         return
     if options.lists_only:
         if options.splits is None:
-            raise ConfigError("--lists-only writes split lists; say where with --splits FOLDER")
+            raise ConfigError("--lists-only needs --splits FOLDER for the split lists")
         return
     if options.s1_root is None or options.s2_root is None:
         raise ConfigError("--s1-root and --s2-root are both needed: the folders of the Sentinel-1 and -2 patches")
@@ -95,7 +95,7 @@ def _check(options: EncodeOptions) -> None:
 
 
 def _taken(options: EncodeOptions, source: PairSource, report: EncodeReport) -> list[PairInfo]:
-    """Return the pairs to read, each with a split, and count those that are left out."""
+    """Return the pairs to read, each with a split, and count the excluded ones."""
     options.selection.check(source.pairs, source.name)
     taken, report.left_out = options.selection.choose(source.pairs)
     taken = sound_pairs(taken, report)
@@ -108,13 +108,13 @@ def _taken(options: EncodeOptions, source: PairSource, report: EncodeReport) -> 
     if not taken and not report.skipped:
         reasons = ", ".join(f"{number:,}: {reason}" for reason, number in report.left_out.items())
         raise DataError(
-            f"{source.name}: none of {len(source.pairs):,} pairs is selected ({reasons}); relax the selection"
+            f"{source.name}: none of {len(source.pairs):,} pairs is selected ({reasons}); relax the filters"
         )
     return taken if source.has_splits else assign_splits(taken, options.fractions, options.seed)
 
 
 def _preview(report: EncodeReport, pair: PairInfo, s2: PatchFolders | None) -> None:
-    """Count a pair by its lists, and by its JSON where the folders are at hand; no pixel is read."""
+    """Count a pair from its lists, and from its JSON if the folders are given; no pixels are read."""
     labels = pair.labels
     if labels is None and s2 is not None and not s2.is_v2:
         try:
@@ -131,7 +131,7 @@ def _preview(report: EncodeReport, pair: PairInfo, s2: PatchFolders | None) -> N
 def _encode(
     options: EncodeOptions, taken: Sequence[PairInfo], s1: PatchFolders, s2: PatchFolders, report: EncodeReport
 ) -> None:
-    """Bring the taken pairs into the stores; what fails is reported by name."""
+    """Encode the selected pairs into the stores; failures are reported by name."""
     assert options.output_s1 is not None
     assert options.output_s2 is not None
     info = {pair.s2: pair for pair in taken}
@@ -151,7 +151,7 @@ def _encode(
                     jobs.append(EncodeJob(names, s2.folder(pair.s2), s1.folder(pair.s1), given, labels))
             _require_labels(jobs, s2)
             outcomes = encode_pairs(jobs, options.workers)
-            hidden = None if options.progress else True  # None: no bar where stderr is not a terminal
+            hidden = None if options.progress else True  # None: no bar if stderr is not a terminal
             for outcome in tqdm(outcomes, "encoding", len(jobs), unit="pair", disable=hidden):
                 _store(outcome, info[outcome.pair.s2], s2_writer, s1_writer, report)
         finally:
@@ -160,7 +160,7 @@ def _encode(
 
 
 def _stored_labels(s2_writer: PatchWriter, s1_writer: PatchWriter, pair: PairInfo) -> tuple[str, ...] | None:
-    """Return the labels of a pair that both stores hold whole, or None where it has to be encoded (again)."""
+    """Return the labels of a pair that both stores have completely, or None if it must be encoded (again)."""
     s2_record, s1_record = s2_writer.record(pair.s2), s1_writer.record(pair.s1)
     if s2_record is None or s1_record is None:
         return None
@@ -176,7 +176,7 @@ def _require_labels(jobs: Sequence[EncodeJob], s2: PatchFolders) -> None:
     if lacking:
         raise DataError(
             f"{s2.root}: no metadata.parquet in or beside it has the labels of {len(lacking):,} pairs "
-            f"(the first: {lacking[0]}); put BigEarthNet v2's there"
+            f"(the first: {lacking[0]}); put the one of BigEarthNet v2 there"
         )
 
 
@@ -195,7 +195,11 @@ def _store(
         report.present += outcome.is_stored
         if not outcome.is_placed:
             report.unplaced.append(outcome.pair.s2)
-            logger.warning("%s: nothing tells whether %s shows the same place", outcome.pair.s2, outcome.pair.s1)
+            logger.warning(
+                "%s: the location of %s cannot be compared, because coordinates are missing",
+                outcome.pair.s2,
+                outcome.pair.s1,
+            )
         _count(report, info, outcome.labels)
 
 

@@ -1,4 +1,4 @@
-"""What an encoding run is asked for, and what it tells at its end."""
+"""Options and report of an encoding run."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """What to encode, from where to where.
+    """What to encode, with input and output folders.
 
     Attributes:
-        s1_root: folder of the Sentinel-1 patch folders (v1) or scenes (v2); may be absent in a dry run.
-        s2_root: likewise for Sentinel-2.
+        s1_root: folder of the Sentinel-1 patch folders (v1) or scenes (v2); may be missing in a dry run.
+        s2_root: the same for Sentinel-2.
         output_s1: LMDB folder for the Sentinel-1 patches; may be the same as output_s2.
         output_s2: LMDB folder for the Sentinel-2 patches.
-        splits: folder that gets train.csv, val.csv and test.csv; see split_writing.write_splits for those it has.
-        split_from: "official", a metadata.parquet, or a folder with split lists; None: see pair_sources.find_pairs.
-        selection: which pairs are taken.
-        fractions: shares of train, val and test where the source of pairs has no splits; the official ones' shares.
-        seed: of that assignment.
-        workers: processes that read and encode; 0 works in this process.
+        splits: folder for train.csv, val.csv and test.csv; see split_writing.write_splits for existing lists.
+        split_from: "official", a metadata.parquet, or a folder with split lists; None: see pair_discovery.find_pairs.
+        selection: filter of the pairs.
+        fractions: shares of train, val and test if the source has no splits; the default is that of the official ones.
+        seed: seed of that assignment.
+        workers: processes that read and encode; 0 for none.
         dry_run: read lists only, write nothing.
-        lists_only: write the split lists, read and write no pixels.
-        progress: whether a progress bar may be drawn; there is none where stderr is not a terminal.
+        lists_only: write only the split lists, without reading or writing pixels.
+        progress: whether to show a progress bar; never if stderr is not a terminal.
     """
 
     s1_root: Path | None = None
@@ -54,17 +54,17 @@ class EncodeOptions:
 
 @dataclass
 class EncodeReport:
-    """What an encoding run did.
+    """Outcome of an encoding run.
 
     Attributes:
-        splits: split -> the pairs in it that are in the stores (in a dry run: that would be read).
-        labels: class -> number of pairs with it, where the labels are known.
-        left_out: reason -> number of pairs that the selection did not take.
+        splits: split -> its pairs in the stores (in a dry run: its selected pairs).
+        labels: class -> number of pairs, if labels are known.
+        left_out: reason -> number of excluded pairs.
         skipped: patch name -> why its pair could not be read or paired.
-        unplaced: Sentinel-2 names of pairs of which nothing tells whether both patches show one place.
-        encoded: pairs written now.
-        present: pairs that the stores already held whole.
-        lists: what became of the split lists.
+        unplaced: Sentinel-2 names of pairs whose locations cannot be compared.
+        encoded: number of pairs written.
+        present: number of pairs that the stores already had.
+        lists: outcome for each split list.
         seconds: wall time.
     """
 
@@ -80,17 +80,17 @@ class EncodeReport:
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where a pair was skipped or a split list is not that of this run."""
+        """0, or 1 if a pair was skipped or a split list differs."""
         return 1 if self.skipped or any(state.action == "differs" for state in self.lists) else 0
 
     def skip(self, name: str, why: str) -> None:
-        """Leave out what belongs to a patch, and say so in the log."""
+        """Record and log a skipped patch."""
         self.skipped[name] = why
         logger.warning("skipped %s: %s", name, why)
 
 
 def describe(report: EncodeReport) -> str:
-    """Return the table that ends a run: pairs per split and per class, and what was left out or skipped, and why."""
+    """Return the final table: pairs per split and per class, and excluded and skipped pairs with reasons."""
     lines = [f"{split:<6}{len(pairs):>9,} pairs" for split, pairs in report.splits.items()]
     total = sum(len(pairs) for pairs in report.splits.values())
     lines.append(f"{'all':<6}{total:>9,} pairs")
@@ -105,26 +105,26 @@ def describe(report: EncodeReport) -> str:
         reasons = Counter(_short(reason) for reason in report.skipped.values())
         lines += [f"{number:>9,}  {reason}" for reason, number in reasons.most_common()]
     if report.unplaced:
-        lines += ["", "taken as they are paired (each is named in the log)"]
-        lines.append(f"{len(report.unplaced):>9,}  neither names nor coordinates tell whether both show one place")
+        lines += ["", "encoded without a check of the location (each is named in the log)"]
+        lines.append(f"{len(report.unplaced):>9,}  location is not in the names, the JSONs or the files")
     return "\n".join(lines)
 
 
 def describe_list(state: ListState) -> str:
-    """Return one line on what became of a split list."""
+    """Return one line with the outcome for a split list."""
     if state.action == "written":
         return f"wrote {state.path}, {state.pairs:,} pairs"
     if state.action == "updated":
-        return f"brought {state.path} up to date, {state.there:,} to {state.pairs:,} pairs"
+        return f"updated {state.path}, {state.there:,} to {state.pairs:,} pairs"
     if state.action == "kept":
-        return f"{state.path} has these {state.pairs:,} pairs already"
-    held = "is not written" if state.there is None else f"is left with its {state.there:,} pairs"
+        return f"{state.path} already has these {state.pairs:,} pairs"
+    held = "is not written" if state.there is None else f"keeps its {state.there:,} pairs"
     return (
         f"{state.path} {held}: {state.only_there:,} only there, {state.only_here:,} only in this run; {state.reason}: "
-        "remove the old lists to have them written anew, or choose another --splits"
+        "remove the old lists to write new ones, or choose another --splits"
     )
 
 
 def _short(reason: str) -> str:
-    """Return the part of an error that many patches share: without the file before it and the cure after it."""
+    """Return an error message without the file name and the remedy, so that equal reasons can be counted."""
     return re.sub(r"^\S*: ", "", reason).split(";")[0]

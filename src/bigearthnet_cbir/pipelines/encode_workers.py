@@ -1,4 +1,4 @@
-"""Reading patch folders and encoding their records in parallel, a pair at a time."""
+"""Parallel reading and encoding of pairs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from bigearthnet_cbir.types import PatchPair
 
 _CHUNK: Final = 16
 _WORTH_PROCESSES: Final = 1500
-"""Fewer jobs are done in this process before others have started."""
+"""Fewer jobs than this run in this process, because starting workers takes longer."""
 
 _CHUNKS_PER_WORKER: Final = 3
 
 
 class EncodeJob(NamedTuple):
-    """One pair to read.
+    """A pair to encode.
 
     Attributes:
-        pair: the names.
-        s2_folder: of the Sentinel-2 patch.
-        s1_folder: of the Sentinel-1 patch.
-        labels: 19-class names; None: its JSONs have them.
-        stored: labels of a pair that the stores hold already: only its place is looked at.
+        pair: patch names.
+        s2_folder: folder of the Sentinel-2 patch.
+        s1_folder: folder of the Sentinel-1 patch.
+        labels: 19-class names; None if the JSONs have them.
+        stored: labels of a pair that is already stored; only its location is checked.
     """
 
     pair: PatchPair
@@ -43,7 +43,7 @@ class EncodeJob(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a job: the labels and, unless they are stored already, the two records; or why it is skipped."""
+    """Result of a job: the labels and, unless already stored, the two records; or the reason for skipping it."""
 
     pair: PatchPair
     s2_record: bytes = b""
@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 def encode_pair(job: EncodeJob) -> Outcome:
-    """Read both patches of a pair and encode them; a malformed patch is an outcome, not an error."""
+    """Read both patches of a pair and encode them; a malformed patch is a result, not an error."""
     try:
         labels, is_placed = _labels_and_place(job)
         if job.stored is not None:
@@ -67,17 +67,17 @@ def encode_pair(job: EncodeJob) -> Outcome:
         s1_record = records.encode_record(read_s1_folder(job.s1_folder), labels)
     except DataError as error:
         absent = next((folder for folder in (job.s2_folder, job.s1_folder) if not folder.is_dir()), None)
-        failure = str(error) if absent is None else f"{absent}: this patch's folder is missing; download it"
+        failure = str(error) if absent is None else f"{absent}: the folder of this patch is missing; download it"
         return Outcome(job.pair, failure=failure)
     return Outcome(job.pair, s2_record, s1_record, labels, is_placed=is_placed)
 
 
 def _labels_and_place(job: EncodeJob) -> tuple[tuple[str, ...], bool]:
-    """Return the labels of a pair, and whether something tells that both patches show one place.
+    """Return the labels of a pair, and whether its locations could be compared.
 
     Raises:
-        DataError: a JSON is malformed or missing where it has to be read, or names another partner, or the patches show
-            two places.
+        DataError: a required JSON is missing or malformed, or names another partner, or the locations of the two
+            patches differ.
     """
     is_told = names_agree(job.pair) is True
     if is_told and job.labels is not None:
@@ -85,20 +85,20 @@ def _labels_and_place(job: EncodeJob) -> tuple[tuple[str, ...], bool]:
     s1_notes, s2_notes = None, None
     if job.labels is None:
         folders = (job.s1_folder, job.s2_folder)
-        # Of a stored pair the folders may be gone; what is there must agree.
+        # The folders of a stored pair may be missing; existing ones must agree.
         is_needed = job.stored is None
         s1_notes, s2_notes = (read_notes(path) if is_needed or notes_file(path).exists() else None for path in folders)
     if s1_notes is not None and s1_notes.s2 not in (None, job.pair.s2):
         raise DataError(
             f"{job.s1_folder}: its JSON and the list disagree; its JSON pairs it with {s1_notes.s2}, the list with "
-            f"{job.pair.s2}: mend the list"
+            f"{job.pair.s2}: correct the list"
         )
     labels = job.labels if s2_notes is None else s2_notes.labels
     return labels or (), is_told or _is_one_place(job, s1_notes, s2_notes)
 
 
 def _is_one_place(job: EncodeJob, s1_notes: Notes | None, s2_notes: Notes | None) -> bool:
-    """Return whether coordinates tell that both patches show one place, in the JSONs or else in the files."""
+    """Return whether the coordinates (of the JSONs, else of the files) could be compared and agree."""
     one, two = (None if notes is None else notes.corner for notes in (s1_notes, s2_notes))
     one = one or corner_in_file(job.s1_folder / f"{job.pair.s1}_VV.tif")
     two = two or corner_in_file(job.s2_folder / f"{job.pair.s2}_B02.tif")
@@ -106,23 +106,23 @@ def _is_one_place(job: EncodeJob, s1_notes: Notes | None, s2_notes: Notes | None
         return False
     if not one.is_near(two):
         raise DataError(
-            f"{job.s1_folder}: it and its partner show two places; it lies at {one}, {job.pair.s2} at {two}: mend the "
-            "list, or download both again"
+            f"{job.s1_folder}: it and its partner have different locations; it is at {one}, {job.pair.s2} at {two}: "
+            "correct the list, or download both again"
         )
     return True
 
 
 def encode_pairs(jobs: Sequence[EncodeJob], workers: int) -> Iterator[Outcome]:
-    """Yield the outcome of every job, in no particular order where there are workers.
+    """Yield the result of every job, in arbitrary order with workers.
 
-    At most a few chunks per worker are under way, so that a slow disk on the writing side does not fill the memory.
+    The number of chunks in flight is limited, so that a slow output disk does not fill the memory.
 
     Args:
-        jobs: the pairs to read.
-        workers: processes; 0 reads in this one, and so do few jobs.
+        jobs: the pairs to encode.
+        workers: number of processes; 0, or few jobs: encode in this process.
 
     Raises:
-        CbirError: a worker process died, as when the machine is out of memory.
+        CbirError: a worker process died, for example without memory.
     """
     if workers == 0 or len(jobs) < _WORTH_PROCESSES:
         yield from map(encode_pair, jobs)

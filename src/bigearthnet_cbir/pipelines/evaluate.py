@@ -1,4 +1,4 @@
-"""From neighbours and labels to curves, headline metrics with intervals, breakdowns and chance."""
+"""Evaluation: curves, headline metrics with intervals, breakdowns and chance from neighbours and labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bigearthnet_cbir.types import IntArray, Neighbours, PatchPair
 
 
 class Evaluation(DirectionResult):
-    """What `evaluate` returns; printed, it is a table of the headline metrics beside chance."""
+    """Result of `evaluate`; `print` shows a table of the headline metrics and chance."""
 
     def __str__(self) -> str:
         return metrics_table({"retrieved": self}, {})
@@ -38,16 +38,16 @@ def evaluate(
     exclude: IntArray | None = None,
     ties: bool = False,
 ) -> Evaluation:
-    """Return the retrieval metrics of neighbours, with 95 % intervals and the level of a random ranking.
+    """Return the retrieval metrics of neighbours, with 95 % intervals and the chance level.
 
-    docs/metrics.md defines every metric. Queries without labels are left out of the means.
+    docs/metrics.md defines every metric. Queries without labels are excluded from the means.
 
     Args:
-        neighbours: from `search`: indices (Q, k) and distances (Q, k), nearest first.
-        query_labels: (Q, L) of 0 and 1, L <= 32.
-        archive_labels: (N, L) of 0 and 1.
-        exclude: (Q, E) archive positions that the search left out for each query, -1 as filling; or None.
-        ties: also average the metrics over the orders of equal distances, as Hamming distances have them.
+        neighbours: result of `search`: indices (Q, k) and distances (Q, k), nearest first.
+        query_labels: (Q, L) multi-hot labels, L <= 32.
+        archive_labels: (N, L) multi-hot labels.
+        exclude: (Q, E) archive positions that the search excluded per query, padded with -1; or None.
+        ties: also compute tie-aware metrics (means over the orders of equal distances), for Hamming distances.
 
     Raises:
         ResultsError: shapes do not fit, labels are not 0 and 1, or a position is outside the archive.
@@ -71,13 +71,13 @@ def evaluate(
 
 @dataclass(frozen=True)
 class SpatialTruth:
-    """The ground truth of a search that leaves each query's spatial neighbours out (exclude_within).
+    """Ground truth of a search with spatial exclusion (exclude_within).
 
     Attributes:
-        near: archive positions that each query must not get.
-        truth: labels and tallies without them.
-        depth: neighbours that the search can give each query.
-        numbers: radius; how many patches are dropped a query, how many queries lose some, and how many are left out.
+        near: excluded archive positions of each query.
+        truth: labels and counts without them.
+        depth: number of neighbours that the search can return for each query.
+        numbers: radius, mean number of excluded patches per query, number of affected and of omitted queries.
     """
 
     near: SpatialExclusion
@@ -89,26 +89,26 @@ class SpatialTruth:
     def of(
         cls, truth: GroundTruth, queries: Sequence[PatchPair], archive: Sequence[PatchPair], radius: int, k: int
     ) -> SpatialTruth:
-        """Find the neighbours and leave them out.
+        """Find the excluded patches.
 
-        A query must keep as many patches as the headline metrics look at; others enter no mean.
+        Queries that keep fewer patches than the headline metrics need are excluded from the means.
 
         Args:
-            truth: of the search without this rule.
+            truth: ground truth without spatial exclusion.
             queries: names of the query pairs.
             archive: names of the archive pairs.
-            radius: patches of the same tile at most this many columns and rows away are neighbours.
-            k: neighbours of a query in the search without this rule.
+            radius: patches of the same tile at most this many columns and rows away are excluded.
+            k: neighbours per query in the search without spatial exclusion.
 
         Raises:
-            ResultsError: the names tell no positions, or no query keeps enough of the archive.
+            ResultsError: the names have no locations, or no query keeps enough of the archive.
         """
         least = min(k, HEADLINE_RANK)
         near = SpatialExclusion(queries, archive, radius, least)
         if near.left_out.all():
             raise ResultsError(
                 f"exclude_within is {radius}: no query keeps {least} of the archive's {len(archive):,} patches, the "
-                "others are next to it or of its acquisition; leave exclude_within out or search a larger archive"
+                "others are near it or of its acquisition; remove exclude_within or search a larger archive"
             )
         dropped = near.counts - (len(archive) - truth.sizes)
         numbers = {
@@ -132,11 +132,11 @@ def evaluate_direction(
     """Return all curves and statistics of a direction.
 
     Args:
-        found: its neighbours, (Q, k) each; read in blocks, so memory maps stay on the disk.
-        truth: what they are held against.
-        chance: expected curves under a random ranking, the same for all directions.
-        ties: whether distances are small whole numbers, which tie.
-        apart: the neighbours of the search without spatial neighbours, and the ground truth of that search.
+        found: neighbours, (Q, k) each; read in blocks, so that memory maps stay on the disk.
+        truth: ground truth.
+        chance: expected curves for a random ranking, equal for all directions.
+        ties: whether distances are small integers with ties.
+        apart: neighbours and ground truth of the search with spatial exclusion.
 
     Raises:
         ResultsError: shapes do not fit, or a position is outside the archive.

@@ -1,4 +1,4 @@
-"""Export: from a run's checkpoint to files that other programs can use."""
+"""Export of a checkpoint for other programs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 
 
 def export_model(config: Config, checkpoint: Path, folder: Path, *, allow_different: bool = False) -> list[str]:
-    """Write the encoder of a checkpoint and return the names of the files.
+    """Write the encoder of a checkpoint and return the file names.
 
-    ONNX is written where the optional packages onnx and onnxscript are installed.
+    The ONNX file is written if the optional packages onnx and onnxscript are installed.
 
     Args:
-        config: the settings that it was trained with.
-        checkpoint: the file.
-        folder: made where missing.
-        allow_different: go on where the settings differ, and record both.
+        config: the training settings.
+        checkpoint: path of the checkpoint.
+        folder: output folder; created if missing.
+        allow_different: continue if the settings differ, and record both values.
 
     Raises:
-        CheckpointError: the checkpoint is missing, broken, belongs to another model, or was trained with other
+        CheckpointError: the checkpoint is missing, damaged, belongs to another model, or was trained with other
             settings.
     """
     model, options, provenance = build_from_checkpoint(config, checkpoint, allow_different=allow_different)
@@ -52,7 +52,7 @@ def export_model(config: Config, checkpoint: Path, folder: Path, *, allow_differ
     model = model.cpu().eval()
     write_export(model, folder, options, description)
     if importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxscript") is None:
-        logger.info("no ONNX file: pip install 'bigearthnet-cbir[onnx]' for one")
+        logger.info("no ONNX file was written; it needs: pip install 'bigearthnet-cbir[onnx]'")
     else:
         write_onnx(model, folder)
     return sorted(path.name for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""Feature extraction: both splits through a feature source, in eval mode, into query.h5 and archive.h5."""
+"""Feature extraction of both splits in eval mode to query.h5 and archive.h5."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ EXTRACTION_BATCH = 256
 
 
 def extract(config: Config, split: str, source: FeatureExtractor, path: Path, *, recompute: bool = False) -> str:
-    """Write the features of a split, unless the file there was computed from just the same.
+    """Write the features of a split, unless the existing file has the same inputs.
 
-    That is: the same source, list of pairs, archives (size, time and last transaction), labels and classes.
+    Inputs are: extractor, list of pairs, archives (size, time and last transaction), labels and classes.
 
     Returns:
-        The digest of the file's content, by which results tell one set of features from another.
+        The digest of the file's content, which identifies the features in the results.
 
     Raises:
         DataError: the split is empty, or its patches are missing or unlabelled.
     """
     dataset = build_dataset(config, split, require_labels=True)
     if len(dataset) == 0:
-        raise DataError(f"{config.split_csv(split)}: lists no pairs; there is nothing to search with or in")
+        raise DataError(f"{config.split_csv(split)}: has no pairs; give a list with pairs")
     wanted = fingerprint(made_from(dataset, source))
     kept = None if recompute else reusable_digest(path, wanted)
     if kept is not None:

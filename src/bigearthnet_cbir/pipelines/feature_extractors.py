@@ -17,7 +17,7 @@ from bigearthnet_cbir.config.keys import model_settings
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
-from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.dual_encoder import DualEncoder, empty_encoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
@@ -31,19 +31,19 @@ from bigearthnet_cbir.training.resuming import changes_of
 logger = logging.getLogger(__name__)
 
 BASELINES: Final = ("untrained", "band_statistics")
-"""What a trained network is compared with: its own random weights, and no network at all."""
+"""Baselines of a trained network: random weights, and band statistics without a network."""
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """One way from a batch of pairs to feature vectors.
+    """A function from a batch of pairs to feature vectors.
 
     Attributes:
-        identity: plain values that decide the vectors; part of the feature files' fingerprint.
+        identity: plain values that determine the vectors; part of the fingerprint of the feature files.
         compute: batch -> {feature, feature_s1, feature_s2}, each (B, D) float32 on the CPU.
-        directions: those that have a meaning; the two sensors' band statistics cannot be compared.
-        provenance: what the files that are made from it record besides: settings that differ from those that the
-            checkpoint was trained with, and those that changed while it was trained. Empty where there is none.
+        directions: valid directions; band statistics of different sensors are not comparable.
+        provenance: further attributes of the output files: settings that differ from those of the checkpoint, and
+            settings that changed during its training. Empty if there are none.
     """
 
     identity: dict[str, Any]
@@ -55,15 +55,15 @@ class FeatureExtractor:
 def build_from_checkpoint(
     config: Config, checkpoint: Path, *, allow_different: bool = False
 ) -> tuple[DualEncoder, dict[str, Any], dict[str, str]]:
-    """Return the encoder of a checkpoint, ours or the original scripts', its options, and its provenance.
+    """Return the encoder of a checkpoint (of this project or the original scripts), its options, and its provenance.
 
     Args:
-        config: the settings that it is used with.
-        checkpoint: the file.
-        allow_different: go on where the settings differ from those that it was trained with, and record both.
+        config: current settings.
+        checkpoint: path of the checkpoint.
+        allow_different: continue if the settings differ from those of the checkpoint, and record both values.
 
     Raises:
-        CheckpointError: it is missing, broken, belongs to another model, or was trained with other settings.
+        CheckpointError: it is missing, damaged, belongs to another model, or was trained with other settings.
     """
     content = load_checkpoint(checkpoint)
     differing = check_agreement(config, content, checkpoint, allow_different=allow_different)
@@ -73,7 +73,7 @@ def build_from_checkpoint(
         mapped, weights = from_original(weights, config.type)
         options |= mapped
         logger.info("%s: a checkpoint of the original scripts, mapped to %s", checkpoint, options)
-    model = build_encoder(config, **options)
+    model = empty_encoder(**options)
     load_weights(model, weights, checkpoint)
     told = {"different_settings": differing, "training_changes": changes_of(content)}
     return model, options, {name: json.dumps(value) for name, value in told.items() if value}
@@ -92,14 +92,14 @@ def baseline_extractor(
     """Return one of the BASELINES.
 
     Args:
-        config: decides the untrained network.
-        baseline: its name.
-        checkpoint: of the run that the baseline is for: where it is there, the untrained network must be the one
-            that it started from, but for pretrained weights.
-        allow_different: go on where it is another one, and record both.
+        config: configuration of the untrained network.
+        baseline: name of the baseline.
+        checkpoint: checkpoint of the run; if it exists, the untrained network must be the one from which the run
+            started, except for pretrained weights.
+        allow_different: continue if it differs, and record both values.
 
     Raises:
-        CheckpointError: the configured network is not the run's.
+        CheckpointError: the configured network differs from that of the run.
     """
     if baseline == "band_statistics":
         return FeatureExtractor({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
@@ -135,12 +135,12 @@ def encoder_extractor(
     """Return the feature extractor of a network.
 
     Args:
-        model: moved to the device and put into eval mode.
-        identity: plain values that decide its weights; the other arguments are added.
-        device: where it computes.
-        precision: float32, or bfloat16 under autocast.
+        model: network; it is moved to the device and set to eval mode.
+        identity: plain values that determine its weights; the other arguments are added.
+        device: device of the computation.
+        precision: float32, or bfloat16 with autocast.
         feature: "projection" for z1 and z2, "backbone" for h1 and h2.
-        fusion: how the two become the fused vector: concat, avg, max or sum.
+        fusion: fusion of both vectors: concat, avg, max or sum.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     transform = BatchTransform(device)

@@ -1,4 +1,4 @@
-"""The gallery of a report: samples queries of a run, and reads their patches and those of their results."""
+"""Gallery of a report: samples queries of a run, and reads the images of queries and results."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SAMPLING_METRIC: Final = "F1@5"
 
 @dataclass(frozen=True)
 class GalleryPatches:
-    """What the examples of every direction are made from.
+    """Data for the examples of all directions.
 
     Attributes:
         queries, archive: names of the pairs.
-        truth: their labels.
-        class_names: of the label columns.
-        images: of the patches.
+        truth: labels of the pairs.
+        class_names: names of the label columns.
+        images: images of the patches.
     """
 
     queries: list[PatchPair]
@@ -55,7 +55,7 @@ class GalleryPatches:
         )
 
     def _scores(self, neighbours: Neighbours) -> tuple[DoubleArray, DoubleArray]:
-        """Return every query's F1@5 (mean of the pairs' F1) and its NDCG@10; at the last rank where fewer are kept."""
+        """Return the pairwise F1@5 and the NDCG@10 of each query, or the values at the last rank."""
         length = neighbours.indices.shape[1]
         ranks = (min(5, length), length)
         values = per_query_values(self.truth, neighbours.indices, ranks)
@@ -83,20 +83,20 @@ class GalleryPatches:
 def collect_gallery(
     folder: RunFolder, data: RunResults, class_names: tuple[str, ...], *, queries: int, seed: int
 ) -> Gallery | str:
-    """Return the gallery of a run, or one sentence that says why there is none.
+    """Return the gallery of a run, or the reason why there is none.
 
     Args:
-        folder: of the run.
-        data: its results.
-        class_names: of the label columns.
-        queries: how many in each direction.
-        seed: of the random ones.
+        folder: run folder.
+        data: results of the run.
+        class_names: names of the label columns.
+        queries: number of queries per direction.
+        seed: seed of the random queries.
     """
     stores = [data.configuration.get(f"bigEarthPthLMDB_{sensor}") for sensor in ("S1", "S2")]
     if queries < 1:
-        return "No gallery: it was asked for with 0 queries."
+        return "No gallery: the number of queries is 0."
     if not all(isinstance(store, str) and store for store in stores):
-        return "No gallery: the results do not say where the patch stores are."
+        return "No gallery: the results have no paths of the patch stores."
     try:
         patches = _read_patches(folder, data, class_names, PatchImages(Path(str(stores[0])), Path(str(stores[1]))))
         examples = {
@@ -108,7 +108,7 @@ def collect_gallery(
         }
         return Gallery(examples, patches.images.encoded(), SAMPLING_METRIC)
     except CbirError as error:
-        logger.warning("the report gets no gallery: %s", error)
+        logger.warning("the report has no gallery: %s", error)
         return f"No gallery: the patches cannot be read. {error}"
 
 

@@ -1,4 +1,4 @@
-"""Pairs that cannot be meant: two patches of two places, a patch in two pairs, a folder that nothing names."""
+"""Detection of invalid pairs: different locations, a patch in two pairs, folders without a pair."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 def sound_pairs(pairs: Sequence[PairInfo], report: EncodeReport) -> list[PairInfo]:
-    """Return the pairs that can be meant, and report the others by name.
+    """Return the valid pairs, and report the others by name.
 
-    Of several pairs with one patch none is taken: which one is right cannot be told from here.
+    Of several pairs with the same patch none is used, because the correct one is unknown.
     """
     one_place = []
     for pair in pairs:
         if names_agree(PatchPair(pair.s2, pair.s1)) is False:
             report.skip(
                 pair.s1,
-                f"{pair.s1}: paired with a patch of another tile, column or row; that is {pair.s2}: mend the list",
+                f"{pair.s1}: paired with a patch of another tile, column or row; partner {pair.s2}: correct the list",
             )
         else:
             one_place.append(pair)
@@ -36,14 +36,14 @@ def sound_pairs(pairs: Sequence[PairInfo], report: EncodeReport) -> list[PairInf
         if s2[pair.s2] > 1:
             report.skip(
                 pair.s1,
-                f"{pair.s1}: several Sentinel-1 patches are paired with one Sentinel-2 patch; that is {pair.s2}: "
-                "remove all but the right one",
+                f"{pair.s1}: several Sentinel-1 patches are paired with one Sentinel-2 patch; partner {pair.s2}: "
+                "remove all but the correct one",
             )
         elif s1[pair.s1] > 1:
             report.skip(
                 pair.s2,
-                f"{pair.s2}: several Sentinel-2 patches are paired with one Sentinel-1 patch; that is {pair.s1}: "
-                "mend the list",
+                f"{pair.s2}: several Sentinel-2 patches are paired with one Sentinel-1 patch; partner {pair.s1}: "
+                "correct the list",
             )
         else:
             sound.append(pair)

@@ -1,4 +1,4 @@
-"""Where the list of pairs comes from when an archive is encoded, and what that source knows of them."""
+"""Sources of the list of pairs for encoding."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PARQUET_EXCLUDED: Final = "metadata_for_patches_with_snow_cloud_or_shadow.parqu
 
 
 class PairSource(NamedTuple):
-    """The pairs of an archive and the words by which messages name where they are from.
+    """The pairs of an archive, and the name of their source for messages.
 
     Attributes:
-        pairs: every pair that the source knows.
+        pairs: all pairs of the source.
         name: a file, a folder, or "the official lists".
-        has_splits: whether pairs without a split are to be left out (else they get one).
+        has_splits: whether pairs without a split are excluded (otherwise they get one).
         unreadable: name of a patch -> why its pair could not be found.
     """
 
@@ -46,12 +46,12 @@ def find_pairs(
     Args:
         split_from: "official", a metadata.parquet, or a folder with train.csv, val.csv, test.csv; None takes the
             metadata.parquet beside v2 folders, and for v1 folders the pairs that the Sentinel-1 JSONs name.
-        s1: the Sentinel-1 folders, where they are at hand.
-        s2: likewise for Sentinel-2.
-        selection: what will be asked of the pairs; the official lists are read only where it needs them.
+        s1: the Sentinel-1 folders, if given.
+        s2: the Sentinel-2 folders, if given.
+        selection: filter of the pairs; the official lists are read only if it needs them.
 
     Raises:
-        DataError: the source is missing or malformed, or there is none.
+        DataError: the source is missing or malformed, or none is given.
     """
     if split_from == OFFICIAL:
         return PairSource(read_official_lists(), "the official lists", True, {})
@@ -117,7 +117,7 @@ def _from_jsons(s1: PatchFolders) -> tuple[list[PairInfo], dict[str, str]]:
 
 
 def _informed(pairs: list[PairInfo], s2: PatchFolders | None, selection: Selection) -> list[PairInfo]:
-    """Add what the official lists or the parquet know, where the selection asks for more than names tell."""
+    """Add information of the official lists or the parquet file, if the filter needs it."""
     parquet = find_parquet(s2)
     if parquet is not None:
         known = {pair.s2: pair for pair in _from_parquet(parquet, selection).pairs}
@@ -134,10 +134,10 @@ def _informed(pairs: list[PairInfo], s2: PatchFolders | None, selection: Selecti
 
 
 def assign_splits(pairs: Iterable[PairInfo], fractions: Sequence[float], seed: int) -> list[PairInfo]:
-    """Give each pair a split by the rank of a seeded hash of its name, in the given fractions of train, val, test.
+    """Assign each pair to a split by the rank of a seeded hash of its name, in the given shares of train, val, test.
 
-    The assignment depends on the set of names, the fractions and the seed only. Neighbouring patches may part; the
-    official splits are the ones to publish figures on.
+    The assignment depends only on the set of names, the shares and the seed. Adjacent patches may be in different
+    splits; publish metrics on the official splits.
     """
     ranked = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed} {pair.s2}".encode()).digest())
     bounds = [round(len(ranked) * sum(fractions[: number + 1])) for number in range(len(SPLITS))]

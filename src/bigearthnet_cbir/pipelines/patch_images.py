@@ -10,16 +10,16 @@ from bigearthnet_cbir.report.rgb import QUALITIES, RGB_BANDS, downsample, encode
 from bigearthnet_cbir.types import ByteArray, FloatArray, PatchPair
 
 MAX_BYTES: Final = 6_500_000
-"""Of all JPEG images together; as text in the page they take a third more, so that it stays below 10 MB."""
+"""Limit of all JPEG images; base64 adds a third, so that the page stays below 10 MB."""
 
 
 class PatchImages:
-    """Reads patches as images, each once.
+    """Reads patches as images, each patch once.
 
     Args:
         s1: LMDB folder with the Sentinel-1 patches.
-        s2: the same of Sentinel-2.
-        downsampling: pixels along each side that are averaged into one.
+        s2: LMDB folder with the Sentinel-2 patches.
+        downsampling: pixels along each side that are averaged to one.
     """
 
     def __init__(self, s1: Path, s2: Path, downsampling: int = 1) -> None:
@@ -29,7 +29,7 @@ class PatchImages:
         self._values: dict[str, FloatArray] = {}
 
     def key(self, sensor: str, pair: PatchPair) -> str:
-        """Return the key of a pair's image, having read its patch.
+        """Read the patch of a pair and return the key of its image.
 
         Raises:
             DataError: the store or the patch cannot be read.
@@ -44,7 +44,7 @@ class PatchImages:
         return self._keys[sensor, name]
 
     def pixels(self) -> dict[str, ByteArray]:
-        """Return key -> (H, W, 3) uint8 of every image; all images of a sensor share one stretch."""
+        """Return key -> (H, W, 3) uint8 of every image; all images of a sensor share one contrast stretch."""
         found: dict[str, ByteArray] = {}
         for sensor in self._stores:
             values = {key: value for key, value in self._values.items() if key.startswith(sensor)}
@@ -54,7 +54,7 @@ class PatchImages:
         return found
 
     def encoded(self) -> dict[str, bytes]:
-        """Return key -> JPEG of every image, of the highest quality that fits into MAX_BYTES, else of the lowest."""
+        """Return key -> JPEG of every image, with the highest quality that fits into MAX_BYTES, else the lowest."""
         images = self.pixels()
         found: dict[str, bytes] = {}
         for quality in QUALITIES:

@@ -1,4 +1,4 @@
-"""The report of a run, or of several side by side: reads the run folders and writes the page."""
+"""The report of one or several runs: reads the run folders and writes the HTML page."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def write_report(
     figures: bool = False,
     tensorboard: bool = False,
 ) -> Path:
-    """Write the report of a run, or a comparison of several, and return the page's path.
+    """Write the report of a run, or a comparison of several, and return the path of the page.
 
     Args:
         paths: one run folder or several, or a file in each (retrieval.h5, parameters.yaml).
-        output: the page; by default report.html in the run folder, or comparison.html in the folder that the
-            compared runs share.
-        queries: in the gallery of each direction.
-        seed: of the random ones among them.
+        output: the page; by default report.html in the run folder, or comparison.html in the common
+            parent folder of the runs.
+        queries: number of queries per direction in the gallery.
+        seed: seed of the random queries.
         figures: also write curves, gallery rows and tables as files, into figures/ beside the page.
         tensorboard: also write the headline metrics and an embedding projector of each run for TensorBoard.
 
@@ -85,15 +85,15 @@ def _write(
 
 
 def run_folder(path: Path) -> RunFolder:
-    """Return the run folder of a path: the path itself, or the folder that holds the file."""
+    """Return the run folder of a path: the path itself, or the folder of the file."""
     return RunFolder(path if path.is_dir() else path.parent)
 
 
 def collect_study(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed: int = 0) -> Study:
-    """Read everything that a report shows.
+    """Read the data of a report.
 
     Raises:
-        ResultsError: a run has no readable results, or no run was given.
+        ResultsError: a run has no readable results, or no run is given.
     """
     if not folders:
         raise ResultsError("no run was given; name at least one run folder")
@@ -104,7 +104,7 @@ def collect_study(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed:
     if len(folders) > 1:
         differences, why_not = _differences(folders, names)
         return Study(
-            f"{len(names)} runs side by side", tuple(sources), labels,
+            f"Comparison of {len(names)} runs", tuple(sources), labels,
             folders=paths, differences=differences, no_differences=why_not,
         )  # fmt: skip
     gallery = collect_gallery(folders[0], sources[0].data, labels, queries=queries, seed=seed)
@@ -117,7 +117,7 @@ def collect_study(folders: Sequence[RunFolder], *, queries: int = QUERIES, seed:
 def _differences(
     folders: Sequence[RunFolder], names: Sequence[str]
 ) -> tuple[dict[str, dict[str, dict[str, Difference]]], str]:
-    """Return how every run differs from the first, or one sentence that says why that is not known."""
+    """Return the differences of every run from the first, or the reason why there are none."""
     first = folders[0].retrieval
     try:
         others = zip(folders[1:], names[1:], strict=True)
@@ -136,7 +136,7 @@ def _baselines(folder: RunFolder) -> list[Source]:
 
 
 def _names(folders: Sequence[RunFolder]) -> list[str]:
-    """Return each run's name, with so many parent folders that no two are equal."""
+    """Return each run's name, with as many parent folders as needed to be unique."""
     parts = [folder.root.resolve().parts for folder in folders]
     for depth in range(1, max(len(path) for path in parts) + 1):
         names = ["/".join(path[-depth:]) for path in parts]

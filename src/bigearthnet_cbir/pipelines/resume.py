@@ -1,4 +1,4 @@
-"""Resuming: which checkpoint a run goes on from, whether it may, and the record of what changes there."""
+"""Resuming: choice and validation of the checkpoint, and the record of changed settings."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ logger = logging.getLogger(__name__)
 
 
 def restore(config: Config, trainer: Trainer, folder: RunFolder, change: Collection[str]) -> list[dict[str, Any]]:
-    """Let the trainer go on from the run's checkpoint, where it has one, and return what changes there.
+    """Restore the trainer from the checkpoint of the run, if there is one, and return the changed settings.
 
     Args:
-        config: start_epoch > 0 names the epoch to be found.
-        trainer: fresh.
-        folder: of the run.
-        change: names of settings that may differ from the checkpoint's.
+        config: configuration; start_epoch > 0 is the expected epoch.
+        trainer: new trainer.
+        folder: run folder.
+        change: names of settings that may differ from the checkpoint.
 
     Raises:
-        CheckpointError: the checkpoint is missing though start_epoch names one, is at another epoch, or of a run with
-            other settings.
+        CheckpointError: start_epoch > 0 but the checkpoint is missing, is at another epoch, or is of a run with other
+            settings.
     """
     found = _furthest(folder)
     if found is None:
@@ -37,7 +37,7 @@ def restore(config: Config, trainer: Trainer, folder: RunFolder, change: Collect
             raise CheckpointError(
                 f"{folder.last}: there is no such file, but start_epoch is {config.start_epoch}; write start_epoch: 0"
             )
-        logger.info("nothing to resume in %s: training begins at epoch 0", folder.root)
+        logger.info("nothing to resume in %s: training starts at epoch 0", folder.root)
         return []
     path, content = found
     epoch = content.get("epoch")
@@ -47,16 +47,16 @@ def restore(config: Config, trainer: Trainer, folder: RunFolder, change: Collect
         content = {**content, "identity": complete_settings(content["identity"], config)}
     changes = trainer.restore(content, path, change)
     if path == folder.best and rank() == 0:
-        save_checkpoint(folder.last, content)  # where the final epoch is done, nothing later would bring it up to date
+        save_checkpoint(folder.last, content)  # after the final epoch nothing later would update it
     if epoch == config.epochs:
-        logger.info("%s is at epoch %d already: nothing to train", path, epoch)
+        logger.info("%s is already at epoch %d: nothing to train", path, epoch)
     else:
         logger.info("resuming after epoch %d", trainer.state.epoch)
     return changes
 
 
 def _furthest(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:
-    """Return the checkpoint of the latest epoch; the best one is that where a kill came before the last was written."""
+    """Return the checkpoint of the latest epoch; the best one is later if a kill came before the last was written."""
     last = load_checkpoint(folder.last) if folder.last.exists() else None
     if not folder.best.exists():
         return None if last is None else (folder.last, last)
@@ -74,21 +74,21 @@ def _furthest(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _check_epoch(config: Config, path: Path, epoch: int) -> None:
-    """Refuse a checkpoint that is not where the configuration has it."""
+    """Refuse a checkpoint of another epoch than configured."""
     if epoch > config.epochs:
         raise CheckpointError(
             f"{path}: is at epoch {epoch}, beyond epochs, which is {config.epochs}; write epochs: {epoch} or more, or "
-            "begin anew with --overwrite"
+            "start again with --overwrite"
         )
     if config.start_epoch not in (0, epoch):
         cure = f"write start_epoch: {epoch}, or start_epoch: 0 and use --resume"
         if epoch == config.epochs:
-            cure = f"its {epoch} epochs are done: write start_epoch: 0, and more epochs to go on with --resume"
+            cure = f"its {epoch} epochs are finished: write start_epoch: 0, and more epochs to continue with --resume"
         raise CheckpointError(f"{path}: is at epoch {epoch}, but start_epoch is {config.start_epoch}; {cure}")
 
 
 def record_changes(trainer: Trainer, folder: RunFolder) -> None:
-    """Write what changes from here on into both checkpoints, so that neither contradicts parameters.yaml."""
+    """Record the changed settings in both checkpoints, so that they agree with parameters.yaml."""
     if folder.best.exists():
         best = load_checkpoint(folder.best)
         save_checkpoint(folder.best, {**best, "changes": trainer.changes})

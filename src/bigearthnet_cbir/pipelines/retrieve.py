@@ -33,7 +33,7 @@ TIE_RULE = "equal distances are ordered by archive index"
 CONVENTION = "standard"
 
 _IN_FEATURES: Final = frozenset({"query_split", "archive_split", "feature", "fusion"})
-"""Keys of the measurement that the digests of the feature files tell already."""
+"""Measurement keys that the digests of the feature files already include."""
 
 
 def retrieve(
@@ -44,18 +44,18 @@ def retrieve(
     recompute: bool = False,
     allow_different: bool = False,
 ) -> Path:
-    """Write retrieval.h5 of a run, or of a baseline beside it, and return its path.
+    """Write retrieval.h5 of a run or of a baseline, and return its path.
 
     Args:
         config: the run's configuration: a Config, a mapping of keys, or a YAML file.
-        folder: the run's folder, by default the configured one; no other command may write there meanwhile.
+        folder: run folder, by default the configured one; no other command may write to it meanwhile.
         baseline: one of feature_extractors.BASELINES instead of the trained encoder.
-        recompute: compute features and results anew even where those on disk match.
-        allow_different: go on where the checkpoint was trained with other settings, and record both.
+        recompute: compute features and results again even if existing ones match.
+        allow_different: continue if the checkpoint was trained with other settings, and record both values.
 
     Raises:
         LockedError: another process is writing to the folder.
-        CheckpointError, DataError, SearchError, ResultsError: what is wrong, in one line.
+        CheckpointError, DataError, SearchError, ResultsError: an input is invalid.
     """
     config = as_config(config)
     folder = folder or RunFolder(config.run_folder)
@@ -92,26 +92,26 @@ def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recom
 
 
 def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor, wanted: str) -> None:
-    """Search every direction of a source between query.h5 and archive.h5 of a folder, score it, write retrieval.h5.
+    """Search and evaluate all directions of query.h5 and archive.h5 in a folder, and write retrieval.h5.
 
     Args:
-        config: the run's configuration.
-        folder: where the files are.
-        source: names the directions.
-        wanted: fingerprint that the results get; an interrupted search of the same goes on.
+        config: configuration of the run.
+        folder: run folder.
+        source: feature extractor, which has the directions.
+        wanted: fingerprint of the results; an interrupted search with the same one is continued.
     """
     queries, archive = read_names(folder.query), read_names(folder.archive)
     exclude = self_match_positions(queries, archive)
     truth = GroundTruth.of(read_labels(folder.query), read_labels(folder.archive), exclude)
     k = min(config.top_k, int(truth.sizes.min()))
     if k < 1:
-        raise ResultsError(f"{folder.archive}: holds no patch besides the query itself; use a larger archive_split")
+        raise ResultsError(f"{folder.archive}: has no patch besides the query itself; use a larger archive_split")
     radius = config.exclude_within
     spatial = None if radius is None else SpatialTruth.of(truth, queries, archive, radius, k)
     chance = chance_curves(truth, k)
     rows = PartialSearch(folder.retrieval)
     if rows.open(wanted, len(queries), k, len(archive)):
-        logger.info("an interrupted search of the same features was found: going on where it stopped")
+        logger.info("continuing an interrupted search of the same features")
     further = PartialSearch(rows.folder / "exclude_within")
     if spatial is not None:
         further.open(wanted, len(queries), spatial.depth, len(archive))

@@ -1,4 +1,4 @@
-"""The grid of model types and fusions: trained where needed, retrieved, and gathered in one table."""
+"""Sweep over model types and fusions: training, retrieval, and one table of results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SWEPT: Final[dict[str, tuple[str, ...]]] = {name: KEYS[name].metadata["rule"].op
 """The axes of the grid: all choices of two keys."""
 
 MEASURED: Final = ("protocol", "query_split", "queries", "archive_split", "archive_size", "convention")
-"""Columns of the table that say what was measured; the same in all rows of a sweep."""
+"""Columns of the table with the protocol, equal in all rows of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class SweepRun:
     """One cell of the grid.
 
     Attributes:
-        config: its configuration.
-        trained_by: the configuration of the run whose checkpoint it retrieves with. With the contrastive loss
-            fusion does not enter the training, so one training per type serves its four fusions.
+        config: configuration of the run.
+        trained_by: configuration of the run whose checkpoint it uses. Fusion does not affect contrastive training,
+            so one training per type is used for its four fusions.
     """
 
     config: Config
@@ -45,18 +45,17 @@ class SweepRun:
 def plan_sweep(
     values: Mapping[str, Any], folder_name: str, loss_func: str, root: Path, chosen: Mapping[str, Any] | None = None
 ) -> list[SweepRun]:
-    """Return the runs of a sweep: eight, or the part of the grid that was chosen.
+    """Return the runs of a sweep: all eight, or the selected part of the grid.
 
     Args:
-        values: configuration keys that all runs share; type and fusion among them are those of one run, and have no
-            effect here.
-        folder_name: the group's name under save_dir.
+        values: configuration keys of all runs; type and fusion are ignored.
+        folder_name: name of the group under save_dir.
         loss_func: contrastive or classification.
-        root: where relative paths start.
-        chosen: keys that replace those; type and fusion choose a part of the grid, one word or a list of words each.
+        root: base folder of relative paths.
+        chosen: keys that replace `values`; type and fusion (a word or a list of words) select a part of the grid.
 
     Raises:
-        ConfigError: a key is wrong, or contradicts the sweep.
+        ConfigError: a key is invalid, or contradicts the sweep.
     """
     chosen = dict(chosen or {})
     types, fusions = (_part(key, options, chosen) for key, options in SWEPT.items())
@@ -71,7 +70,7 @@ def plan_sweep(
 
     runs = []
     for model_type in types:
-        # Also where only a part is chosen: the whole sweep then finds its trainings done.
+        # Also for a part of the grid, so that the whole sweep can reuse its trainings.
         first = cell(model_type, SWEPT["fusion"][0])
         for fusion in fusions:
             config = cell(model_type, fusion)
@@ -83,7 +82,7 @@ def plan_sweep(
 
 
 def _part(key: str, options: tuple[str, ...], chosen: dict[str, Any]) -> tuple[str, ...]:
-    """Take a swept key out of the chosen ones, and return the options that it leaves, in their order."""
+    """Remove a swept key from the chosen ones, and return its selected options in order."""
     if key not in chosen:
         return options
     given = chosen.pop(key)
@@ -92,21 +91,23 @@ def _part(key: str, options: tuple[str, ...], chosen: dict[str, Any]) -> tuple[s
     except RuleError as error:
         raise ConfigError(f"--set {key}={brief(given)}: {error}, or a list of them") from error
     if not words:
-        raise ConfigError(f"--set {key}=[]: leaves nothing to train; choose one of {', '.join(options)}")
+        raise ConfigError(f"--set {key}=[]: selects no runs; choose one of {', '.join(options)}")
     return tuple(option for option in options if option in words)
 
 
 def _check_shared(shared: Mapping[str, Any], chosen: Mapping[str, Any], loss_func: str) -> dict[str, Any]:
-    """Refuse keys that a sweep gives itself, and return logging_params without the name of a run."""
+    """Refuse keys that the sweep sets itself, and return logging_params without the name of a run."""
     if shared.get("state_dict") is not None:
         raise ConfigError(
-            f"state_dict is {brief(shared['state_dict'])}; a sweep trains its networks and would mix that one in: "
-            "take it out of the base file, the class Config and --set"
+            f"state_dict is {brief(shared['state_dict'])}; a sweep trains its networks and does not use it: "
+            "remove it from the base file, the class Config and --set"
         )
     if chosen.get("loss_func", loss_func) != loss_func:
-        raise ConfigError(f"--set loss_func={brief(chosen['loss_func'])}: --loss_func is {loss_func}; give one of them")
+        raise ConfigError(
+            f"--set loss_func={brief(chosen['loss_func'])}: --loss_func is {loss_func}; give only one of them"
+        )
     if "name" in chosen:
-        raise ConfigError(f"--set name={brief(chosen['name'])}: the group's name is --folder_name")
+        raise ConfigError(f"--set name={brief(chosen['name'])}: use --folder_name for the name of the group")
     params = shared.get("logging_params") or {}
     if not isinstance(params, Mapping):
         raise ConfigError(f"logging_params is {brief(params)}; give the key save_dir under it")
@@ -116,7 +117,7 @@ def _check_shared(shared: Mapping[str, Any], chosen: Mapping[str, Any], loss_fun
 
 
 def table_name(runs: list[SweepRun]) -> str:
-    """Return the name of a sweep's table; that of a part of the grid does not replace the whole one's."""
+    """Return the name of the table of a sweep; a part of the grid has a separate name."""
     parts = ["sweep", runs[0].config.loss_func]
     for key, options in SWEPT.items():
         kept = [option for option in options if any(getattr(run.config, key) == option for run in runs)]
@@ -131,16 +132,16 @@ def run_sweep(
     train: Callable[[Config], object],
     retrieve: Callable[[Config, RunFolder], Path],
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Train and retrieve every run; a failed one does not stop the rest.
+    """Train and retrieve every run; a failed run does not stop the others.
 
     Args:
-        runs: of plan_sweep.
-        yaml_folder: where each run's YAML file is written.
-        train: trains a configuration; does nothing where that is finished already.
-        retrieve: writes a run's retrieval.h5 and returns its path.
+        runs: runs of plan_sweep.
+        yaml_folder: folder for the YAML files of the runs.
+        train: trains a configuration, unless it is already finished.
+        retrieve: writes retrieval.h5 of a run and returns its path.
 
     Returns:
-        The table (one row per run and direction, headline figures and chance), and the names of failed runs.
+        The table (one row per run and direction, with headline metrics and chance), and the names of failed runs.
     """
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
@@ -155,7 +156,7 @@ def run_sweep(
             logger.error("run %s failed: %s", name, error)
             failed.append(name)
         except Exception:
-            # A defect of ours in one cell must not cost the others; its traceback goes to the log.
+            # A bug in one run must not stop the others; the log has its traceback.
             logger.exception("run %s failed", name)
             failed.append(name)
     return pd.DataFrame(rows), failed
@@ -170,7 +171,7 @@ def _run_cell(
     """Train and retrieve one run, and return its rows; a training that fails adds its name to `untrained`."""
     trainer = run.trained_by.logging_params.name
     if trainer in untrained:
-        raise TrainingError(f"its encoder is that of {trainer}, whose training failed")
+        raise TrainingError(f"it uses the encoder of {trainer}, whose training failed")
     untrained.add(trainer)
     train(run.trained_by)
     untrained.discard(trainer)
@@ -197,7 +198,7 @@ def _rows(config: Config, results_file: Path) -> list[dict[str, Any]]:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write the sweep's table as CSV, in one step."""
+    """Write the table of a sweep as CSV, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)

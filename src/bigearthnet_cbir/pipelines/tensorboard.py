@@ -1,4 +1,4 @@
-"""Retrieval for TensorBoard: headline metrics as scalars, and the archive's vectors in the embedding projector."""
+"""Retrieval results for TensorBoard: headline metrics as scalars, and archive vectors in the projector."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 MAX_PATCHES = 2000
 DOWNSAMPLING = 4
-"""Thumbnails have 30 pixels a side: the projector keeps all of them in one image of at most 8,192 x 8,192."""
+"""The projector stores all thumbnails (30 x 30 pixels) in one image of at most 8,192 x 8,192."""
 
 
 def write_tensorboard(folder: RunFolder, *, seed: int = 0) -> Path:
     """Write the headline metrics and a projector into training/retrieval/, and return that folder.
 
-    What an earlier call left there is replaced. The projector shows up to MAX_PATCHES archive patches, chosen by
-    the seed, with their names and labels, and thumbnails where the patch store can be read.
+    Existing content of the folder is replaced. The projector shows up to MAX_PATCHES archive patches, sampled with the
+    seed, with names and labels, and with thumbnails if the patch store can be read.
 
     Raises:
         ResultsError: the run has no readable results or features.
@@ -68,13 +68,13 @@ def _add_projector(writer: SummaryWriter, folder: RunFolder, data: RunResults, s
 
 
 def _thumbnails(data: RunResults, pairs: list[PatchPair]) -> torch.Tensor | None:
-    """Return (N, 3, 30, 30) images in 0..1, or None where the Sentinel-2 patches cannot be read."""
+    """Return (N, 3, 30, 30) images in 0..1, or None if the Sentinel-2 patches cannot be read."""
     stores = [str(data.configuration.get(f"bigEarthPthLMDB_{sensor}", "")) for sensor in ("S1", "S2")]
     try:
         reader = PatchImages(Path(stores[0]), Path(stores[1]), DOWNSAMPLING)
         keys = [reader.key("s2", pair) for pair in pairs]
     except CbirError as error:
-        logger.warning("the projector gets no thumbnails: %s", error)
+        logger.warning("the projector has no thumbnails: %s", error)
         return None
     images = reader.pixels()
     stack = np.stack([images[key] for key in keys])

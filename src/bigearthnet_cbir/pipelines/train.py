@@ -1,4 +1,4 @@
-"""Training: from a configuration to a run folder with its best and last checkpoint."""
+"""Training of a configuration: creates a run folder with the best and the last checkpoint."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 from bigearthnet_cbir.config import Config, as_config, write_config
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.loaders import ordered_loader, training_loader
-from bigearthnet_cbir.errors import ConfigError, DataError
+from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.builders import build_dataset, build_trainer, choose_device
+from bigearthnet_cbir.pipelines.inputs import require_pairs
 from bigearthnet_cbir.pipelines.resume import record_changes, restore
 from bigearthnet_cbir.pipelines.training_checks import check_options, enough_memory, refuse_trained, writable
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
@@ -29,10 +30,10 @@ from bigearthnet_cbir.training.tensorboard import TensorBoardCurves
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 256
-"""Fixed, because the contrastive loss depends on the number of negatives: runs stay comparable."""
+"""Fixed, because the contrastive loss depends on the number of negatives; validation losses are thus comparable."""
 
 DERIVED: Final = ("figures", "export")
-"""Folders that reports and exports make in a run folder."""
+"""Folders that reports and exports create in a run folder."""
 
 
 def train(
@@ -45,21 +46,20 @@ def train(
     """Train a run and return its folder.
 
     Args:
-        config: the experiment: a Config, a mapping of keys, or a YAML file; start_epoch > 0 resumes like `resume`,
-            and names the epoch to be found there.
-        resume: continue from the run's checkpoint that is furthest on; begin anew where there is none.
-        overwrite: allow a fresh run to replace an earlier one; its checkpoints, features, results and report go
-            before the first epoch.
-        change: names of settings that a resumed run takes from `config` though its checkpoint has other values;
-            they are recorded in its checkpoints.
+        config: the experiment: a Config, a mapping of keys, or a YAML file; start_epoch > 0 resumes like `resume`
+            and is the expected epoch.
+        resume: continue from the checkpoint with the highest epoch; start from scratch if there is none.
+        overwrite: replace an existing run; its checkpoints, features, results and report are deleted before the first
+            epoch.
+        change: names of settings that a resumed run takes from `config` instead of its checkpoint; the checkpoints
+            record them.
 
     Raises:
-        CheckpointError: there is a trained run already and neither option was given, or its checkpoint is not the
-            one to resume from.
+        CheckpointError: a trained run exists and neither option is given, or its checkpoint cannot be resumed.
         ConfigError: options contradict each other, or the run folder cannot be written.
         DataError: a list or a store is malformed, or names are missing in it.
-        LockedError: another command is at work in the run folder.
-        TrainingError: a loss is not finite, or the memory does not suffice.
+        LockedError: another command is writing to the run folder.
+        TrainingError: a loss is not finite, or memory is not sufficient.
     """
     config = as_config(config)
     goes_on = resume or config.start_epoch > 0
@@ -82,7 +82,7 @@ def _train(config: Config, folder: RunFolder, goes_on: bool, overwrite: bool, ch
         changes = restore(config, trainer, folder, change) if goes_on else []
         wait_for_all()
         if rank() == 0:
-            if changes:  # before parameters.yaml, which the best checkpoint must not contradict at any moment
+            if changes:  # before parameters.yaml, so that the best checkpoint never contradicts it
                 record_changes(trainer, folder)
             with writable(config):
                 _open_folder(config, folder, overwrite)
@@ -102,11 +102,8 @@ def _prepare(config: Config) -> tuple[DataLoader[PairBatch], DataLoader[PairBatc
     needs_labels = config.loss_func == "classification" or config.contrastive_loss == "label_aware"
     train_set = build_dataset(config, "train", require_labels=needs_labels)
     val_set = build_dataset(config, "val", require_labels=needs_labels)
-    for path, pairs in ((config.train_csv, train_set), (config.val_csv, val_set)):
-        least = 2 if config.loss_func == "contrastive" else 1
-        if len(pairs) < least:
-            why = "the contrastive loss of one pair is always 0" if len(pairs) else "there is nothing to learn from"
-            raise DataError(f"{path}: lists {len(pairs)} pairs; {why}: give a list of {least} or more")
+    require_pairs(config, "train", len(train_set))
+    require_pairs(config, "val", len(val_set))
     pinned = choose_device(config).type == "cuda"
     train_loader = training_loader(
         train_set, config.batch_size, config.seed, config.num_workers,
@@ -129,10 +126,10 @@ def _open_folder(config: Config, folder: RunFolder, overwrite: bool) -> None:
 
 
 def remove_run(folder: RunFolder) -> None:
-    """Remove all that earlier commands wrote into a run folder; what else lies there, and parameters.yaml, stays.
+    """Remove all outputs of earlier commands in a run folder; parameters.yaml and other files are kept.
 
-    The new configuration is written only after this: a run that then stops in its first epoch leaves no network of
-    other settings that could be scored under its name.
+    The new configuration is written afterwards, so that no network with other settings remains if the new run stops in
+    its first epoch.
     """
     files = (folder.best, folder.last, folder.query, folder.archive, folder.retrieval, folder.report)
     folders = (folder.curves, *(folder.root / name for name in DERIVED), *folder.root.glob(f"{BASELINE_PREFIX}*"))
@@ -145,4 +142,4 @@ def remove_run(folder: RunFolder) -> None:
 
 
 def _no_report(epoch: int, figures: dict[str, float]) -> None:
-    """Say nothing: of several processes only the first one reports."""
+    """Report nothing; of several processes only the first one reports."""

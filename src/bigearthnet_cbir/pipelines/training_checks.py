@@ -1,4 +1,4 @@
-"""What is refused before training begins, and what the machine may refuse: each in one line."""
+"""Checks before training starts, and one-line errors for memory and disk."""
 
 from __future__ import annotations
 
@@ -13,45 +13,43 @@ import torch
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError, ConfigError, TrainingError
 from bigearthnet_cbir.models.pretrained import read_pretrained
-from bigearthnet_cbir.pipelines.builders import build_dataset, choose_device
+from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.resuming import CHANGEABLE
 
 
 def check_options(config: Config, goes_on: bool, overwrite: bool, change: Collection[str]) -> None:
-    """Refuse options that contradict each other, and changes that a run cannot take; raises ConfigError."""
+    """Raise ConfigError for contradicting options and for settings that cannot change."""
     if overwrite and goes_on:
         raise ConfigError(
-            f"{config.source}: start_epoch > 0 and --resume go on, --overwrite begins anew; give one of them only"
+            f"{config.source}: start_epoch > 0 and --resume continue a run, --overwrite replaces it; give one only"
         )
     if change and not goes_on:
-        raise ConfigError(f"--change {' '.join(change)}: is for a run that goes on; give --resume too")
+        raise ConfigError(f"--change {' '.join(change)}: needs --resume; give both")
     fixed = [key for key in change if key not in CHANGEABLE]
     if fixed:
         raise ConfigError(
-            f"--change {' '.join(fixed)}: a run keeps this from its first epoch on; only {', '.join(CHANGEABLE)} may "
-            "change, for the rest use another logging_params.name"
+            f"--change {' '.join(fixed)}: this setting of a run is fixed; only {', '.join(CHANGEABLE)} can "
+            "change; use another logging_params.name"
         )
 
 
 def refuse_trained(folder: RunFolder, allowed: bool) -> None:
-    """Refuse to begin where a trained network is, best or last, unless that was asked for; raises CheckpointError."""
+    """Raise CheckpointError if the run folder has a best or last checkpoint, unless allowed."""
     if not allowed and (folder.last.exists() or folder.best.exists()):
         raise CheckpointError(
-            f"{folder.root}: holds a trained run already; use --resume to go on, --overwrite to replace it, or "
+            f"{folder.root}: already has a trained run; use --resume to continue, --overwrite to replace it, or "
             "another logging_params.name"
         )
 
 
 def check_inputs(config: Config) -> None:
-    """Refuse what would end every run of a sweep alike: lists, archives, weights, device, the folder of results.
+    """Check what all runs of a sweep share besides lists and archives: weights, device, the folder of results.
 
     Raises:
-        ConfigError, CheckpointError, DataError: as training and retrieval would.
+        ConfigError, CheckpointError: as in training and retrieval.
     """
     choose_device(config)
-    for split in dict.fromkeys(("train", "val", config.query_split, config.archive_split)):
-        build_dataset(config, split, require_labels=True)
     for file in (config.init_weights, config.init_weights_s1):
         if file is not None:
             read_pretrained(Path(file))
@@ -64,25 +62,25 @@ def check_inputs(config: Config) -> None:
 
 @contextmanager
 def writable(config: Config) -> Iterator[None]:
-    """Say in one line where results cannot be written."""
+    """Convert write errors of the run folder to one line."""
     try:
         yield
     except OSError as error:
         raise ConfigError(
             f"{config.source}: logging_params.save_dir is {config.logging_params.save_dir}, where "
-            f"{config.run_folder} cannot be written ({error.strerror or error}); give a folder that you may write to"
+            f"{config.run_folder} cannot be written ({error.strerror or error}); give a writable folder"
         ) from error
 
 
 @contextmanager
 def enough_memory(config: Config, device: torch.device) -> Iterator[None]:
-    """Say in one line that memory does not suffice, on a GPU or beside it."""
+    """Convert out-of-memory errors to one line, on GPU and CPU."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise TrainingError(
-            f"{config.source}: the memory of {device} does not suffice for batch_size {config.batch_size}; lower "
+            f"{config.source}: the memory of {device} is not sufficient for batch_size {config.batch_size}; lower "
             "batch_size, window, memory_size or projection_dim, or choose a smaller backbone"
         ) from error

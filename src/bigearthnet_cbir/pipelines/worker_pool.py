@@ -1,4 +1,4 @@
-"""Worker processes that end with their parent, however it ends, and one line where one of them is killed."""
+"""Worker processes that always end with their parent; a killed worker gives a one-line error."""
 
 from __future__ import annotations
 
@@ -17,27 +17,25 @@ from bigearthnet_cbir.errors import CbirError
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of fresh processes; when the block ends, what has not begun is dropped and the processes end.
+    """Yield a pool of new processes; at the end of the block pending tasks are dropped and the processes end.
 
-    Spawned, not forked: a fork would copy whatever threads and open files the caller has.
+    Processes are spawned, because a fork would inherit the threads and open files of the caller.
 
     Raises:
-        CbirError: a worker process died, as when the machine is out of memory.
+        CbirError: a worker process died, for example without memory.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         try:
             yield pool
         except BrokenProcessPool as error:
-            raise CbirError(
-                "a worker process died, perhaps for lack of memory; run again with fewer --workers"
-            ) from error
+            raise CbirError("a worker process died, possibly out of memory; run again with fewer --workers") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin() -> None:
-    """Leave interrupts to the parent, and end when it does: a killed parent cannot tell its workers to."""
+    """Ignore interrupts, and exit when the parent ends, because a killed parent cannot stop its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 

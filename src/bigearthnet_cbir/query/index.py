@@ -148,7 +148,7 @@ class Index:
         return found
 
     def prepare(self, side: str, distance: str | None = None) -> None:
-        """Lay one side out for many queries, which then take half as long; codes need no preparation.
+        """Lay one side out for many queries, which are several times faster then; codes need no preparation.
 
         It costs a pass over the vectors, and for the cosine half their size in memory. The pages of the file that the
         pass touched are given back to the system.

@@ -1,4 +1,4 @@
-"""Queries of one sensor against an archive of fused vectors."""
+"""Queries of one sensor that search an archive of fused vectors (missing modality)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from bigearthnet_cbir.types import FloatArray
 
 
 class MissingModality:
-    """The fused vectors of patches of which one sensor is missing: its vector stands in for the other's.
+    """Fused vectors of pairs with one missing sensor: the available vector replaces the missing one.
 
-    The contrastive loss pulls z1 and z2 of one place together, so the present vector is the estimate of the missing
-    one that needs no training (docs/metrics.md). That is models.fusion.fuse(z, z, how), row by row as it is sliced.
+    The contrastive loss makes z1 and z2 of a pair similar, so the available vector is an estimate of the missing one
+    that needs no training (docs/metrics.md). Equals models.fusion.fuse(z, z, how), computed when rows are sliced.
     """
 
     def __init__(self, vectors: Sliceable, how: str) -> None:

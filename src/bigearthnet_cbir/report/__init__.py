@@ -1,4 +1,4 @@
-"""Printed tables, comparisons of runs, and the report page."""
+"""Printed tables, comparisons of runs, and the HTML report."""
 
 from bigearthnet_cbir.callable_package import make_callable
 

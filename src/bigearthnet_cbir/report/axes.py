@@ -1,4 +1,4 @@
-"""Axes of charts: which ranks are drawn, where an axis ends, and the numbers along it."""
+"""Axes of charts: drawn ranks, limits, and tick labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RANK_TICKS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000
 
 
 def shown_ranks(length: int) -> list[int]:
-    """Return ranks from 1 to length, evenly spread on a logarithmic axis, the first ten and all ticks among them."""
+    """Return ranks from 1 to length, evenly spaced on a logarithmic axis, including the first ten and all ticks."""
     if length < 1:
         return []
     spread = np.unique(np.rint(np.geomspace(1, length, _POINTS)).astype(int))
@@ -22,7 +22,7 @@ def shown_ranks(length: int) -> list[int]:
 
 
 def ceiling(highest: float) -> float:
-    """Return a round number that is not below the highest value: the top of an axis."""
+    """Return a round number >= the highest value, for the upper limit of an axis."""
     if not highest > 0 or not math.isfinite(highest):
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest))
@@ -30,7 +30,7 @@ def ceiling(highest: float) -> float:
 
 
 def axis_bounds(low: float, high: float) -> tuple[float, float]:
-    """Return the ends of an axis whose four steps are round; it starts at 0 unless the values are far from it."""
+    """Return the limits of an axis with four round steps; it starts at 0 unless the values are far from 0."""
     if 0 <= low < 0.6 * high:
         return 0.0, ceiling(high)
     step = ceiling(max(high - low, 1e-3 * abs(high), 1e-9) / 4)
@@ -42,7 +42,7 @@ def axis_bounds(low: float, high: float) -> tuple[float, float]:
 
 
 def tick_labels(marks: Sequence[float]) -> list[str]:
-    """Return the numbers along an axis with as many digits as they need, small ones as 7.5e-4."""
+    """Return tick labels with as many digits as needed, small numbers as 7.5e-4."""
     span = max(marks) - min(marks)
     if max(abs(mark) for mark in marks) < 0.01:
         return [f"{mark:.1e}".replace("e-0", "e-") if mark else "0" for mark in marks]

@@ -1,4 +1,4 @@
-"""The breakdowns of a report: by class, by number of labels, the confusion, and the metrics under other rules."""
+"""Breakdowns of a report: per class, per number of labels, confusion, tie-aware and spatially excluded metrics."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from bigearthnet_cbir.results import CurveVariant
 
 
 class HeatCell(NamedTuple):
-    """A share in percent, and its class in the style sheet; None for an unknown one."""
+    """A share in percent, and its CSS class; None if unknown."""
 
     text: str
     style: str | None
 
 
 class Confusion(NamedTuple):
-    """Which classes come back for which: short column names, and rows of a class's name and its shares."""
+    """Confusion of classes: short column names, and rows with a class name and its shares."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
 
 
 class BreakdownPanel(NamedTuple):
-    """The breakdowns of a direction, notes on the other rules, and the confusion where it is known."""
+    """The breakdowns of a direction, notes on the variants, and the confusion if known."""
 
     direction: str
     title: str
@@ -46,7 +46,7 @@ class BreakdownView:
 
 
 def breakdown_view(study: Study) -> BreakdownView | None:
-    """Return the breakdowns of every direction, or None where the files hold none."""
+    """Return the breakdowns of every direction, or None if the files have none."""
     panels = tuple(found for direction in study.directions if (found := _panel(study, direction)) is not None)
     return BreakdownView(panels) if panels else None
 
@@ -55,7 +55,7 @@ def _panel(study: Study, direction: str) -> BreakdownPanel | None:
     tables = (
         class_table(study, direction, "By class: a query counts for each class it has"),
         label_count_table(study, direction, "By number of labels of the query"),
-        variant_table(study, direction, "The same search under other rules"),
+        variant_table(study, direction, "Tie-aware metrics and metrics with spatial exclusion"),
     )
     views = tuple(table_view(table) for table in tables if table is not None)
     if not views:
@@ -78,7 +78,7 @@ def _tie_note(variant: CurveVariant) -> str:
     numbers = variant.numbers
     return (
         f"Equal distances: groups of {numbers['mean_group']:.1f} results on average, "
-        f"{numbers.get('largest_group', math.nan):,.0f} at most; tie-aware metrics are the mean over "
+        f"{numbers.get('largest_group', math.nan):,.0f} at most; tie-aware metrics are means over "
         "all orders within a group."
     )
 
@@ -86,10 +86,10 @@ def _tie_note(variant: CurveVariant) -> str:
 def _exclusion_note(variant: CurveVariant) -> str:
     numbers = variant.numbers
     return (
-        f"Neighbours dropped: archive patches at most {numbers['radius']:.0f} columns and rows from the "
-        "query in its tile, and those of its acquisitions; "
+        f"Spatial exclusion: archive patches at most {numbers['radius']:.0f} columns and rows from the "
+        "query in its tile, and those of its acquisitions, are excluded; "
         f"{numbers.get('dropped_mean', math.nan):,.1f} per query on average. "
-        f"{numbers.get('queries_left_out', 0):,.0f} queries keep too few results and are left out."
+        f"{numbers.get('queries_left_out', 0):,.0f} queries with too few remaining results are omitted."
     )
 
 

@@ -11,7 +11,7 @@ from bigearthnet_cbir.report.axes import RANK_TICKS, axis_bounds, shown_ranks, t
 from bigearthnet_cbir.report.view_model import Line
 
 SIZE: Final = 1000
-"""Units along each side of a drawing, which CSS stretches to any size."""
+"""Units along each side of a drawing; CSS scales it."""
 
 
 class Segment(NamedTuple):
@@ -24,14 +24,14 @@ class Segment(NamedTuple):
 
 
 class Polyline(NamedTuple):
-    """One curve: its class in the style sheet, and its points as SVG spells them."""
+    """One curve: its CSS class, and its points in SVG syntax."""
 
     style: str
     points: str
 
 
 class Tick(NamedTuple):
-    """A number beside an axis, and where it stands (% of the axis)."""
+    """A tick label, and its position (% of the axis)."""
 
     position: str
     text: str
@@ -44,8 +44,8 @@ class Chart:
     Attributes:
         label: text alternative.
         grid: lines of the grid.
-        curves: in the order of drawing: the first line of the legend lies on top.
-        x_ticks, y_ticks: numbers along the axes.
+        curves: curves in drawing order; the first line of the legend is on top.
+        x_ticks, y_ticks: tick labels of the axes.
         size: units along each side.
     """
 
@@ -58,7 +58,7 @@ class Chart:
 
 
 class LegendEntry(NamedTuple):
-    """A line's name and class, and the value beside it; None: the page's script fills it in."""
+    """Name and CSS class of a line, and its value; None if the page's script fills it in."""
 
     name: str
     style: str
@@ -66,7 +66,7 @@ class LegendEntry(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A compared value in a dot plot: its class in the style sheet, and where it stands (%)."""
+    """A reference value in a dot plot: its CSS class and position (%)."""
 
     style: str
     x: str
@@ -77,9 +77,9 @@ class DotTrack:
     """One row of a dot plot from 0 to 1.
 
     Attributes:
-        x: of the run (%).
-        interval: both ends of its interval (%), or None.
-        marks: what it is compared with.
+        x: position of the run (%).
+        interval: limits of its interval (%), or None.
+        marks: reference values.
     """
 
     x: str
@@ -104,7 +104,7 @@ def step_chart(lines: Sequence[tuple[Line, Sequence[int]]], label: str) -> Chart
     """Return values over epochs on linear axes.
 
     Args:
-        lines: each with the epochs of its values.
+        lines: lines, each with the epochs of its values.
         label: text alternative.
     """
     last = max((step for _, steps in lines for step in steps), default=1)
@@ -151,6 +151,6 @@ def _points(points: Sequence[tuple[float, float]], bounds: tuple[float, float]) 
 
 
 def dot_track(own: float, interval: tuple[float, float] | None, others: Sequence[tuple[str, float]]) -> DotTrack:
-    """Return where a value, its interval and the compared values stand on a line from 0 to 1."""
+    """Return the positions of a value, its interval and the reference values on an axis from 0 to 1."""
     ends = None if interval is None else (f"{interval[0]:.2%}", f"{interval[1]:.2%}")
     return DotTrack(f"{own:.2%}", ends, tuple(Mark(style, f"{value:.2%}") for style, value in others))

@@ -23,14 +23,14 @@ from bigearthnet_cbir.types import DoubleArray, IntArray, PatchPair
 
 
 class _Run(NamedTuple):
-    """A run as the comparison reads it.
+    """Data of a run for the comparison.
 
     Attributes:
-        path: its retrieval.h5.
+        path: path of its retrieval.h5.
         queries: names of the query pairs.
         archive: names of the archive pairs.
-        truth: their labels, with which no query may retrieve itself.
-        attributes: of the results file.
+        truth: ground truth in which no query may retrieve itself.
+        attributes: attributes of the results file.
         top: direction -> (Q, 10) archive indices of the nearest neighbours.
     """
 
@@ -47,14 +47,15 @@ class _Run(NamedTuple):
 
 
 def compare(first: Path, second: Path) -> dict[str, dict[str, Difference]]:
-    """Return first less second: direction -> headline metric -> difference, for the directions that both have.
+    """Return first minus second: direction -> headline metric -> difference, for the directions of both.
 
     Args:
         first: a retrieval.h5 with its query.h5 and archive.h5 beside it.
-        second: likewise.
+        second: another one.
 
     Raises:
-        ResultsError: a file is missing or of another retrieval, or the runs differ in queries, archive or labels.
+        ResultsError: a file is missing or of another run of retrieval, or the runs differ in queries, archive or
+            labels.
     """
     one, other = _read(first), _read(second)
     _check_comparable(one, other)
@@ -71,7 +72,7 @@ def comparison_text(first: Path, second: Path) -> str:
     lines = [
         f"A {first}",
         f"B {second}",
-        f"A less B, with the 95 % interval of {RESAMPLES:,} paired bootstrap resamples of the queries",
+        f"A minus B, with the 95 % interval of {RESAMPLES:,} paired bootstrap resamples of queries",
         "",
         table_line("", {name: name for name in HEADLINE_NAMES}),
     ]
@@ -101,7 +102,7 @@ def _read(path: Path) -> _Run:
     queries, archive = read_names(folder.query), read_names(folder.archive)
     rows = {len(indices) for indices in top.values()}
     if rows != {len(queries)} or int(results.attributes["archive_size"]) != len(archive):
-        raise ResultsError(f"{path}: was not computed from the features beside it; run project/retrieval.py again")
+        raise ResultsError(f"{path}: was not computed from the features in its folder; run project/retrieval.py again")
     labels = read_labels(folder.query), read_labels(folder.archive)
     truth = GroundTruth.of(*labels, self_match_positions(queries, archive))
     return _Run(path, queries, archive, truth, results.attributes, top)
@@ -114,7 +115,7 @@ def _check_comparable(one: _Run, other: _Run) -> None:
         if left != right:
             common = len(set(left) & set(right))
             raise ResultsError(
-                f"{one.path} and {other.path}: their {what} differ, or are in another order "
+                f"{one.path} and {other.path}: their {what} differ, or have another order "
                 f"({len(left):,} and {len(right):,} patches, {common:,} in both); {cure}"
             )
     labels = [(run.truth.query_labels, run.truth.archive_labels) for run in (one, other)]

@@ -1,4 +1,4 @@
-"""The metrics of a run as text: the table that every command prints, and all that utils/utils.py prints."""
+"""The metrics of a run as text: the table of headline metrics, and the output of utils/utils.py."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bigearthnet_cbir.types import DoubleArray
 MAP_RANKS: Final = (8, 16, 32, 64, 128, 1000)
 DEFAULT_KEYS: Final = ("precision", "recall")
 _FIRST, _WIDTH = 19, 9
-"""Characters of the table's first column and of the others, each with a space before it; a line has 79."""
+"""Widths of the first and of the other columns, without the space before each; a line has 79 characters."""
 
 
 def describe_search(results: RunResults) -> str:
-    """Return lines on how the search was measured: protocol, splits, sizes, convention, distance."""
+    """Return lines with the protocol: splits, sizes, convention, distance."""
     attributes = results.attributes
     if results.original_only:
         return "written by the original scripts: metrics in their convention (docs/metrics.md), no chance level known"
@@ -30,7 +30,7 @@ def describe_search(results: RunResults) -> str:
         f"{protocol}{attributes['queries']:,} {attributes['query_split']} queries in {attributes['archive_size']:,} "
         f"{attributes['archive_split']} patches, {attributes.get('convention', 'standard')} convention\n"
         f"{attributes['distance']} on {attributes['feature_kind']} vectors, top {attributes['k']:,}; "
-        f"{left_out} queries without labels left out"
+        f"{left_out} queries without labels omitted"
     )
 
 
@@ -41,12 +41,12 @@ def run_text(
     keys: Sequence[str] = DEFAULT_KEYS,
     top: int = 10,
 ) -> str:
-    """Return everything utils/utils.py prints of one run.
+    """Return the text that utils/utils.py prints of a run.
 
     Args:
-        results: of the run.
-        baselines: of the same splits, by name; shown beside the run.
-        directions: those to show; where empty, all in the table, and the curves of the first.
+        results: results of the run.
+        baselines: baseline results by name, shown below the run.
+        directions: directions to show; if empty, all in the table, and the curves of the first.
         keys: curves to show.
         top: ranks of the curves to show.
     """
@@ -95,17 +95,17 @@ def _row(label: str, cells: list[str]) -> str:
 
 
 def table_line(first: str, cells: Mapping[str, str]) -> str:
-    """Return one line of a table of headline metrics; a metric that is not in `cells` is a dash."""
+    """Return one line of a table of headline metrics; a missing metric is a dash."""
     return f"{first:<{_FIRST}}" + "".join(f" {cells.get(name, '-'):>{_WIDTH}}" for name in HEADLINE_NAMES)
 
 
 def metrics_table(shown: Mapping[str, DirectionResult], baselines: Mapping[str, RunResults], title: str = "") -> str:
-    """Return a few lines per direction, then the chance level, which is the same for all, and notes.
+    """Return some lines per direction, then the chance level, which is equal for all directions, and notes.
 
     Args:
         shown: directions of the run.
-        baselines: other results for the same pairs, by name; each gets a line below the run's.
-        title: stands at the left of the header.
+        baselines: baseline results for the same pairs, by name; each is a line below the run.
+        title: left cell of the header.
     """
     lines = [table_line(title, {name: name for name in HEADLINE_NAMES})]
     for direction, found in shown.items():
@@ -139,7 +139,7 @@ def _rows_below(found: DirectionResult) -> list[tuple[str, dict[str, str]]]:
 
 
 def _interval(ends: tuple[float, float]) -> str:
-    """Return both ends in four characters each, .250-.750: with "1.000" the columns of a table would touch."""
+    """Return both limits with four characters each, .250-.750; "1.000" would fill the space between columns."""
     if np.isnan(ends).any():
         return "-"
     return "-".join(f"{end:.3f}".removeprefix("0")[:4] for end in ends)
@@ -152,23 +152,23 @@ def _notes(shown: Mapping[str, DirectionResult]) -> list[str]:
 
 
 def _tie_notes(ties: Sequence[Mapping[str, float]]) -> list[str]:
-    """Return how many results share the distance of a query's tenth, over all directions."""
+    """Return the number of results at the distance of rank 10, over all directions."""
     means = [numbers["mean_group"] for numbers in ties]
     largest, cut = max(numbers["largest_group"] for numbers in ties), sum(numbers["cut_queries"] for numbers in ties)
     notes = [
-        f"tie-aware: {min(means):.1f} to {max(means):.1f} results share the tenth's distance, {largest:,.0f} at most"
+        f"tie-aware: {min(means):.1f} to {max(means):.1f} results on average tie with the tenth, {largest:,.0f} at most"
     ]
     if cut:
-        notes.append(f"           {cut:,.0f} of these groups continue beyond the list: raise top_k")
+        notes.append(f"           {cut:,.0f} of these groups continue beyond the list; increase top_k")
     return notes
 
 
 def _exclusion_notes(numbers: Mapping[str, float]) -> list[str]:
-    """Return how many archive patches the spatial exclusion drops, and how many queries that concerns."""
+    """Return the numbers of excluded archive patches and of affected queries."""
     radius, dropped, queries, left_out = (
         numbers.get(name, math.nan) for name in ("radius", "dropped_mean", "dropped_queries", "queries_left_out")
     )
     return [
-        f"no neighbours: radius {radius:.0f} or of the acquisition, {dropped:,.1f} dropped a query;",
-        f"               {queries:,.0f} queries lose some, {left_out:,.0f} keep too few and are left out",
+        f"no neighbours: radius {radius:.0f} or same acquisition, {dropped:,.1f} excluded per query;",
+        f"               {queries:,.0f} queries affected, {left_out:,.0f} omitted (too few results left)",
     ]

@@ -1,4 +1,4 @@
-"""The curves of a report: every metric over the ranks, with a slider that reads the values at one of them."""
+"""Curves of a report: every metric over the ranks, with a slider to show the values at a rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigearthnet_cbir.report.view_model import Line, Study, curve_lines
 
 
 class MetricChart(NamedTuple):
-    """The chart of a metric: its name in the file, what it means, its lines."""
+    """The chart of a metric: name in the file, description, lines."""
 
     metric: str
     caption: str
@@ -38,9 +38,9 @@ class CurvesView:
     Attributes:
         metrics: (name in the file, title) of the buttons.
         panels: one per direction.
-        last_rank: the deepest rank shown.
+        last_rank: the largest rank shown.
         slider_end, slider_start: positions on the slider, which counts the shown ranks from 0.
-        legend: every line of any panel; the page's script fills in the values.
+        legend: all lines of all panels; the page's script fills in the values.
     """
 
     metrics: tuple[tuple[str, str], ...]
@@ -52,7 +52,7 @@ class CurvesView:
 
 
 def curves_view(study: Study) -> CurvesView | None:
-    """Return every metric over the ranks, or None where the files hold no curve."""
+    """Return every metric over the ranks, or None if the files have no curves."""
     tops = {name: _top(study, name) for name in CURVE_NAMES if _has_curve(study, name)}
     if not tops:
         return None
@@ -99,7 +99,7 @@ def _metric_chart(study: Study, direction: str, curve: str, top: float) -> Metri
 
 
 def curve_values(study: Study) -> dict[str, Any]:
-    """Return what the slider reads: the shown ranks, and every line's values there."""
+    """Return the data of the slider: the shown ranks, and the values of each line at these ranks."""
     ranks = shown_ranks(_longest(study))
     values = {
         direction: {

@@ -1,4 +1,4 @@
-"""Names that a report shows for directions, metrics, baselines and classes."""
+"""Display names of directions, metrics, baselines and classes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _FEATURES: Final = {S1: "radar", S2: "optical", FUSED: "fused"}
 
 
 def direction_title(name: str) -> str:
-    """Return a direction as tables show it (S1 -> S2), or its name where this version does not know it."""
+    """Return the title of a direction in tables (S1 -> S2), or its name if unknown."""
     known = DIRECTIONS.get(name)
     return name if known is None else known.title
 
 
 def direction_heading(name: str) -> str:
-    """Return a direction as the page shows it: S1 → S2."""
+    """Return the title of a direction on the page: S1 → S2."""
     if name not in DIRECTIONS:
         return name
     title = direction_title(name).replace("->", "→")
@@ -26,7 +26,7 @@ def direction_heading(name: str) -> str:
 
 
 def direction_sentence(name: str) -> str:
-    """Return which features the queries have, and which are searched."""
+    """Return a sentence with the features of the queries and of the archive."""
     known = DIRECTIONS.get(name)
     if known is None:
         return f"Direction {name}."
@@ -34,7 +34,7 @@ def direction_sentence(name: str) -> str:
 
 
 def query_sensors(name: str) -> tuple[str, ...]:
-    """Return the sensors whose images stand for a query: both where it is fused."""
+    """Return the sensors whose images are shown for a query; both for fused queries."""
     known = DIRECTIONS.get(name)
     if known is None:
         return (S2,)
@@ -42,13 +42,13 @@ def query_sensors(name: str) -> tuple[str, ...]:
 
 
 def result_sensor(name: str) -> str:
-    """Return the sensor whose image stands for a result: Sentinel-2 where it is fused."""
+    """Return the sensor whose image is shown for a result; Sentinel-2 for fused vectors."""
     known = DIRECTIONS.get(name)
     return S1 if known is not None and known.archive == S1 else S2
 
 
 class CurveName(NamedTuple):
-    """A curve's short title, and what its value at k means."""
+    """Short title of a curve, and the definition of its value at k."""
 
     title: str
     sentence: str
@@ -56,29 +56,29 @@ class CurveName(NamedTuple):
 
 CURVE_NAMES: Final[dict[str, CurveName]] = {
     "f1score_harmonic": CurveName("F1", "Harmonic mean of precision and recall, each averaged over queries (CSMAE)."),
-    "f1score": CurveName("F1 of pairs", "F1 of the query's and an item's labels, averaged over the first k (CR-JEPA)."),
+    "f1score": CurveName("F1, pairwise", "F1 of the labels of query and item, averaged over the first k (CR-JEPA)."),
     "precision": CurveName("Precision", "Share of an item's labels that the query has, averaged over the first k."),
     "recall": CurveName("Recall", "Share of the query's labels that an item has, averaged over the first k."),
     "average_precision": CurveName(
-        "mAP", "Mean average precision where one shared label is a hit. Easy: chance is high."
+        "mAP", "Mean average precision; an item is relevant if it shares a label. Chance is high."
     ),
     "normalized_discounted_cumulative_gains": CurveName(
-        "NDCG", "Gain of shared labels, early ranks count more, as a share of the best possible order."
+        "NDCG", "Gain of shared labels, discounted by rank, relative to the ideal ranking."
     ),
     "average_cumulative_gains": CurveName("ACG", "Labels shared with the query, averaged over the first k."),
-    "weighted_avg_precision": CurveName("WAP", "ACG at each hit, averaged over the hits among the first k."),
+    "weighted_avg_precision": CurveName("WAP", "ACG at each relevant item, averaged over those among the first k."),
 }
-"""Curves by their name in the file, in the order of showing."""
+"""Curves by their name in the file, in display order."""
 
 HEADLINE_NAMES: Final = tuple(name for name, _, _ in HEADLINES)
 
 METRIC_DEFINITIONS: Final = {
     "P@10": "of an item's labels, the share that the query has",
     "R@10": "of the query's labels, the share that an item has",
-    "F1@10": "harmonic mean of the two",
-    "F1@5": "mean of the pairs' F1, first five",
-    "mAP@10": "one shared label is a hit",
-    "NDCG@10": "more shared labels first is better",
+    "F1@10": "harmonic mean of P@10 and R@10",
+    "F1@5": "pairwise F1, mean of the first five",
+    "mAP@10": "relevant: at least one shared label",
+    "NDCG@10": "rewards more shared labels at early ranks",
 }
 
 BASELINE_NAMES: Final = {
@@ -88,7 +88,7 @@ BASELINE_NAMES: Final = {
 
 
 def source_name(name: str) -> str:
-    """Return how a source is named on the page: a baseline by what it is, a run by its own name."""
+    """Return the display name of a source: a description of a baseline, or the name of a run."""
     return BASELINE_NAMES.get(name, name)
 
 

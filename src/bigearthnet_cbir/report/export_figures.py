@@ -1,4 +1,4 @@
-"""The files of a report for a paper: curves and gallery rows as PNG, tables as CSV and LaTeX."""
+"""Export of a report for papers: curves and gallery rows as PNG, tables as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_figures(study: Study, folder: Path) -> list[Path]:
     """Write everything into a folder and return the paths, in the order of the directions.
 
     Raises:
-        OSError: a file cannot be written; an earlier one of its name stays as it was.
+        OSError: a file cannot be written; an existing one is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = [path for direction in study.directions for path in _write_direction(study, direction, folder)]
@@ -58,21 +58,21 @@ def _write_direction(study: Study, direction: str, folder: Path) -> Iterator[Pat
 
 
 def direction_tables(study: Study, direction: str) -> list[Table]:
-    """Return every table of a direction that there is."""
+    """Return all available tables of a direction."""
     title = direction_heading(direction)
     found = [
         headline_table(study, direction, f"{title}, headline metrics"),
-        difference_table(study, direction, f"{title}, differences to the first run"),
+        difference_table(study, direction, f"{title}, differences from the first run"),
         class_table(study, direction, f"{title}, by class of the query"),
         label_count_table(study, direction, f"{title}, by number of labels of the query"),
-        variant_table(study, direction, f"{title}, under other rules"),
+        variant_table(study, direction, f"{title}, tie-aware and with spatial exclusion"),
     ]
     return [table for table in found if table is not None]
 
 
 def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Any:
-    """Return an empty matplotlib figure that no window or global state belongs to; sizes in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes 0.5 s, only needed here
+    """Return an empty matplotlib figure without window or global state; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported lazily: it takes 0.5 s
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout=layout)
@@ -87,7 +87,7 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def _curves_plot(study: Study, direction: str) -> Any:
-    """Return a figure of every metric over the ranks, four beside each other."""
+    """Return a figure of every metric over the ranks, four per row."""
     shown = {name: found for name in CURVE_NAMES if (found := curve_lines(study, direction, name))}
     rows = max(1, -(-len(shown) // 4))
     figure = _figure(12, 2.9 * rows + 0.4)
@@ -119,7 +119,7 @@ def _drawn(style: str) -> dict[str, Any]:
 
 
 def _example_plot(gallery: Gallery, example: Example) -> Any:
-    """Return a figure of a query and its results side by side, labels below, shared ones ticked."""
+    """Return a figure of a query and its results side by side, with labels below; shared labels are ticked."""
     images = [
         *(
             (sensor, key, example.query, f"query, {SENSOR_NAMES[sensor]}")
@@ -151,5 +151,5 @@ def _labels(item: Item) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that matplotlib does not read as a formula."""
+    """Escape text so that matplotlib does not parse it as a formula."""
     return text.replace("$", r"\$")

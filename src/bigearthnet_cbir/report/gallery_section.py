@@ -1,4 +1,4 @@
-"""The gallery of a report: chosen queries with their first results, labels below, shared ones ticked."""
+"""Gallery of a report: sampled queries with their first results and labels; shared labels are ticked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bigearthnet_cbir.report.view_model import Example, Gallery, Item, Study
 
 REASON_TITLES: Final = {
     "best": "among the best",
-    "median": "in the middle",
+    "median": "around the median",
     "worst": "among the worst",
-    "random": "picked at random",
+    "random": "random",
 }
 
 
 class ImageView(NamedTuple):
-    """An image: its key in the page's images, its sensor, and its text alternative."""
+    """An image: its key, its sensor, and its text alternative."""
 
     key: str
     sensor: str
@@ -26,7 +26,7 @@ class ImageView(NamedTuple):
 
 
 class LabelView(NamedTuple):
-    """A class: its name, a form that fits below an image, and whether a result shares it with the query."""
+    """A class: its name, its short name, and whether a result shares it with the query."""
 
     name: str
     short: str
@@ -38,11 +38,11 @@ class PatchView:
     """A patch of the gallery; rank and distance are empty for the query.
 
     Attributes:
-        name: of the patch.
+        name: name of the patch.
         images: one per shown sensor.
         labels: its classes.
-        rank: 1, 2, ... of a result.
-        distance: to the query.
+        rank: rank of a result, from 1.
+        distance: distance to the query.
     """
 
     name: str
@@ -76,9 +76,9 @@ class GalleryView:
     """The section.
 
     Attributes:
-        missing: why there is no gallery; empty where there is one.
-        metric: by which the queries were sampled.
-        panels: the directions that have examples.
+        missing: reason for a missing gallery; else empty.
+        metric: metric by which the queries were sampled.
+        panels: the directions with examples.
     """
 
     missing: str
@@ -87,7 +87,7 @@ class GalleryView:
 
 
 def gallery_view(study: Study) -> GalleryView | None:
-    """Return the gallery, the sentence that says why there is none, or None where there is neither."""
+    """Return the gallery or the reason why it is missing, or None without both."""
     if study.gallery is None:
         return GalleryView(study.no_gallery) if study.no_gallery else None
     examples = study.gallery.examples
@@ -127,7 +127,7 @@ def _labels(item: Item, shared: frozenset[str]) -> tuple[LabelView, ...]:
 
 
 def image_data(gallery: Gallery | None) -> dict[str, str]:
-    """Return every image once, as a data URI; the page's script gives them to the img elements."""
+    """Return every image once as a data URI; the page's script assigns them to the img elements."""
     if gallery is None:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""The headline metrics of a report: one table per direction, and how compared runs differ."""
+"""Headline metrics of a report: one table per direction, and the differences of compared runs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class MetricsView:
 
     Attributes:
         panels: one per direction.
-        note: why there is no baseline, or no paired difference; empty where there is.
-        definitions: (metric, what it means).
+        note: reason for missing baselines or paired differences; else empty.
+        definitions: (metric, description).
     """
 
     panels: tuple[MetricsPanel, ...]
@@ -35,7 +35,7 @@ class MetricsView:
 
 
 def metrics_view(study: Study) -> MetricsView:
-    """Return the headline table of each direction, and in a comparison the differences to the first run."""
+    """Return the headline table of each direction, and in a comparison the differences from the first run."""
     note = study.no_differences if study.is_comparison else _no_baseline(study)
     panels = tuple(_panel(study, direction) for direction in study.directions)
     return MetricsView(panels, note, tuple(METRIC_DEFINITIONS.items()))
@@ -44,7 +44,7 @@ def metrics_view(study: Study) -> MetricsView:
 def _panel(study: Study, direction: str) -> MetricsPanel:
     heading = direction_heading(direction)
     title = (
-        f"Difference of each run to {study.runs[0].name}: paired bootstrap over the queries, bold where the 95 % "
+        f"Difference of each run from {study.runs[0].name}: paired bootstrap over the queries, bold where the 95 % "
         "interval excludes zero"
     )
     tables = (
@@ -57,7 +57,4 @@ def _panel(study: Study, direction: str) -> MetricsPanel:
 def _no_baseline(study: Study) -> str:
     if any(not source.is_run for source in study.sources):
         return ""
-    return (
-        "No baseline was measured for this run: "
-        "project/retrieval.py --baseline band_statistics adds one that needs no training."
-    )
+    return "This run has no baseline; project/retrieval.py --baseline band_statistics adds one that needs no training."

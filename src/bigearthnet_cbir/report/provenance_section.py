@@ -23,7 +23,7 @@ class ProvenanceView:
     """The section.
 
     Attributes:
-        differences: keys in which the configurations of compared runs differ, or None.
+        differences: configuration keys that differ between compared runs, or None.
         facts: attributes and configuration of every run.
     """
 
@@ -32,7 +32,7 @@ class ProvenanceView:
 
 
 def provenance_view(study: Study) -> ProvenanceView:
-    """Return every attribute of the results files and the runs' configurations."""
+    """Return all attributes of the results files and the configurations of the runs."""
     facts: list[Facts] = []
     for index, run in enumerate(study.runs):
         suffix = f" of {run.name}" if study.is_comparison else ""
@@ -56,7 +56,7 @@ def _differences(study: Study) -> TableView | None:
     if not differing:
         return None
     header = ["key", *(run.name for run in study.runs)]
-    return text_table("Keys of the configuration in which the runs differ", header, differing)
+    return text_table("Configuration keys that differ between the runs", header, differing)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -68,7 +68,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def as_yaml(value: Any) -> str:
-    """Return a configured or stored value as a YAML file would show it."""
+    """Return a value in YAML notation."""
     if isinstance(value, str):
         return value
     return NO_VALUE if value is None else json.dumps(value, default=str)

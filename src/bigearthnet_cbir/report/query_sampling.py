@@ -1,4 +1,4 @@
-"""Samples the queries of a gallery: the best, those around the median, the worst, and random ones."""
+"""Sampling of gallery queries: best, median, worst and random."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ SAMPLE_REASONS = ("best", "median", "worst", "random")
 
 
 def sample_queries(scores: DoubleArray, tie_breaker: DoubleArray, count: int, seed: int) -> list[tuple[str, int]]:
-    """Return (reason, query) of at most `count` different queries, in the order of SAMPLE_REASONS.
+    """Return (reason, query) of at most `count` distinct queries, in the order of SAMPLE_REASONS.
 
-    Each reason gets a quarter; the remainder goes to the first reasons. Random queries do not depend on the scores.
+    Each reason has a quarter of them; the remainder goes to the first reasons. Random queries do not depend on the
+    scores.
 
     Args:
         scores: (Q,) of each query; NaN leaves it out.

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs nothing else, laid out by the templates."""
+"""Rendering of a report as one self-contained HTML file with Jinja2 templates."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Section(NamedTuple):
     """A section of the page.
 
     Attributes:
-        anchor: its id.
-        link: its name in the navigation.
-        title: its heading.
-        template: that lays it out.
-        view: what the template shows, or None where there is nothing to show.
+        anchor: id of the section.
+        link: name in the navigation.
+        title: heading.
+        template: file name of the template.
+        view: data of the template, or None to omit the section.
     """
 
     anchor: str
@@ -41,7 +41,7 @@ class Section(NamedTuple):
 
 
 def render_page(study: Study) -> str:
-    """Return the whole page; all text in it is escaped, and its policy forbids any request and any foreign script."""
+    """Return the page; all text is escaped, and its policy forbids requests and foreign scripts."""
     script = asset("report.js")
     return environment().get_template("page.html.j2").render(
         summary=summary_view(study),
@@ -56,7 +56,7 @@ def render_page(study: Study) -> str:
 
 
 def environment() -> Environment:
-    """Return the templates: they escape every value, and refuse one that the view does not have."""
+    """Return the template environment: it escapes every value and raises errors for undefined names."""
     found = Environment(
         loader=PackageLoader("bigearthnet_cbir.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -77,7 +77,7 @@ def _sections(study: Study) -> tuple[Section, ...]:
 
 
 def asset(name: str) -> str:
-    """Return a file that travels with the package."""
+    """Return the content of a file of the package."""
     return resources.files("bigearthnet_cbir.report").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 

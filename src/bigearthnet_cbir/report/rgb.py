@@ -1,4 +1,4 @@
-"""Patches as RGB images: Sentinel-2 in true colour, Sentinel-1 in false colour, JPEG-encoded."""
+"""RGB images of patches: Sentinel-2 in true colour, Sentinel-1 in false colour, encoded as JPEG."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 from bigearthnet_cbir.types import FloatArray
 
 RGB_BANDS: Final = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
-"""Bands of each sensor that become an RGB image."""
+"""Bands of the RGB image of each sensor."""
 
 STRETCH: Final = (2.0, 98.0)
-"""Percentiles that become 0 and 255."""
+"""Percentiles that are mapped to 0 and 255."""
 
 _GAMMA: Final = 1 / 1.4
 QUALITIES: Final = (82, 70, 58)
@@ -38,11 +38,11 @@ def to_rgb(sensor: str, bands: BandImages) -> FloatArray:
 
 
 def stretch_limits(images: list[FloatArray]) -> Limits:
-    """Return (3, 2) the values of each channel that become 0 and 255 in all images.
+    """Return the (3, 2) values of each channel that are mapped to 0 and 255 in all images.
 
-    All images share one stretch, so that colours can be compared between them. It goes from the lowest tenth of their
-    2nd percentiles to the upper quartile of their 98th: clouds, which are ten times as bright as fields, then do not
-    darken the other images.
+    All images share one contrast stretch, so that colours are comparable. Its lower limit is the 10th percentile of
+    the images' 2nd percentiles, its upper limit the 75th percentile of their 98th percentiles, so that clouds, which
+    are ten times as bright as fields, do not darken the other images.
     """
     ends = []
     for image in images:
@@ -57,7 +57,7 @@ def stretch_limits(images: list[FloatArray]) -> Limits:
 
 
 def stretch(image: FloatArray, bounds: Limits) -> npt.NDArray[np.uint8]:
-    """Return an image as (H, W, 3) uint8; what is not finite is black."""
+    """Return an image as (H, W, 3) uint8; non-finite values are black."""
     low, span = bounds[:, 0], np.maximum(bounds[:, 1] - bounds[:, 0], 1e-6)
     unit = np.clip((np.nan_to_num(image, nan=-1e9) - low) / span, 0, 1) ** _GAMMA
     return np.asarray(np.rint(unit * 255), np.uint8)
@@ -77,7 +77,7 @@ def decode_jpeg(encoded: bytes) -> npt.NDArray[np.uint8]:
 
 
 def downsample(image: FloatArray, factor: int) -> FloatArray:
-    """Return (H, W, 3) means of blocks of factor x factor pixels; incomplete blocks are cut off."""
+    """Return (H, W, 3) means of blocks of factor x factor pixels; incomplete blocks are dropped."""
     height, width = image.shape[0] // factor, image.shape[1] // factor
     blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
     return np.asarray(blocks.mean(axis=(1, 3)), np.float32)

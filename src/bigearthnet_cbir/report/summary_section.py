@@ -1,4 +1,4 @@
-"""The first screen of a report: what was searched in what, and how well it went."""
+"""Summary section of a report: protocol and overview of the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAME = ("query_split", "archive_split", "queries", "archive_size", "protocol", 
 
 
 class Verdict(NamedTuple):
-    """What the first direction reached, beside chance."""
+    """F1@10 of the first direction, and chance."""
 
     direction: str
     value: str
@@ -29,9 +29,9 @@ class Lead:
     """The sentence below the title.
 
     Attributes:
-        is_comparison: whether it speaks of several runs.
-        queries, query_split, archive_size, archive_split: of the search; None where the original scripts wrote it.
-        verdict: None in a comparison, and where F1@10 or chance is unknown.
+        is_comparison: whether there are several runs.
+        queries, query_split, archive_size, archive_split: protocol; None for files of the original scripts.
+        verdict: None in a comparison, and if F1@10 or chance is unknown.
     """
 
     is_comparison: bool
@@ -43,7 +43,7 @@ class Lead:
 
 
 class OverviewValue(NamedTuple):
-    """A value at the end of an overview row; in a comparison with the class of its run."""
+    """A value at the end of an overview row; in a comparison with the CSS class of its run."""
 
     text: str
     style: str | None = None
@@ -51,7 +51,7 @@ class OverviewValue(NamedTuple):
 
 @dataclass(frozen=True)
 class OverviewRow:
-    """A direction's values on a line from 0 to 1; the interval is shown below the value of a single run."""
+    """The values of a direction on an axis from 0 to 1; for a single run with the interval below the value."""
 
     title: str
     sentence: str
@@ -61,7 +61,7 @@ class OverviewRow:
 
 
 class KeyEntry(NamedTuple):
-    """A dot of the overview and what it stands for."""
+    """An entry of the overview's legend."""
 
     style: str
     name: str
@@ -69,7 +69,7 @@ class KeyEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Overview:
-    """One row per direction, and what the marks mean."""
+    """One row per direction, and the legend."""
 
     metric: str
     rows: tuple[OverviewRow, ...]
@@ -80,15 +80,15 @@ class Overview:
 
 @dataclass(frozen=True)
 class Summary:
-    """The first screen.
+    """The summary section.
 
     Attributes:
-        title: of the page.
-        is_comparison: whether several runs stand side by side.
+        title: title of the page.
+        is_comparison: whether several runs are compared.
         lead: the sentence below the title.
-        protocol: (name, value) of how the search was measured.
-        differing: attributes in which compared runs were not measured alike.
-        overview: None where no direction has the overview's metric.
+        protocol: (name, value) pairs of the protocol.
+        differing: protocol attributes that differ between compared runs.
+        overview: None if no direction has the metric of the overview.
     """
 
     title: str
@@ -100,7 +100,7 @@ class Summary:
 
 
 def summary_view(study: Study) -> Summary:
-    """Return the heading, one sentence on the search, the protocol, and the overview."""
+    """Return title, lead sentence, protocol and overview."""
     first = study.runs[0].data
     protocol = _protocol(first.attributes, original=first.original_only)
     return Summary(study.title, study.is_comparison, _lead(study), protocol, _differing(study), _overview(study))
@@ -151,7 +151,7 @@ def _size(attributes: dict[str, Any], split: str, size: str) -> str | None:
 
 
 def _differing(study: Study) -> tuple[str, ...]:
-    """Return the attributes in which the compared runs did not search the same patches in the same way."""
+    """Return the protocol attributes that differ between the compared runs."""
     first = study.runs[0].data.attributes
     found = {key for run in study.runs for key in _SAME if run.data.attributes.get(key) != first.get(key)}
     return tuple(key.replace("_", " ") for key in sorted(found))
@@ -188,7 +188,7 @@ def _overview_row(study: Study, direction: str) -> OverviewRow | None:
 
 
 def _marks(study: Study, values: list[tuple[Source, float]], results: list[DirectionResult]) -> list[tuple[str, float]]:
-    """Return class and value of what the first source is compared with, chance last."""
+    """Return CSS class and value of the reference values of the first source, chance last."""
     styles = line_styles(study)
     marks = [(styles[source.name], value) for source, value in values[1:]]
     chance = next((headline(data.chance).get(OVERVIEW_METRIC) for data in results if data.chance), None)

@@ -11,7 +11,7 @@ import pandas as pd
 from bigearthnet_cbir.report.number_format import MINUS
 from bigearthnet_cbir.report.tables import Cell, Estimate, Table
 
-# Own escaping: that of pandas leaves arrow, minus, < and > as they are, which LaTeX refuses or prints as other signs.
+# Own escaping: pandas does not escape arrow, minus, < and >, which LaTeX rejects or prints wrongly.
 _LATEX: Final = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -33,17 +33,17 @@ _LATEX: Final = str.maketrans(
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV with full precision; a column with intervals is followed by its two ends."""
+    """Return a table as CSV with full precision; a column with intervals is followed by their limits."""
     columns: list[tuple[str, list[Any]]] = []
     for column, word in enumerate(table.header):
         columns += _csv_columns(word, [row[column] for row in table.rows])
-    # Numbered columns: two runs may have the same name. Objects: a whole number beside real ones stays whole.
+    # Numbered columns, because two runs may have the same name; object dtype keeps integers beside floats.
     frame = pd.DataFrame({column: values for column, (_, values) in enumerate(columns)}, dtype=object)
     return str(frame.to_csv(index=False, header=[word for word, _ in columns], lineterminator="\n"))
 
 
 def _csv_columns(word: str, cells: Sequence[Cell]) -> list[tuple[str, list[Any]]]:
-    """Return the columns that a column of a table becomes: its values, and their ends where any has an interval."""
+    """Return the CSV columns of a table column: its values, and their limits if any has an interval."""
     columns = [(word, [cell.value if isinstance(cell, Estimate) else cell for cell in cells])]
     if any(isinstance(cell, Estimate) and cell.has_interval for cell in cells):
         estimates = [cell if isinstance(cell, Estimate) else Estimate(math.nan) for cell in cells]
@@ -53,7 +53,7 @@ def _csv_columns(word: str, cells: Sequence[Cell]) -> list[tuple[str, list[Any]]
 
 
 def to_latex(table: Table) -> str:
-    """Return a table in booktabs style, for a paper that uses the booktabs package; its caption is a comment."""
+    """Return a LaTeX table in booktabs style; its caption is a comment."""
     cells = [[_latex_cell(cell) for cell in row] for row in table.rows]
     frame = pd.DataFrame(cells, columns=[latex_escape(word) for word in table.header])
     alignment = "l" + "r" * (len(table.header) - 1)
@@ -73,5 +73,5 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def latex_escape(text: str) -> str:
-    """Return text with every character that LaTeX gives a meaning escaped."""
+    """Escape all special characters of LaTeX."""
     return text.translate(_LATEX)

@@ -1,4 +1,4 @@
-"""Tables as the page's templates lay them out: every cell as text, with what is marked in it."""
+"""Tables for the templates: every cell as text, with its highlighting."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class CellView(NamedTuple):
     """A cell below the header.
 
     Attributes:
-        text: its value.
-        interval: shown below the value, where there is one.
-        is_bold: in the run's own column, or a difference whose interval excludes zero.
-        is_best: the highest of its row in a comparison.
+        text: value of the cell.
+        interval: interval below the value, if there is one.
+        is_bold: a value of the run, or a difference whose interval excludes zero.
+        is_best: the highest value of a row in a comparison.
     """
 
     text: str
@@ -39,10 +39,10 @@ class TableView:
     """A table.
 
     Attributes:
-        caption: what it shows.
-        kind: its class in the style sheet.
+        caption: caption.
+        kind: CSS class.
         header: one word per column.
-        rows: below the header.
+        rows: rows below the header.
     """
 
     caption: str
@@ -52,13 +52,13 @@ class TableView:
 
 
 def table_view(table: Table) -> TableView:
-    """Return a table of estimates as the page shows it."""
+    """Return the view of a table of estimates."""
     rows = tuple(RowView(str(row[0]), _cells(table, row)) for row in table.rows)
     return TableView(table.caption, table.name.split("_")[0], table.header, rows)
 
 
 def text_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> TableView:
-    """Return a table of plain words, which wrap inside their cells."""
+    """Return a table of text, which wraps inside the cells."""
     views = tuple(RowView(name, tuple(map(CellView, cells))) for name, *cells in rows)
     return TableView(caption, "wraps", tuple(header), views)
 

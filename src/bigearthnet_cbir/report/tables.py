@@ -15,11 +15,11 @@ from bigearthnet_cbir.results import DirectionResult, GroupMetrics
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric or a difference, with its 95 % interval where there is one; NaN is shown as a dash.
+    """A metric or a difference, with its 95 % interval if there is one; NaN is shown as a dash.
 
     Attributes:
-        value: of the metric.
-        lower, upper: ends of the interval, or NaN.
+        value: value of the metric.
+        lower, upper: limits of the interval, or NaN.
         signed: whether it is a difference, shown with its sign.
     """
 
@@ -30,12 +30,12 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """Whether both ends are known."""
+        """Whether both limits are known."""
         return not (math.isnan(self.lower) or math.isnan(self.upper))
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval is on one side of zero."""
+        """Whether the interval excludes zero."""
         return self.lower > 0 or self.upper < 0
 
 
@@ -47,11 +47,11 @@ class Table:
     """Rows below a header; the first cell of a row names it.
 
     Attributes:
-        name: stem of its files.
-        caption: what it shows.
+        name: stem of its file names.
+        caption: caption.
         header: one word per column.
-        rows: as many cells each.
-        best: columns among which each row's highest value is marked; empty where none is.
+        rows: rows with one cell per column.
+        best: columns among which the highest value of each row is marked; empty for none.
     """
 
     name: str
@@ -84,7 +84,7 @@ def _estimates(data: DirectionResult) -> dict[str, Estimate]:
 
 
 def difference_table(study: Study, direction: str, title: str) -> Table | None:
-    """Return how the runs of a comparison differ from the first: a row per metric, a column per other run."""
+    """Return the differences from the first run: a row per metric, a column per other run."""
     found = {run: known[direction] for run, known in study.differences.items() if direction in known}
     if not found:
         return None
@@ -94,11 +94,11 @@ def difference_table(study: Study, direction: str, title: str) -> Table | None:
         if all(name in differences for differences in found.values())
     )
     first = study.runs[0].name
-    return Table(f"difference_{direction}", title, ("", *(f"{run} less {first}" for run in found)), rows)
+    return Table(f"difference_{direction}", title, ("", *(f"{run} minus {first}" for run in found)), rows)
 
 
 def class_table(study: Study, direction: str, title: str) -> Table | None:
-    """Return the metrics of each class's queries; in a comparison one column per run, else one per metric."""
+    """Return the metrics per class of the query; in a comparison one column per run, else one per metric."""
     found = {source.name: data.per_class for source, data in measured_sources(study, direction) if source.is_run}
     kept = {name: part for name, part in found.items() if part is not None}
     return _breakdown_table(f"per_class_{direction}", title, "class", kept, study.class_names)
@@ -117,7 +117,7 @@ def _breakdown_table(
     if not parts:
         return None
     first = next(iter(parts.values()))
-    # A comparison has room for one metric: the first headline metric that all runs have.
+    # A comparison shows one metric: the first headline metric that all runs have.
     metrics = [key for key in HEADLINE_NAMES if all(key in part.values for part in parts.values())]
     metrics = metrics[:1] if len(parts) > 1 else metrics
     header = (group, "queries", *(f"{run}: {key}" if len(parts) > 1 else key for run in parts for key in metrics))
@@ -137,7 +137,7 @@ def _estimate(part: GroupMetrics, metric: str, key: int) -> Estimate:
 
 
 def variant_table(study: Study, direction: str, title: str) -> Table | None:
-    """Return the headline metrics as searched, tie-aware, and without each query's spatial neighbours."""
+    """Return the headline metrics: standard, tie-aware, and with spatial exclusion."""
     found = [data for source, data in measured_sources(study, direction) if source.is_run]
     if len(found) != 1:
         return None

@@ -1,4 +1,4 @@
-"""The training section of a report: the curves that TensorBoard shows."""
+"""Training section of a report: the logged training curves."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Curve(NamedTuple):
 
 
 def training_view(study: Study) -> TrainingView | None:
-    """Return the training curves: of one run by kind, of several runs side by side; None where there are none."""
+    """Return the training curves, grouped by kind for one run, or by run; None if there are none."""
     charts = _compared_charts(study) if study.is_comparison else _charts(study.runs[0].training)
     return TrainingView(tuple(_chart(title, curves) for title, curves in charts)) if charts else None
 

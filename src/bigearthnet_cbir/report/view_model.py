@@ -1,4 +1,4 @@
-"""What a report shows of its runs, baselines and gallery."""
+"""Data model of a report: runs, baselines and gallery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bigearthnet_cbir.storage.training_log import Scalar
 from bigearthnet_cbir.types import DoubleArray
 
 LINE_STYLES = 8
-"""Number of colours and dashes of runs; further runs repeat them."""
+"""Number of line styles of runs; further runs repeat them."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Source:
     """A source of results: the run, a baseline, or another run.
 
     Attributes:
-        name: as shown.
+        name: display name.
         data: its results.
         training: its training curves.
-        is_run: whether it is a run rather than a baseline.
+        is_run: whether it is a run and not a baseline.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Item:
     """One patch in the gallery.
 
     Attributes:
-        images: keys into the gallery's images, by sensor, in the order in which they are shown.
+        images: sensor -> key of the image in the gallery, in display order.
         labels: class names.
-        shared: those of them that the query has too.
-        name: of the patch.
-        distance: to the query; None for the query itself.
+        shared: class names that the query also has.
+        name: name of the patch.
+        distance: distance to the query; None for the query itself.
     """
 
     images: dict[str, str]
@@ -63,12 +63,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Examples by direction, and each image once.
+    """Examples by direction, and their images.
 
     Attributes:
         examples: direction -> sampled queries.
         images: key -> JPEG bytes.
-        metric: by which the queries were sampled.
+        metric: metric by which the queries were sampled.
     """
 
     examples: dict[str, tuple[Example, ...]]
@@ -81,14 +81,14 @@ class Study:
     """A whole report.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
         sources: the run and its baselines, or several runs.
-        class_names: of the label columns.
-        gallery: None where there is none.
-        no_gallery: one sentence that says why there is none.
+        class_names: names of the label columns.
+        gallery: None if there is none.
+        no_gallery: reason for a missing gallery.
         folders: path of each run, for the provenance.
-        differences: in a comparison, run -> direction -> headline metric -> difference to the first run.
-        no_differences: one sentence that says why a comparison has none.
+        differences: in a comparison, run -> direction -> headline metric -> difference from the first run.
+        no_differences: reason for missing differences.
     """
 
     title: str
@@ -107,18 +107,18 @@ class Study:
 
     @property
     def is_comparison(self) -> bool:
-        """Whether several runs stand side by side."""
+        """Whether several runs are compared."""
         return len(self.runs) > 1
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Directions of any run, in the order of the first that has them."""
+        """Directions of any run, in the order of the first run that has them."""
         return tuple(dict.fromkeys(name for source in self.runs for name in source.data.directions))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: its name, its class in the style sheet, its curve."""
+    """One line of a chart: its name, its CSS class, its curve."""
 
     name: str
     style: str
@@ -126,14 +126,14 @@ class Line:
 
 
 def measured_sources(study: Study, direction: str) -> list[tuple[Source, DirectionResult]]:
-    """Return the sources that have results of a direction, with these results."""
+    """Return the sources with results of a direction, and these results."""
     return [
         (source, source.data.directions[direction]) for source in study.sources if direction in source.data.directions
     ]
 
 
 def line_styles(study: Study) -> dict[str, str]:
-    """Return how each source is drawn: run-0, run-1 ... and base-0, base-1 ...; chance is drawn as chance."""
+    """Return the CSS class of each source: run-0, run-1 ... and base-0, base-1 ..."""
     counts = {"run": 0, "base": 0}
     found = {}
     for source in study.sources:

@@ -1,4 +1,4 @@
-"""Exact nearest-neighbour search: codes, distances, kernels and Ray."""
+"""Exact nearest-neighbour search: distances, binary codes, kernels and the Ray backend."""
 
 from bigearthnet_cbir.callable_package import make_callable
 

@@ -1,4 +1,4 @@
-"""How a search in one process cuts its archive and its queries, so that what is in memory stays within bounds."""
+"""Partition of archive and queries for a search in one process, with bounded memory."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from bigearthnet_cbir.search.rows import batched_ranges
 from bigearthnet_cbir.search.shards import PreparedArchive, Shard, cut_shard, with_panels
 
 ARCHIVE_BYTES = 2 << 30
-"""Archive kept in memory; a larger one that is read from a file is read again for every block of queries."""
+"""Largest archive kept in memory; a larger one in a file is read again for every block of queries."""
 
 SHARD_BYTES = 256 << 20
-"""Size of a shard of an archive that is not kept."""
+"""Shard size of an archive that is not kept in memory."""
 
 SHARDS_AT_ONCE = 4
-"""Shards of full size that may be in memory together where the archive is not kept."""
+"""Number of full-size shards in memory at once if the archive is not kept."""
 
 LISTS_BYTES = 1 << 29
-"""Neighbour lists of a block where the archive is not kept."""
+"""Size of the neighbour lists of a block if the archive is not kept."""
 
 LIST_BYTES = 8
 """Bytes of one neighbour: index and distance."""
 
 TASKS_PER_THREAD = 2
-"""Tasks started and not yet handed out, per thread."""
+"""Started tasks per thread whose results are not yet consumed."""
 
 LEAST_SHARD = 8192
-"""Rows below which a shard is not worth its own thread."""
+"""Smallest number of rows for which a shard gets its own thread."""
 
 BLOCKS_PER_THREAD = 4
-"""Query tiles per thread in one block: few enough to report progress, enough to keep every thread busy."""
+"""Query tiles per thread in a block: few enough for frequent progress reports, enough to keep all threads busy."""
 
 
 class ArchiveShards:
-    """The shards of an archive: kept where they fit in memory, else read anew for every block of queries.
+    """The shards of an archive: kept if they fit in memory, else read again for every block of queries.
 
     Attributes:
-        pieces: number of shards; several where there are too few queries to keep all threads busy.
-        queries_per_pass: queries of a block.
+        pieces: number of shards; more than one if there are too few queries to keep all threads busy.
+        queries_per_pass: number of queries in a block.
     """
 
     def __init__(self, job: SearchRequest, start: int, block: int | None, threads: int) -> None:
@@ -67,7 +67,7 @@ class ArchiveShards:
 
 
 def _pass_size(k: int, threads: int, kept: bool) -> int:
-    """Return the queries of a block: more where the archive is read anew for each, as far as their lists allow."""
+    """Return the queries per block; more if the archive is read again for each block, limited by the list size."""
     least = QUERY_TILE * threads
     if kept:
         return least * BLOCKS_PER_THREAD
@@ -75,9 +75,9 @@ def _pass_size(k: int, threads: int, kept: bool) -> int:
 
 
 def _shard_bytes(queries: int, threads: int) -> int:
-    """Return the size of a shard of an archive that is not kept.
+    """Return the shard size of an archive that is not kept in memory.
 
-    With few queries the tasks under way reach over many shards, which are all in memory: then they are smaller.
+    With few queries the concurrent tasks cover many shards, which are all in memory, so these are smaller.
     """
     tiles = max(1, -(-queries // QUERY_TILE))
     under_way = -(-TASKS_PER_THREAD * threads // tiles) + 1

@@ -1,8 +1,8 @@
-"""Binary codes: float features thresholded at the archive's medians, eight bits to a byte.
+"""Binary codes: float features thresholded at the medians of the archive, eight bits per byte.
 
-The thresholds are the archive's, for queries and archive alike: taken from the queries, the same vector would get
-another code in another company. Taking the median makes every bit split the archive in half, which is what an
-untrained threshold can do at best (Gong & Lazebnik 2011, https://doi.org/10.1109/CVPR.2011.5995432, discuss it).
+Queries and archive use the thresholds of the archive. With thresholds from the query batch, the code of a vector would
+depend on the other queries of the batch. The median splits the archive in half for every bit, so that the bits are
+balanced (discussed by Gong & Lazebnik 2011, https://doi.org/10.1109/CVPR.2011.5995432).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
 from bigearthnet_cbir.types import ByteArray, FloatArray
 
 MEDIAN_BYTES: Final = 128 << 20
-"""Columns of features gathered at a time, for their medians; the archive is read once for each such part of it."""
+"""Columns loaded at a time for their medians; the archive is read once per group of columns."""
 
 BLOCK_BYTES: Final = 16 << 20
 """Features read at a time."""
 
 
 def _blocks(features: Sliceable) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
-    """Yield (start, stop, rows) of a few MiB each, checked.
+    """Yield (start, stop, rows) in validated blocks of a few MiB.
 
     Raises:
         SearchError: a value is not finite.
@@ -35,17 +35,17 @@ def _blocks(features: Sliceable) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
         broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(broken):
             raise SearchError(
-                f"the features hold NaN or infinity, first in row {start + broken[0]:,}; extract them again before "
-                "making codes"
+                f"the features have NaN or infinite values, first in row {start + broken[0]:,}; extract them "
+                "again before making codes"
             )
         yield start, stop, rows
 
 
 def median_thresholds(archive: Sliceable) -> FloatArray:
-    """Return the (D,) float32 median of every feature over an (N, D) archive, which is read piece by piece.
+    """Return the (D,) float32 median of every feature over an (N, D) archive, which is read in blocks.
 
     Raises:
-        SearchError: the archive is empty or holds a value that is not finite.
+        SearchError: the archive is empty or has a value that is not finite.
     """
     if len(archive.shape) != 2 or 0 in archive.shape:
         raise SearchError(f"the archive has shape {archive.shape}; thresholds need (N, D) features with N, D >= 1")
@@ -60,13 +60,13 @@ def median_thresholds(archive: Sliceable) -> FloatArray:
 
 
 def codes_of(features: Sliceable, thresholds: npt.NDArray[np.float32]) -> ByteArray:
-    """Return the (N, ceil(D / 8)) packed codes of (N, D) features, which are read piece by piece.
+    """Return the (N, ceil(D / 8)) packed codes of (N, D) features, which are read in blocks.
 
     Raises:
         SearchError: see `binarize`.
     """
     if len(features.shape) != 2 or thresholds.shape != tuple(features.shape[1:]):
-        raise SearchError(f"features {features.shape} need one threshold a column, got thresholds {thresholds.shape}")
+        raise SearchError(f"features {features.shape} need one threshold per column, not thresholds {thresholds.shape}")
     codes = np.empty((features.shape[0], -(-features.shape[1] // 8)), np.uint8)
     for start, stop, rows in _blocks(features):
         codes[start:stop] = np.packbits(rows > thresholds, axis=1)
@@ -74,7 +74,7 @@ def codes_of(features: Sliceable, thresholds: npt.NDArray[np.float32]) -> ByteAr
 
 
 def binarize(features: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float32]) -> ByteArray:
-    """Return (N, D) uint8 bits, 1 where a feature is above its threshold.
+    """Return (N, D) uint8 bits, 1 where a feature exceeds its threshold.
 
     Args:
         features: (N, D) float32.
@@ -84,7 +84,7 @@ def binarize(features: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float
         SearchError: shapes do not match, or a feature is not finite.
     """
     if features.ndim != 2 or thresholds.shape != features.shape[1:]:
-        raise SearchError(f"features {features.shape} need one threshold a column, got thresholds {thresholds.shape}")
+        raise SearchError(f"features {features.shape} need one threshold per column, not thresholds {thresholds.shape}")
     bits = np.empty(features.shape, np.uint8)
     for start, stop, rows in _blocks(features):
         np.greater(rows, thresholds, out=bits[start:stop], casting="unsafe")
@@ -95,10 +95,10 @@ def pack(bits: npt.NDArray[Any]) -> ByteArray:
     """Return (N, ceil(D / 8)) packed uint8 codes of (N, D) bits; missing bits of the last byte are 0.
 
     Raises:
-        SearchError: `bits` is not two-dimensional or holds something other than 0 and 1.
+        SearchError: `bits` is not two-dimensional or has values other than 0 and 1.
     """
     if bits.ndim != 2 or bits.shape[1] == 0:
         raise SearchError(f"bits have shape {bits.shape}; codes need (N, D) with D >= 1")
     if bits.dtype != np.bool_ and not ((bits == 0) | (bits == 1)).all():
-        raise SearchError("bits hold values other than 0 and 1; pass features through binarize first")
+        raise SearchError("bits have values other than 0 and 1; apply binarize to the features first")
     return np.packbits(bits.astype(np.bool_, copy=False), axis=1)

@@ -1,8 +1,8 @@
-"""The four distances: their definitions, what may be asked of them, and their exact compiled form.
+"""The four distances: definitions, checks of their inputs, and exact compiled functions.
 
-Every float distance is computed in double precision in one fixed order of additions and then rounded to float32
-once. That value alone decides the ranking; the blocked matrix products in `screening` only decide which pairs are
-worth computing. So no result depends on a block size, a thread count, a BLAS library or a machine.
+Every float distance is computed in double precision with one fixed order of additions and then rounded once to float32.
+Only this value determines the ranking; the screen in `float_search` only selects the pairs for which it is computed.
+Results therefore do not depend on block size, number of threads, BLAS library or machine.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.kernels.simd_sums import LANES, chi_square_sum, product_sum, square_sum
 
 DISTANCES: Final = ("cosine", "euclidean", "chi2", "hamming")
-"""Cosine, 1 - cos (1 where either vector is zero); euclidean; chi2, 0.5 sum (u - v)^2 / (u + v + 1e-10), for features
-that are nowhere negative; hamming, the number of bits in which two packed codes differ."""
+"""Cosine, 1 - cos (1 where either vector is zero); euclidean; chi2, 0.5 sum (u - v)^2 / (u + v + 1e-10), for
+non-negative features; hamming, the number of bits in which two packed codes differ."""
 
 COSINE: Final = 0
 EUCLIDEAN: Final = 1
@@ -27,10 +27,10 @@ CHI2: Final = 2
 KINDS: Final = {"cosine": COSINE, "euclidean": EUCLIDEAN, "chi2": CHI2}
 
 LONGEST: Final = 1e15
-"""Greatest length of a feature vector: its square times another's still fits a float32."""
+"""Largest length of a feature vector, so that products of two squared lengths fit into float32."""
 
 SHORTEST: Final = 1e-15
-"""Least length of a non-zero feature vector under the cosine, for the same reason."""
+"""Smallest length of a non-zero feature vector for the cosine, for the same reason."""
 
 
 def check_distance(distance: str) -> None:
@@ -46,32 +46,32 @@ def check_features(
 
     Args:
         features: (N, D) float32.
-        lengths: (N,) Euclidean lengths of the rows, NaN or infinite where an element is.
+        lengths: (N,) Euclidean lengths of the rows; NaN or infinite if an element is.
         distance: cosine, euclidean or chi2.
         whose: "queries" or "archive", for the message.
-        offset: row of the whole array that the first of these is, for the message.
+        offset: index of the first row in the whole array, for the message.
 
     Raises:
-        SearchError: an element is NaN or infinite, a vector is too long or too short for float32, or chi2 meets a
-            negative element.
+        SearchError: an element is NaN or infinite, a vector is too long or too short for float32, or an element is
+            negative for chi2.
     """
     bad = np.flatnonzero(~np.isfinite(lengths))
     if len(bad):
         raise SearchError(
-            f"{whose}: {len(bad):,} feature vectors hold NaN or infinity, the first in row {offset + bad[0]:,}; "
+            f"{whose}: {len(bad):,} feature vectors have NaN or infinite values, the first in row {offset + bad[0]:,}; "
             "extract them again"
         )
     bad = np.flatnonzero((lengths > LONGEST) | ((lengths > 0) & (lengths < SHORTEST) & (distance == "cosine")))
     if len(bad):
         raise SearchError(
-            f"{whose}: row {offset + bad[0]:,} has length {lengths[bad[0]]:.3g}; scale the features to between "
+            f"{whose}: row {offset + bad[0]:,} has length {lengths[bad[0]]:.3g}; scale the features to lengths between "
             f"{SHORTEST:g} and {LONGEST:g}"
         )
     if distance == "chi2" and len(features) and float(features.min()) < 0:
         row = int(features.min(axis=1).argmin())
         raise SearchError(
-            f"{whose}: the smallest feature is {float(features[row].min()):.3g} in row {offset + row:,}, and chi2 is "
-            "defined for non-negative features only; use cosine, euclidean or hamming for signed ones"
+            f"{whose}: the smallest feature is {float(features[row].min()):.3g} in row {offset + row:,}, but chi2 is "
+            "defined for non-negative features only; use cosine, euclidean or hamming for signed features"
         )
 
 
@@ -98,7 +98,7 @@ def _product(u: Any, v: Any) -> Any:
 def cosine_distance(u: Any, u_length: float, v: Any, v_length: float) -> Any:
     """Return 1 - cos as float32; 1 where either vector is zero.
 
-    The cosine itself is rounded to float32, and then subtracted from 1: parallel vectors get exactly 0.
+    The cosine is rounded to float32 and then subtracted from 1, so that parallel vectors have exactly distance 0.
 
     Args:
         u: (D,) float64, the query.

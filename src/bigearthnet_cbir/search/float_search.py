@@ -1,11 +1,11 @@
-"""Exact k nearest float features of an archive shard: screen with blocks of products, then decide in double precision.
+"""Exact k nearest float features of an archive shard: approximate screen, then exact distances in double precision.
 
-A matrix product (of float32, or for the cosine of 16-bit integers, see `panels`) gives a cheap value for every pair
-(minus the similarity, scaled and shifted: smaller is nearer) together with a bound on its error. Whoever lies further
-behind the k-th value than the bound allows cannot be among the k nearest; the few that remain are measured exactly
-(`distances`) and ranked by that. So the screen changes how long a search takes and never what it returns. Bound of
-the float32 products: Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1, which holds for every
-order of the additions.
+A matrix product (of float32, or of 16-bit integers for the cosine, see `kernels/int16_screen`) gives an approximate
+value for every pair (the negative similarity, scaled and shifted; smaller is nearer) and a bound on its error. A pair
+whose value exceeds the k-th smallest value by more than the error bound cannot be among the k nearest. The exact
+distances (`distances`) of the few other pairs determine the ranking, so the screen affects the time of a search but
+not its result. The bound of the float32 products holds for any order of additions (Higham 2002, "Accuracy and
+Stability of Numerical Algorithms", section 3.1).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from bigearthnet_cbir.search.shards import FeatureShard, lengths_of
 from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray, Neighbours
 
 CHI2_TINY = 1e-10
-"""What the definition of chi-square adds to each denominator."""
+"""The constant in the denominators of the chi-square distance."""
 
 UNIT = 2.0**-24
 """Unit roundoff of float32."""
 
 SLACK = 32
-"""Roundings besides those of a product's D terms, generously: scale, shift, limit, and the result's own float32."""
+"""Upper limit of the roundings other than those of the D terms: scale, shift, limit and result."""
 
 
 @compiled_loosely
@@ -50,10 +50,10 @@ def _chi_square_screen(queries: Any, rows: Any, screen: Any) -> None:
 
 
 def start_tile(queries: FloatArray, shard: FeatureShard, distance: str, k: int, exclude: IntArray) -> Candidates:
-    """Return the empty candidate lists of a tile of queries, with the error bounds of its screen values."""
+    """Return empty candidate lists for a tile of queries, with the error bounds of the screen values."""
     count, width = queries.shape
     lengths = lengths_of(queries)
-    smallest = width * 2.0**-120  # what float32 may flush to zero
+    smallest = width * 2.0**-120  # values that float32 may flush to zero
     absolute, relative = np.full(count, smallest), 0.0
     if distance == "cosine":
         absolute += (width + SLACK) * UNIT
@@ -62,7 +62,7 @@ def start_tile(queries: FloatArray, shard: FeatureShard, distance: str, k: int, 
         absolute += UNIT * ((width + SLACK) * reach * shard.longest + SLACK * reach**2)
     else:
         relative = (width + SLACK) * UNIT
-        absolute /= CHI2_TINY  # a square may be flushed before it is divided by as little as this
+        absolute /= CHI2_TINY  # a square may be flushed to zero before this division
     room = 2 * k + TILE + LEAST_ROOM
     return Candidates(
         KINDS[distance],
@@ -80,7 +80,7 @@ def start_tile(queries: FloatArray, shard: FeatureShard, distance: str, k: int, 
 
 
 def unit_rows(queries: FloatArray, lengths: DoubleArray) -> FloatArray:
-    """Return the queries at length 1, zero vectors as they are."""
+    """Return the queries scaled to length 1; zero vectors are unchanged."""
     divisors = np.where(lengths > 0, lengths, 1.0)
     return (queries / divisors[:, None]).astype(np.float32)
 
@@ -88,7 +88,7 @@ def unit_rows(queries: FloatArray, lengths: DoubleArray) -> FloatArray:
 def _products(
     queries: FloatArray, shard: FeatureShard, distance: str, found: Candidates
 ) -> Iterator[tuple[int, FloatArray]]:
-    """Yield (first row, (Q, TILE) screen products) of one block of the shard after the other, in the same memory."""
+    """Yield (first row, (Q, TILE) screen products) of each block of the shard, reusing the same memory."""
     screened = unit_rows(queries, found.lengths) if distance == "cosine" else kernel_array(queries)
     memory = np.empty(len(queries) * TILE, np.float32)
     for first in range(0, len(shard.rows), TILE):
@@ -102,8 +102,8 @@ def _products(
 
 
 def _rounded_products(rounded: RoundedQueries, shard: FeatureShard) -> Iterator[tuple[int, FloatArray]]:
-    """Like `_products`, from integers; the blocks have a few columns more than rows."""
-    # Rows a whole 4 KiB apart would all fall into the same few lines of the cache.
+    """Like `_products`, with integers; the blocks have a few more columns than rows."""
+    # With a row stride of 4 KiB all rows would map to the same few cache lines.
     screen = np.empty((len(rounded.values), TILE + PANEL), np.float32)
     for first in range(0, len(shard.rows), TILE):
         block = shard.panels.values[first // PANEL : (first + TILE) // PANEL]
@@ -112,9 +112,9 @@ def _rounded_products(rounded: RoundedQueries, shard: FeatureShard) -> Iterator[
 
 
 def nearest_features(queries: FloatArray, shard: FeatureShard, distance: str, k: int, exclude: IntArray) -> Neighbours:
-    """Return the k nearest rows of a shard; -1 and infinity where the shard has fewer.
+    """Return the k nearest rows of a shard, padded with -1 and infinity if the shard has fewer.
 
-    BLAS is called once a block; hold it to one thread (`knn` does) and run several tiles side by side instead.
+    BLAS is called once per block; limit it to one thread (as `knn` does) and run several tiles in parallel instead.
 
     Args:
         queries: (Q, D) float32, checked.

@@ -1,7 +1,6 @@
-"""Exact k-nearest-neighbour search in this process, on all its cores.
+"""Exact k-nearest-neighbour search in one process, on all cores.
 
-Ties are broken by archive index, always. Results do not depend on how the work is cut: not on block sizes, threads,
-workers or machines.
+Ties are broken by archive index. Results do not depend on block sizes, threads, workers or machines.
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ def search(
     """Return the exact k nearest archive items of every query, nearest first, ties by archive index.
 
     Args:
-        queries: (Q, D) float32 features, or (Q, B) packed uint8 codes for hamming. Anything that slices by rows.
-        archive: (N, D) or (N, B), likewise; or a PreparedArchive, which saves its preparation on every further call.
+        queries: (Q, D) float32 features, or (Q, B) packed uint8 codes for hamming; any object with row slices.
+        archive: (N, D) or (N, B), as queries; or a PreparedArchive, which is prepared only once for several calls.
         k: neighbours per query, 1 ... N.
         distance: cosine, euclidean, chi2 or hamming.
         exclude: (Q, E) archive indices that a query must not get (itself, say), padded with -1.
         threads: threads to use; None for one a core.
 
     Raises:
-        SearchError: shapes or dtypes do not fit, a feature is NaN, infinite or (chi2) negative, or k is larger than
-            what is left of the archive.
+        SearchError: shapes or dtypes do not fit, a feature is NaN, infinite or (chi2) negative, or k exceeds the
+            number of archive items that are not excluded.
     """
     job = check_request(queries, archive, k, distance, exclude)
     codes = plain_codes(job)
@@ -90,12 +89,12 @@ def iter_search(
 
     Args:
         queries: see `search`; read block by block.
-        archive: see `search`; kept in memory up to 2 GiB, else read anew for every block of queries.
+        archive: see `search`; kept in memory up to 2 GiB, else read again for every block of queries.
         k: see `search`.
         distance: see `search`.
         exclude: see `search`.
-        start: first query to search, so that an interrupted search can go on.
-        block: queries per block; None for a size that keeps the threads busy.
+        start: first query to search, to continue an interrupted search.
+        block: queries per block; None for a size that keeps all threads busy.
         threads: see `search`.
     """
     job = check_request(queries, archive, k, distance, exclude)
@@ -103,7 +102,7 @@ def iter_search(
 
 
 def search_tile(queries: npt.NDArray[Any], shard: Shard, distance: str, k: int, exclude: IntArray) -> Neighbours:
-    """Return the k nearest of one shard for a few queries; -1 and infinity where the shard has fewer than k."""
+    """Return the k nearest of one shard for a tile of queries, padded with -1 and infinity."""
     if isinstance(shard, CodeShard):
         return nearest_codes(as_words(queries), shard.planes, shard.size, shard.offset, k, exclude)
     return nearest_features(queries, shard, distance, k, exclude)
@@ -129,13 +128,13 @@ def _filled_blocks(job: SearchRequest, start: int, block: int | None, threads: i
 def _blocks(
     job: SearchRequest, start: int, block: int | None, threads: int
 ) -> Iterator[tuple[int, int, int, Iterator[Neighbours]]]:
-    """Yield (start, stop, shards, results) of each block of queries; take all its results, then go on.
+    """Yield (start, stop, shards, results) of each block of queries; consume all results before the next block.
 
-    The results are those of all tiles of the block in the first shard, then in the next.
+    The results are those of all tiles of the block in the first shard, then in the second, and so on.
     """
     archive = ArchiveShards(job, start, block, threads)
     spans = list(batched_ranges(job.queries.shape[0], archive.queries_per_pass, start))
-    # One BLAS thread per tile: several tiles run side by side, and a nested pool would only get in their way.
+    # One BLAS thread per tile: several tiles run in parallel, and nested threads would slow them down.
     with ThreadpoolController().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         results = in_order(pool, _tasks(job, spans, archive), TASKS_PER_THREAD * threads)
         for first, stop in spans:
@@ -143,7 +142,7 @@ def _blocks(
 
 
 def _fill(found: Neighbours, pieces: int, results: Iterator[Neighbours]) -> None:
-    """Write the neighbours of a block, each shard's merged into those of the shards before as soon as it arrives."""
+    """Write the neighbours of a block; the lists of each shard are merged as they arrive."""
     for piece in range(pieces):
         for first, stop in batched_ranges(len(found.indices), QUERY_TILE):
             tile = Neighbours(found.indices[first:stop], found.distances[first:stop])
@@ -154,7 +153,7 @@ def _fill(found: Neighbours, pieces: int, results: Iterator[Neighbours]) -> None
 def _tasks(
     job: SearchRequest, spans: list[tuple[int, int]], archive: ArchiveShards
 ) -> Iterator[Callable[[], Neighbours]]:
-    """Yield the work of every block: all query tiles for one shard, then for the next."""
+    """Yield the tasks of every block: all query tiles for the first shard, then for the next."""
     for first, stop in spans:
         rows, exclude = query_block(job, first, stop), exclude_block(job, first, stop)
         for shard in archive:
@@ -163,7 +162,7 @@ def _tasks(
 
 
 def in_order(pool: ThreadPoolExecutor, tasks: Iterator[Callable[[], Neighbours]], ahead: int) -> Iterator[Neighbours]:
-    """Yield the tasks' results in order, with at most `ahead` of them started and not yet handed out."""
+    """Yield the tasks' results in order, with at most `ahead` started tasks that are not yet consumed."""
     waiting: deque[Future[Neighbours]] = deque()
     try:
         for task in tasks:
@@ -178,12 +177,12 @@ def in_order(pool: ThreadPoolExecutor, tasks: Iterator[Callable[[], Neighbours]]
 
 
 def room_for(queries: int, k: int) -> Neighbours:
-    """Return uninitialised arrays for the k nearest of so many queries."""
+    """Return uninitialised arrays for the k nearest of the given number of queries."""
     return Neighbours(np.empty((queries, k), np.int32), np.empty((queries, k), np.float32))
 
 
 def concat_neighbours(parts: Sequence[Neighbours], k: int) -> Neighbours:
-    """Return the results of consecutive queries as one."""
+    """Concatenate the results of consecutive queries."""
     if not parts:
         return room_for(0, k)
     return Neighbours(np.concatenate([p.indices for p in parts]), np.concatenate([p.distances for p in parts]))

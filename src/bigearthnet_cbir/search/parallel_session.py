@@ -1,4 +1,4 @@
-"""Ray for one search: started or joined, left cleanly, and its faults told in one line."""
+"""Ray session of a search: start or join, clean shutdown, one-line errors."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ from bigearthnet_cbir.errors import CbirError, SearchError
 from bigearthnet_cbir.provenance import PACKAGE
 
 LEAST_STORE: Final = 128 << 20
-"""Bytes of the object store beside the archive: queries and results in flight. Ray refuses less than 75 MiB."""
+"""Bytes of the object store for queries and results in flight, besides the archive. Ray needs at least 75 MiB."""
 
 PATIENCE: Final = 10.0
-"""Seconds without a result after which the head is looked for; Ray ends the whole process after 60 without it."""
+"""Seconds without a result before the head node is checked; Ray ends the process 60 s after losing it."""
 
 _TRIES: Final = 3
 
-_AGAIN: Final = "run the same command again: it goes on where it stopped"
+_AGAIN: Final = "run the same command again; it continues where it stopped"
 
 _DIED: Final = f"this search was killed, or ended by Ray because the cluster's head or this node died; {_AGAIN}"
 
 
 @contextmanager
 def ray_session(num_cpu: int, archive_bytes: int, ray_address: str | None = None) -> Iterator[None]:
-    """Start Ray, or join a running cluster, and leave it cleanly whatever happens inside.
+    """Start Ray, or join a running cluster, and always shut down cleanly.
 
-    Inside a process that uses Ray already, that session is taken and left running.
+    If the process already uses Ray, that session is used and left running.
 
     Args:
-        num_cpu: workers of one core each, where Ray is started here.
-        archive_bytes: size of the largest archive that will be searched; the object store is made for it.
+        num_cpu: workers with one core each, if Ray is started here.
+        archive_bytes: size of the largest archive to search, which determines the size of the object store.
         ray_address: "auto" or host:port of a running cluster; None starts Ray on this machine.
 
     Raises:
-        SearchError: there is no cluster at the address, a part of Ray died without which the search cannot go on, or
-            its object store is full.
+        SearchError: there is no cluster at the address, an essential part of Ray died, or the object store is full.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -71,9 +70,9 @@ def _session(num_cpu: int, archive_bytes: int, ray_address: str | None) -> Itera
 
 @contextmanager
 def _last_words() -> Iterator[None]:
-    """Have a shell say that this process died inside the block.
+    """Let a shell report the death of this process inside the block.
 
-    Ray ends the process without a word where the node that it is connected to dies in the middle of a transfer.
+    Ray ends the process without a message if its node dies during a transfer.
     """
     shell = shutil.which("sh")
     if shell is None:
@@ -85,14 +84,14 @@ def _last_words() -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # somebody ended the shell
+            with suppress(OSError):  # the shell was ended from outside
                 listener.stdin.write(b"alive\n")
                 listener.stdin.close()
 
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Turn what Ray raises into this package's error; what a worker raised of this package stays as it is."""
+    """Convert Ray's exceptions to this package's errors; errors raised by workers are passed on."""
     from ray.exceptions import RayError
 
     try:
@@ -108,11 +107,11 @@ def _one_line() -> Iterator[None]:
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
-    """Join a running cluster; the other machines need no installation, the package travels with the job."""
+    """Join a running cluster; Ray ships the package to its machines, which need no installation of it."""
     import ray
 
     if ":" in address and "//" not in address:
-        # Ray itself would go on trying for many minutes.
+        # Ray itself would retry for many minutes.
         _reach(address, "no Ray cluster answers at this ray_address", "start one with `ray start --head`")
     try:
         ray.init(address=address, runtime_env={"py_modules": [str(PACKAGE)]}, **quiet)
@@ -122,7 +121,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None:
-    """Start Ray on this machine, its workers reading the very files that run here, compiled kernels included."""
+    """Start Ray on this machine; its workers use the same package files, including compiled kernels."""
     import ray
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -133,7 +132,7 @@ def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None
             address="local",
             num_cpus=num_cpu,
             include_dashboard=False,
-            # What does not fit is spilled to disk by Ray.
+            # Ray spills what does not fit to disk.
             object_store_memory=LEAST_STORE + min(archive_bytes * 7 // 4, memory // 2),
             **quiet,
         )
@@ -145,7 +144,7 @@ def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None
 
 
 def fetched(reference: Any) -> Any:
-    """Return a task's result, looking for the head of the cluster while it takes long."""
+    """Return the result of a task; check the head node of the cluster during long waits."""
     import ray
 
     while True:
@@ -156,9 +155,9 @@ def fetched(reference: Any) -> Any:
 
 
 def require_head() -> None:
-    """Raise SearchError where the head of the cluster does not answer for some seconds.
+    """Raise SearchError if the head node of the cluster does not answer for some seconds.
 
-    Without its head Ray waits for a minute in calls that nothing can interrupt, and then ends the process.
+    Without the head node Ray waits for a minute in calls that cannot be interrupted, and then ends the process.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""What a search is asked for, checked before any work, and how it is cut into blocks and shards."""
+"""Validated search requests, and their partition into blocks and shards."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, Shard, cut_
 from bigearthnet_cbir.types import IntArray
 
 QUERY_TILE = 256
-"""Queries that share one pass over a block of the archive."""
+"""Number of queries that are compared with a block of the archive together."""
 
 
 class SearchRequest(NamedTuple):
-    """One search, checked.
+    """A validated search request.
 
     Attributes:
         queries: (Q, D), sliced block by block.
@@ -40,14 +40,16 @@ class SearchRequest(NamedTuple):
 def check_request(
     queries: Sliceable, archive: Sliceable, k: int, distance: str, exclude: Sliceable | None = None
 ) -> SearchRequest:
-    """Return the search as a Job.
+    """Return the validated search request.
 
     Raises:
-        SearchError: the shapes do not go together, the distance is unknown, or k is not in 1 ... N.
+        SearchError: the shapes do not match, the distance is unknown, or k is not in 1 ... N.
     """
     check_distance(distance)
     if isinstance(archive, PreparedArchive) and archive.distance != distance:
-        raise SearchError(f"distance is {distance}, but the archive was prepared for {archive.distance}; use that")
+        raise SearchError(
+            f"distance is {distance}, but the archive was prepared for {archive.distance}; use this distance"
+        )
     if len(queries.shape) != 2 or len(archive.shape) != 2:
         raise SearchError(f"queries {queries.shape} and archive {archive.shape}; a search needs (Q, D) and (N, D)")
     if queries.shape[1] != archive.shape[1]:
@@ -55,11 +57,13 @@ def check_request(
     if distance == "hamming":
         check_code_bytes(archive.shape[1])
     if not 1 <= k <= archive.shape[0]:
-        raise SearchError(f"k is {k:,}, but the archive holds {archive.shape[0]:,}; choose k from 1 to its size")
+        raise SearchError(f"k is {k:,}, but the archive has {archive.shape[0]:,} items; choose k from 1 to its size")
     if archive.shape[0] >= 2**31:
-        raise SearchError(f"the archive holds {archive.shape[0]:,} items; int32 positions end at {2**31 - 1:,}")
+        raise SearchError(f"the archive has {archive.shape[0]:,} items; at most {2**31 - 1:,} fit int32 positions")
     if exclude is not None and (len(exclude.shape) != 2 or exclude.shape[0] != queries.shape[0]):
-        raise SearchError(f"exclude has shape {exclude.shape}; it needs a row for each of {queries.shape[0]:,} queries")
+        raise SearchError(
+            f"exclude has shape {exclude.shape}; it needs one row for each of {queries.shape[0]:,} queries"
+        )
     return SearchRequest(queries, archive, k, distance, exclude)
 
 
@@ -69,7 +73,7 @@ def row_bytes(job: SearchRequest) -> int:
 
 
 def query_block(job: SearchRequest, start: int, stop: int) -> npt.NDArray[Any]:
-    """Return queries start ... stop - 1, checked.
+    """Return queries start ... stop - 1, validated.
 
     Raises:
         SearchError: a query has no defined distance (see `distances.check_features`).
@@ -103,18 +107,18 @@ def exclude_block(job: SearchRequest, start: int, stop: int) -> IntArray:
 def _positions(given: npt.NDArray[Any], size: int, start: int) -> IntArray:
     """Return indices as int32, each row ascending, every negative one -1."""
     if given.size and given.dtype.kind not in "iu":
-        raise SearchError(f"exclude holds {given.dtype}; it needs integer archive positions, -1 as filling")
+        raise SearchError(f"exclude is {given.dtype}; it needs integer archive positions, padded with -1")
     if given.size and given.max() >= size:
         row = int(given.max(axis=1).argmax())
         raise SearchError(
-            f"exclude: query {start + row:,} leaves out position {given.max():,}, but the archive holds 0 to "
-            f"{size - 1:,}; give positions of this archive, -1 as filling"
+            f"exclude: query {start + row:,} excludes position {given.max():,}, but the archive has 0 to "
+            f"{size - 1:,}; give positions of this archive, padded with -1"
         )
     return np.sort(np.maximum(given.astype(np.int64), -1).astype(np.int32), axis=1)
 
 
 def shards_of(job: SearchRequest, rows: int) -> Iterator[Shard]:
-    """Yield the archive as shards of at most `rows` rows, a multiple of ALIGNED; their panels are still to be made."""
+    """Yield the archive as shards of at most `rows` rows, a multiple of ALIGNED; without integer panels."""
     for start, stop in batched_ranges(job.archive.shape[0], rows):
         if isinstance(job.archive, PreparedArchive):
             yield cut_shard(job.archive.shard, start, stop)
@@ -123,5 +127,5 @@ def shards_of(job: SearchRequest, rows: int) -> Iterator[Shard]:
 
 
 def shard_rows(size: int, shards: int) -> int:
-    """Return the rows of each of about so many shards of an archive."""
+    """Return the rows per shard for about the given number of shards."""
     return -(-size // shards // ALIGNED) * ALIGNED

@@ -1,4 +1,4 @@
-"""Packed codes laid out as bit planes, 256 codes side by side, for the kernels of `bitslices`."""
+"""Conversion of packed codes to bit planes of 256 codes, for the kernels of `kernels/bit_planes`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ WORD_BYTES: Final = 8
 
 
 def check_code_bytes(width: int) -> None:
-    """Raise SearchError for codes of more bytes than distances can be counted for."""
+    """Raise SearchError for codes that are too long for the distance counters."""
     if levels_for(planes_of(8 * width)) > WIDE_LEVELS:
         most = ((1 << WIDE_LEVELS) - 2) // SEGMENT_BITS * SEGMENT_BITS // 8
         raise SearchError(f"codes have {width:,} bytes; a Hamming search takes {most:,} at most; shorten the codes")
 
 
 def as_words(codes: npt.NDArray[np.uint8]) -> CodeWords:
-    """Return (N, ceil(B / 8)) uint64 words of (N, B) packed codes, read-only, the missing bytes 0."""
+    """Return (N, ceil(B / 8)) uint64 words of (N, B) packed codes, read-only, padded with zero bytes."""
     missing = -codes.shape[1] % WORD_BYTES
     if missing:
         codes = np.pad(codes, ((0, 0), (0, missing)))
@@ -39,12 +39,12 @@ def as_words(codes: npt.NDArray[np.uint8]) -> CodeWords:
 
 
 def as_planes(pieces: Iterable[npt.NDArray[np.uint8]], size: int, width: int) -> CodeWords:
-    """Return the (ceil(N / 256), P, 4) uint64 bit planes of packed codes that arrive piece by piece.
+    """Return the (ceil(N / 256), P, 4) uint64 bit planes of packed codes, given in pieces.
 
     Args:
         pieces: consecutive (n, B) codes; every n but the last a multiple of 256.
-        size: N, codes of all pieces together.
-        width: B.
+        size: N, total number of codes.
+        width: B, bytes per code.
     """
     planes = np.empty((-(-size // CHUNK), planes_of(8 * width), CHUNK_WORDS), np.uint64)
     first = 0
@@ -73,7 +73,7 @@ def _transpose(square: Any) -> None:
 
 @compiled
 def slice_codes(words: Any, planes: Any) -> None:
-    """Turn (N, W) uint64 codes into (ceil(N / 256), P, 4) uint64 planes; codes and bits that are missing are 0."""
+    """Convert (N, W) uint64 codes to (ceil(N / 256), P, 4) uint64 planes, padded with zeros."""
     square = np.empty(64, np.uint64)
     for chunk in range(planes.shape[0]):
         planes[chunk] = np.uint64(0)

@@ -1,4 +1,4 @@
-"""The same exact search on Ray workers, of this machine or of a cluster."""
+"""Exact search on Ray workers, on one machine or a cluster; results equal those of `knn`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from bigearthnet_cbir.types import IntArray, Neighbours
 __all__ = ["iter_search_on_ray", "ray_session", "search_on_ray"]
 
 PAIRS_PER_TASK: Final = 1 << 27
-"""Distances of one task: about a second of work, so that a task's start does not count and a lost one costs little."""
+"""Distances per task: about a second of work, so that starting a task or repeating a lost one is cheap."""
 
 TASKS_PER_WORKER: Final = 2
-"""Tasks in flight per worker: one runs while the next one's queries travel."""
+"""Tasks in flight per worker: one runs while the queries of the next are transferred."""
 
 
 class _Cut(NamedTuple):
-    """How a search is cut into tasks: queries of a task, archive rows of a shard."""
+    """Partition of a search into tasks: queries per task, archive rows per shard."""
 
     queries: int
     rows: int
@@ -50,7 +50,7 @@ def _cut_for(job: SearchRequest, start: int, num_cpu: int) -> _Cut:
     size = job.archive.shape[0]
     shards = max(1, -(-size * row_bytes(job) // SHARD_BYTES))
     tiles = -(-(job.queries.shape[0] - start) // QUERY_TILE)
-    if tiles < TASKS_PER_WORKER * num_cpu:  # too few queries to go round: cut the archive instead
+    if tiles < TASKS_PER_WORKER * num_cpu:  # too few queries for all workers: divide the archive instead
         shards = max(shards, min(num_cpu, -(-size // QUERY_TILE)))
     rows = shard_rows(size, shards)
     fair = max(1, tiles // (TASKS_PER_WORKER * num_cpu))
@@ -58,16 +58,16 @@ def _cut_for(job: SearchRequest, start: int, num_cpu: int) -> _Cut:
 
 
 def _prepare(shard: FeatureShard) -> Panels:
-    """Return the panels of a shard, made where they will be used, for the processor there."""
+    """Return the integer panels of a shard, computed on a worker for its processor."""
     return make_panels(shard.rows, shard.lengths, threads=1)
 
 
 _own_panels: dict[tuple[str, int], Panels] = {}
-"""What this worker prepared itself, by search and first row: only of the latest search."""
+"""Panels that this worker computed itself, by search and first row; of the latest search only."""
 
 
 def _fitting(panels: Panels, shard: FeatureShard, search_id: str) -> Panels:
-    """Return panels for this worker's processor: those given, or its own where another kind of machine made them."""
+    """Return panels for this worker's processor: the given ones, or its own if another type of processor made them."""
     if bool(len(panels.values)) == has_pair_products() or not has_pair_products():
         return panels
     for key in [key for key in _own_panels if key[0] != search_id]:
@@ -103,19 +103,19 @@ def iter_search_on_ray(
     *,
     start: int = 0,
 ) -> Iterator[tuple[int, Neighbours]]:
-    """Yield what knn.iter_search yields, computed by Ray workers inside a ray_session.
+    """Yield the same as knn.iter_search, computed by Ray workers inside a ray_session.
 
-    A task is a slice of the queries against a shard of the archive. Every shard is put into the object store once,
-    and prepared once, by a worker; few tasks are in flight at a time, and a task's lists are merged as they arrive, so
-    that memory does not grow with the number of queries. A task whose worker or node dies is run again: it has no side
-    effects, so the result is the same to the last bit.
+    A task searches a slice of the queries in a shard of the archive. Every shard is put into the object store once and
+    prepared once by a worker. Few tasks are in flight at a time, and their lists are merged as they arrive, so that
+    memory does not grow with the number of queries. A task whose worker or node dies runs again; tasks have no side
+    effects, so the result is identical.
 
     Args:
         queries: see knn.search; read slice by slice.
         archive: see knn.search; read once, shard by shard.
         k: see knn.search.
         distance: see knn.search.
-        num_cpu: workers to keep busy.
+        num_cpu: number of workers.
         exclude: see knn.search.
         start: first query to search.
     """
@@ -129,7 +129,7 @@ def _blocks(job: SearchRequest, start: int, num_cpu: int) -> Iterator[tuple[int,
     require_head()
     remote = ray.remote(num_cpus=1, max_retries=-1)
     work, prepare = remote(_work), remote(_prepare)
-    # No machine but a worker's own knows what that worker's kernels are compiled for.
+    # Only the worker itself knows the processor for which its kernels are compiled.
     shards: list[Any] = [ray.put(without_panels(shard)) for shard in shards_of(job, sizes.rows)]
     panels: list[Any] = [prepare.remote(shard) if job.distance == "cosine" else None for shard in shards]
     waiting: deque[tuple[int, list[Any]]] = deque()
@@ -146,7 +146,7 @@ def _blocks(job: SearchRequest, start: int, num_cpu: int) -> Iterator[tuple[int,
 
 
 def _collected(first: int, references: list[Any]) -> tuple[int, Neighbours]:
-    """Return a block's results, each shard's merged as it arrives and then dropped from the object store."""
+    """Return the results of a block; each shard is merged as it arrives and then freed in the object store."""
     found = Neighbours(*map(np.array, fetched(references.pop(0))))
     while references:
         found = merge([found, Neighbours(*fetched(references.pop(0)))])
@@ -162,7 +162,7 @@ def search_on_ray(
     exclude: Sliceable | None = None,
     ray_address: str | None = None,
 ) -> Neighbours:
-    """Return what knn.search returns, computed by Ray workers; Ray is started and stopped around it."""
+    """Return the same as knn.search, computed by Ray workers; starts and stops Ray."""
     job = check_request(queries, archive, k, distance, exclude)
     with ray_session(num_cpu, job.archive.shape[0] * row_bytes(job), ray_address):
         blocks = iter_search_on_ray(queries, archive, k, distance, num_cpu, exclude)

@@ -1,4 +1,4 @@
-"""Rows of arrays and files as the search takes them: checked, in plain memory, piece by piece where they are many."""
+"""Conversion of rows of arrays and files to validated arrays for the search, in pieces if there are many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.errors import SearchError
 
 PIECE_BYTES: Final = 16 << 20
-"""Rows read at a time where they are turned into something else."""
+"""Rows read at a time for a conversion."""
 
 
 class Sliceable(Protocol):
@@ -20,43 +20,43 @@ class Sliceable(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows, columns."""
+        """Numbers of rows and columns."""
 
     def __getitem__(self, rows: slice, /) -> Any:
         """Return consecutive rows as an array."""
 
 
 def batched_ranges(total: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of consecutive pieces of at most `size`."""
+    """Yield (start, stop) of consecutive ranges of at most `size`."""
     for first in range(start, total, size):
         yield first, min(first + size, total)
 
 
 def as_rows(array: Any, distance: str, whose: str, offset: int = 0) -> npt.NDArray[Any]:
-    """Return a slice of an array-like as kernels take it: (N, D) float32, or (N, B) uint8 codes.
+    """Return rows as an array for the kernels: (N, D) float32, or (N, B) uint8 codes.
 
     Args:
-        array: of any memory layout and byte order; float16, float32, float64 or longer floats, or uint8.
+        array: rows of any memory layout and byte order; float16, float32, float64 or longer floats, or uint8.
         distance: one of distances.DISTANCES.
         whose: "queries" or "archive", for the message.
-        offset: row of the whole array that the first of these is, for the message.
+        offset: index of the first row in the whole array, for the message.
 
     Raises:
-        SearchError: the slice is not two-dimensional, has masked values, holds floats where codes belong or the other
-            way round, or a vector that is zero only in float32.
+        SearchError: the rows are not two-dimensional, have masked values, are floats instead of codes or the reverse,
+            or a vector becomes zero in float32.
     """
     if isinstance(array, np.ma.MaskedArray):
-        raise SearchError(f"{whose}: a masked array, whose gaps have no distance; fill them in first")
+        raise SearchError(f"{whose}: a masked array; fill the masked values first")
     rows = np.asarray(array)
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise SearchError(f"{whose}: shape {rows.shape}; a search needs (N, D) with D >= 1")
     if distance == "hamming":
         if rows.dtype != np.uint8:
-            raise SearchError(f"{whose}: hamming needs packed uint8 codes, got {rows.dtype}; use binarize, then pack")
+            raise SearchError(f"{whose}: hamming needs packed uint8 codes, not {rows.dtype}; use binarize, then pack")
         return kernel_array(rows)
     if rows.dtype.kind != "f":
-        raise SearchError(f"{whose}: {distance} needs float features, got {rows.dtype}")
-    with np.errstate(over="ignore"):  # infinity is refused, with its row, where lengths are checked
+        raise SearchError(f"{whose}: {distance} needs float features, not {rows.dtype}")
+    with np.errstate(over="ignore"):  # the check of the lengths refuses infinite values
         singles = kernel_array(rows, np.float32)
     if rows.dtype.itemsize > singles.dtype.itemsize:
         _check_not_lost(rows, singles, whose, offset)
@@ -67,13 +67,13 @@ def _check_not_lost(rows: npt.NDArray[Any], singles: npt.NDArray[np.float32], wh
     lost = np.flatnonzero(rows.any(axis=1) & ~singles.any(axis=1))
     if len(lost):
         raise SearchError(
-            f"{whose}: row {offset + lost[0]:,} is smaller than float32 can hold ({abs(rows[lost[0]]).max():.3g} at "
+            f"{whose}: row {offset + lost[0]:,} is too small for float32 ({abs(rows[lost[0]]).max():.3g} at "
             "most); scale the features"
         )
 
 
 def row_pieces(archive: Sliceable, first: int, stop: int, distance: str, multiple: int) -> Iterator[npt.NDArray[Any]]:
-    """Yield rows first ... stop - 1 of an archive as pieces of some MiB, each a multiple of so many rows but the last.
+    """Yield rows first ... stop - 1 of an archive in pieces of some MiB, of a multiple of `multiple` rows but the last.
 
     Raises:
         SearchError: see `as_rows`.
@@ -84,7 +84,7 @@ def row_pieces(archive: Sliceable, first: int, stop: int, distance: str, multipl
 
 
 def all_rows(archive: Sliceable, first: int, stop: int, distance: str) -> npt.NDArray[Any]:
-    """Return rows first ... stop - 1 of an archive: an array's own memory where it can be used, else one copy.
+    """Return rows first ... stop - 1 of an archive: a view of an array if possible, else a copy.
 
     Raises:
         SearchError: see `as_rows`.

@@ -1,4 +1,4 @@
-"""Pieces of an archive, prepared once and searched by many queries."""
+"""Shards of an archive, prepared once and searched by many queries."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class FeatureShard(NamedTuple):
         offset: archive index of the first row.
         rows: (N, D) float32 features, unchanged.
         lengths: (N,) float64 Euclidean lengths.
-        scale: (N,) float32 factor that turns a screen product into a similarity.
-        shift: (N,) float32 that a similarity is subtracted from.
-        longest: greatest of `lengths`.
-        panels: the rows as integers, for the cosine's screen; NO_PANELS for other distances.
+        scale: (N,) float32 factor from a screen product to a similarity.
+        shift: (N,) float32; screen values are shift minus similarity.
+        longest: maximum of `lengths`.
+        panels: the rows as integers for the cosine screen; NO_PANELS for other distances.
     """
 
     offset: int
@@ -45,7 +45,7 @@ class CodeShard(NamedTuple):
 
     Attributes:
         offset: archive index of the first code.
-        size: how many there are, N.
+        size: number of codes, N.
         planes: (ceil(N / 256), P, 4) uint64 bit planes.
     """
 
@@ -57,7 +57,7 @@ class CodeShard(NamedTuple):
 Shard = FeatureShard | CodeShard
 
 ALIGNED = max(CHUNK, PANEL)
-"""Rows that a shard may be cut at: whole groups of codes, whole panels of features."""
+"""Shards start at multiples of this: whole groups of codes, whole panels of features."""
 
 
 def lengths_of(features: npt.NDArray[np.float32]) -> DoubleArray:
@@ -68,9 +68,9 @@ def lengths_of(features: npt.NDArray[np.float32]) -> DoubleArray:
 
 
 def read_shard(archive: Sliceable, first: int, stop: int, distance: str) -> Shard:
-    """Read and check rows first ... stop - 1 of an archive; a shard for the cosine is still without panels.
+    """Read and validate rows first ... stop - 1 of an archive, without the integer panels of the cosine screen.
 
-    What is here is the same on every machine; panels depend on the processor that searches (see `with_panels`).
+    The result is the same on every machine; panels depend on the processor (see `with_panels`).
 
     Raises:
         SearchError: the rows have no defined distance (see `distances.check_features`).
@@ -96,19 +96,19 @@ def read_shard(archive: Sliceable, first: int, stop: int, distance: str) -> Shar
 
 
 def with_panels(shard: Shard, distance: str) -> Shard:
-    """Return a shard with what its distance's screen needs on this processor."""
+    """Return a shard with the panels for this processor, if its distance uses them."""
     if isinstance(shard, CodeShard) or distance != "cosine":
         return shard
     return shard._replace(panels=make_panels(shard.rows, shard.lengths))
 
 
 def without_panels(shard: Shard) -> Shard:
-    """Return a shard as it is on every machine."""
+    """Return a shard without its processor-dependent panels."""
     return shard if isinstance(shard, CodeShard) else shard._replace(panels=NO_PANELS)
 
 
 def make_shard(archive: Sliceable, first: int, stop: int, distance: str) -> Shard:
-    """Return rows first ... stop - 1 of an archive, ready to be searched on this processor.
+    """Return rows first ... stop - 1 of an archive, prepared for this processor.
 
     Raises:
         SearchError: the rows have no defined distance (see `distances.check_features`).
@@ -117,7 +117,7 @@ def make_shard(archive: Sliceable, first: int, stop: int, distance: str) -> Shar
 
 
 def cut_shard(shard: Shard, first: int, stop: int) -> Shard:
-    """Return rows first ... stop - 1 of a shard, in the same memory; `first` is a multiple of ALIGNED."""
+    """Return rows first ... stop - 1 of a shard as a view; `first` is a multiple of ALIGNED."""
     if isinstance(shard, CodeShard):
         return CodeShard(shard.offset + first, stop - first, shard.planes[first // CHUNK : -(-stop // CHUNK)])
     panels = shard.panels
@@ -131,20 +131,20 @@ def cut_shard(shard: Shard, first: int, stop: int) -> Shard:
 
 
 class PreparedArchive:
-    """An archive checked and laid out once, to be searched many times: give it to `search` in the array's place.
+    """An archive validated and prepared once for many searches; pass it to `search` instead of the array.
 
     Attributes:
-        shape: of the archive.
-        distance: the only one that it can be searched by.
-        shard: all of it.
-        given: as it was given.
+        shape: shape of the archive.
+        distance: the distance that it was prepared for.
+        shard: the whole archive as one shard.
+        given: the archive as it was given.
     """
 
     def __init__(self, archive: Sliceable, distance: str) -> None:
         """Prepare an archive.
 
         Args:
-            archive: (N, D) float32 features, or (N, B) packed uint8 codes for hamming; anything that slices by rows.
+            archive: (N, D) float32 features, or (N, B) packed uint8 codes for hamming; any object with row slices.
             distance: cosine, euclidean, chi2 or hamming.
 
         Raises:
@@ -166,5 +166,5 @@ class PreparedArchive:
         return None if isinstance(self.shard, CodeShard) else self.shard.lengths
 
     def __getitem__(self, rows: slice) -> Any:
-        """Return consecutive rows as they were given."""
+        """Return consecutive rows of the given array."""
         return self.given[rows]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -53,12 +54,15 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 def in_threads(
     size: int, task: Callable[[int, int], Any], threads: int | None = None, least: int = LEAST_ROWS
 ) -> list[Any]:
-    """Return the results of a task on consecutive ranges (first, stop) of 0 ... size - 1, one a thread."""
+    """Return the results of a task on consecutive ranges (first, stop) of 0 ... size - 1, one a thread.
+
+    The caller's own thread takes the first range, so that a small task wakes no other.
+    """
     wanted = max(1, min(threads or available_cores(), size // least))
     bounds = [size * number // wanted for number in range(wanted + 1)]
-    if wanted == 1:
-        return [task(0, size)]
-    return list(_pool(os.getpid(), available_cores()).map(task, bounds[:-1], bounds[1:]))
+    pool = _pool(os.getpid(), available_cores())
+    rest = [pool.submit(task, first, stop) for first, stop in pairwise(bounds[1:])]
+    return [task(bounds[0], bounds[1]), *(future.result() for future in rest)]
 
 
 @compiled

@@ -1,8 +1,8 @@
-"""The same exact search with torch on an accelerator: products and selection there, the last decision here.
+"""Exact search with torch on an accelerator: products and selection on the device, exact distances on the CPU.
 
-Float distances are screened in float32 on the device and decided by the compiled kernels in double precision, like
-everywhere else; Hamming distances are products of +1 and -1, exact integers. So the result is the CPU's, to the last
-index. A query whose screen cannot tell enough candidates apart is searched on the CPU.
+Float distances are screened in float32 on the device; the compiled kernels then compute the exact distances in double
+precision. Hamming distances are exact integer products of +1 and -1. The results are identical to those of the CPU. A
+query is searched on the CPU if the error bound of the screen cannot separate its candidates.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 QUERY_BLOCK = 1024
 ROW_BLOCK = 1 << 16
-"""Queries and archive rows of one product: 256 MiB of screen values."""
+"""Queries and archive rows per matrix product: 256 MiB of screen values."""
 
 PAIRS_AT_ONCE = 1 << 16
-"""Pairs of a chi-square block, whose terms are all held at once."""
+"""Pairs per chi-square block, whose terms are all in memory at once."""
 
 SPARE = 64
-"""Candidates kept beside k, to see that the k-th stands clear of what was dropped."""
+"""Candidates kept in addition to k, to verify that no dropped pair can be among the k nearest."""
 
 
 def search_on_device(
@@ -43,7 +43,7 @@ def search_on_device(
     exclude: Sliceable | None = None,
     device: str = "cuda",
 ) -> Neighbours:
-    """Return what knn.search returns, computed by torch on `device` ("cuda", "cuda:1", "cpu"); see there."""
+    """Return the same as knn.search, computed by torch on `device` ("cuda", "cuda:1", "cpu")."""
     blocks = iter_search_on_device(queries, archive, k, distance, exclude, device=device)
     return concat_neighbours([found for _, found in blocks], k)
 
@@ -58,7 +58,7 @@ def iter_search_on_device(
     start: int = 0,
     device: str = "cuda",
 ) -> Iterator[tuple[int, Neighbours]]:
-    """Yield what knn.iter_search yields, computed by torch on `device`; the archive is kept in memory."""
+    """Yield the same as knn.iter_search, computed by torch on `device`; the archive is kept in memory."""
     job = check_request(queries, archive, k, distance, exclude)
     size = archive.shape[0]
     codes = as_rows(archive[0:size], distance, "archive") if distance == "hamming" else None
@@ -113,7 +113,7 @@ def _screen(queries: torch.Tensor, shard: FeatureShard, first: int, stop: int, d
     scale = torch.from_numpy(np.array(shard.scale[first:stop])).to(queries.device)
     shift = torch.from_numpy(np.array(shard.shift[first:stop])).to(queries.device)
     allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False  # its 10 bits are outside the error bound
+    torch.backends.cuda.matmul.allow_tf32 = False  # its 10-bit mantissa exceeds the error bound
     try:
         return shift - (queries @ rows.T) * scale
     finally:
@@ -123,10 +123,10 @@ def _screen(queries: torch.Tensor, shard: FeatureShard, first: int, stop: int, d
 def _decided(
     job: SearchRequest, rows: Any, shard: FeatureShard, exclude: IntArray, found: Candidates, best: Any, indices: Any
 ) -> Neighbours:
-    """Rank the device's candidates exactly, and search the CPU for queries where they may not be all."""
+    """Rank the candidates of the device exactly; search on the CPU if candidates of a query may be missing."""
     kth = best[:, job.k - 1].astype(np.float64)
     limits = kth + 2 * (found.absolute + found.relative * np.abs(kth))
-    # A candidate beyond the limit was kept, so nobody within it was dropped; so too where nothing was dropped.
+    # A kept candidate beyond the limit proves that none within it was dropped.
     clear = (best[:, -1] > limits) | (best.shape[1] == len(shard.rows))
     ordered = np.where(best < np.inf, indices, np.iinfo(np.int32).max).astype(np.int32)
     order = ordered.argsort(axis=1, kind="stable")
@@ -163,7 +163,7 @@ def _codes_block(job: SearchRequest, codes: Any, archive: Any, exclude: IntArray
 
 
 def _signs(codes: Any, device: str) -> torch.Tensor:
-    """Return (N, 8 B) of +1 and -1; half precision on a GPU, where sums of up to 2048 stay exact."""
+    """Return (N, 8 B) of +1 and -1; half precision on a GPU, where sums up to 2048 are exact."""
     import torch
 
     bits = torch.from_numpy(np.unpackbits(codes, axis=1)).to(device)

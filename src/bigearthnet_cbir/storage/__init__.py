@@ -1,1 +1,1 @@
-"""Files of a run: its folder, features and results."""
+"""Files of a run: run folder, feature files, results, training log."""

@@ -1,4 +1,4 @@
-"""Feature files: query.h5 and archive.h5, stamped with what they were computed from."""
+"""Feature files query.h5 and archive.h5, with a fingerprint of their inputs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ FUSED_FEATURE, S1_FEATURE, S2_FEATURE = "feature", "feature_s1", "feature_s2"
 FEATURES = (FUSED_FEATURE, S1_FEATURE, S2_FEATURE)
 NAMES: Final = "patch_name"
 DATASETS: Final = {"fused": FUSED_FEATURE, "s1": S1_FEATURE, "s2": S2_FEATURE}
-"""Dataset of the features that a direction names."""
+"""Datasets of the features by their name in a direction."""
 CONTENT: Final = "content_sha256"
-"""Attribute: digest of all datasets, by which results know the very features that they were computed from."""
+"""Attribute: digest of all datasets, which links results to their features."""
 _DIGEST: Final = "sha256"
-"""Attribute of each dataset: its own digest, checked wherever it is read whole."""
+"""Attribute of each dataset: its own digest, which is checked where the dataset is read as a whole."""
 _BLOCK: Final = 1 << 14
 _CURE: Final = "run project/retrieval.py to compute it"
 
 
 class FeatureWriter:
-    """Fills the datasets of a feature file batch by batch.
+    """Writes the datasets of a feature file batch by batch.
 
     Datasets: feature (N, D) float32, the fused vector; feature_s1 and feature_s2 (N, P) float32; label (N, L)
     uint8 multi-hot; patch_name (N, 2) text, Sentinel-1 then Sentinel-2.
@@ -59,7 +59,7 @@ class FeatureWriter:
             if name in FEATURES and not np.isfinite(values).all():
                 raise ResultsError(
                     f"{name} of patches {self._filled}..{self._filled + rows - 1} is not finite; the checkpoint is "
-                    "broken or precision: bf16 overflowed: use another checkpoint or precision: fp32"
+                    "damaged or precision: bf16 overflowed; use another checkpoint or precision: fp32"
                 )
             if name not in self._file.hdf5:
                 shape = (self._size, values.shape[1])
@@ -71,10 +71,10 @@ class FeatureWriter:
         self._file.check()
 
     def finish(self) -> None:
-        """Stamp the file with the digest of its content.
+        """Write the digest of the content as an attribute.
 
         Raises:
-            ResultsError: fewer rows were appended than the file has names.
+            ResultsError: fewer rows than names were appended.
         """
         if self._filled != self._size:
             raise ResultsError(f"{self._filled:,} of {self._size:,} rows of features were computed; extract them again")
@@ -87,10 +87,10 @@ class FeatureWriter:
 def write_features(
     path: Path, pairs: Sequence[PatchPair], class_names: tuple[str, ...], attributes: Mapping[str, Any]
 ) -> Iterator[FeatureWriter]:
-    """Write a feature file under a temporary name; it gets its own name when the block ends without an error.
+    """Write a feature file under a temporary name, and rename it if the block ends without an error.
 
     Raises:
-        OSError: it cannot be written; an earlier file stays as it was.
+        OSError: the file cannot be written; an existing file is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with create_hdf5(path) as file:
@@ -117,12 +117,12 @@ def _new_digest(name: str, names: list[list[str]] | None) -> hashlib._Hash:
 
 
 def _joined_digest(digests: Mapping[str, hashlib._Hash]) -> str:
-    """Return one digest of all datasets, whatever the order they were written in."""
+    """Return one digest of all datasets, independent of their order."""
     return hashlib.sha256("".join(digests[name].hexdigest() for name in sorted(digests)).encode()).hexdigest()
 
 
 def content_digest(path: Path) -> str | None:
-    """Return the digest of a feature file's datasets as they are on the disk, or None where they cannot be read."""
+    """Return the digest of a feature file's datasets on the disk, or None if they cannot be read."""
     try:
         with open_features(path) as file:
             digests = {NAMES: _new_digest(NAMES, read_texts(dataset(file, NAMES, "S", (None, 2))).tolist())}
@@ -137,23 +137,23 @@ def content_digest(path: Path) -> str | None:
 
 
 def reusable_digest(path: Path, fingerprint: str) -> str | None:
-    """Return the content digest of a feature file that was computed from just this, and is whole; else None."""
+    """Return the content digest of an intact feature file with this fingerprint, else None."""
     if read_fingerprint(path) != fingerprint:
         return None
     found = content_digest(path)
     if found is None or stamped_digest(path) != found:
-        logger.warning("%s: its content is not what was written; it is computed anew", path)
+        logger.warning("%s: its content is not what was written; it is computed again", path)
         return None
     return found
 
 
 def stamped_digest(path: Path) -> str | None:
-    """Return the content digest that a feature file was written with, or None where there is none."""
+    """Return the content digest stored in a feature file, or None if there is none."""
     return _read_attribute(path, CONTENT)
 
 
 def read_fingerprint(path: Path) -> str | None:
-    """Return the fingerprint that a feature or results file was written with, or None where it cannot be read."""
+    """Return the fingerprint stored in a feature or results file, or None if it cannot be read."""
     return _read_attribute(path, "fingerprint")
 
 
@@ -167,12 +167,12 @@ def _read_attribute(path: Path, name: str) -> str | None:
 
 
 def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], results: Path) -> None:
-    """Raise ResultsError unless results were computed from just this feature file.
+    """Raise ResultsError unless the results were computed from this feature file.
 
     Args:
         path: query.h5 or archive.h5.
         side: "query" or "archive".
-        attributes: of the results file; files of earlier versions have fewer of them, and are believed.
+        attributes: attributes of the results file; missing ones (earlier versions) are not checked.
         results: the results file, for the message.
     """
     for suffix, name in (("content", CONTENT), ("fingerprint", "fingerprint")):
@@ -183,15 +183,15 @@ def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], re
 
 @contextmanager
 def open_features(path: Path) -> Iterator[h5py.File]:
-    """Open a feature file to read its datasets in slices.
+    """Open a feature file for reading its datasets in slices.
 
     Raises:
-        ResultsError: the file is missing or broken, or its datasets are not of the same pairs.
+        ResultsError: the file is missing or damaged, or its datasets have different numbers of pairs.
     """
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise MissingResultsError(f"{path}: there are no features; run project/retrieval.py to compute them") from error
+        raise MissingResultsError(f"{path}: no features; run project/retrieval.py to compute them") from error
     with open_hdf5(path, _CURE) as file:
         _check_layout(file)
         yield file

@@ -1,4 +1,4 @@
-"""New HDF5 files, written whole or not at all, also where the disk is full."""
+"""Atomic writing of HDF5 files, also if the disk is full."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def row_chunks(shape: tuple[int, ...], itemsize: int) -> dict[str, Any]:
 
 
 class _GuardedFile(io.RawIOBase):
-    """A file for h5py that keeps the first error of the system instead of raising it.
+    """A file object for h5py that records the first system error instead of raising it.
 
-    The HDF5 library cannot close a file whose metadata it failed to write: it raises for ever, or ends the process
-    with a segmentation fault. Here it never learns of the error; the caller raises it and throws the file away.
+    The HDF5 library cannot close a file after a failed metadata write: it raises repeatedly or crashes with a
+    segmentation fault. The error is therefore hidden from it; the caller raises it and deletes the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,7 +94,7 @@ class NewFile:
     """An HDF5 file being written.
 
     Attributes:
-        hdf5: the file, to be filled.
+        hdf5: the open file.
     """
 
     def __init__(self, hdf5: h5py.File, guarded: _GuardedFile, path: Path) -> None:
@@ -103,7 +103,7 @@ class NewFile:
         self._path = path
 
     def check(self) -> None:
-        """Raise the OSError that a write before met, so that nobody goes on for hours into a full disk."""
+        """Raise the OSError of an earlier write, so that a long computation stops early."""
         error = self._guarded.error
         if error is not None:
             raise OSError(error.errno, error.strerror, str(self._path))
@@ -111,10 +111,10 @@ class NewFile:
 
 @contextmanager
 def create_hdf5(path: Path) -> Iterator[NewFile]:
-    """Write an HDF5 file under a temporary name; it gets its own when the block ends without an error.
+    """Write an HDF5 file under a temporary name, and rename it if the block ends without an error.
 
     Raises:
-        OSError: the disk is full, the folder is read-only, and the like; no file is left.
+        OSError: for example a full disk or a read-only folder; no file is left.
     """
     with atomic_write(path) as temporary:
         guarded = _GuardedFile(temporary)

@@ -1,4 +1,4 @@
-"""The rows of an unfinished search, in plain files that a kill at any moment leaves readable."""
+"""Rows of an unfinished search, in plain files that stay readable after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _FIELDS: Final = (("indices", np.dtype("<i4")), ("distances", np.dtype("<f4")))
 
 
 class PartialSearch:
-    """Folder .<results>.rows: per direction one file of indices and one of distances, row after row.
+    """Folder .<results>.rows: per direction one file of indices and one of distances, row by row.
 
-    A row counts as finished when both files hold it whole, so their sizes alone say where a search stopped.
+    A row is finished if both files contain it completely, so the file sizes give the progress of the search.
     """
 
     def __init__(self, results: Path) -> None:
-        """Name the folder beside the results file that the search is for."""
+        """Define the folder beside the results file of the search."""
         self.folder = results.with_name(f".{results.name}.rows")
         self._header = self.folder / "search.json"
         self._earlier = [results.with_name(f".{results.name}.{end}") for end in ("partial", "progress.json")]
         self._shape = (0, 0)
 
     def open(self, fingerprint: str, queries: int, k: int, archive: int) -> bool:
-        """Make the folder, or keep what an interrupted search of the same fingerprint left there.
+        """Create the folder, or keep the rows of an interrupted search with the same fingerprint.
 
         Args:
-            fingerprint: of everything that decides the rows.
-            queries: rows of a finished direction.
-            k: neighbours of a row.
-            archive: number of archive items, above all indices.
+            fingerprint: fingerprint of all inputs of the search.
+            queries: number of rows of a finished direction.
+            k: neighbours per row.
+            archive: number of archive items, larger than all indices.
 
         Returns:
             Whether finished rows were kept.
@@ -65,28 +65,28 @@ class PartialSearch:
             return None
 
     def _keep(self, archive: int) -> bool:
-        """Return whether there are finished rows; directions whose rows cannot be neighbours begin anew."""
+        """Return whether there are finished rows; remove directions with invalid rows."""
         kept = False
         for file in sorted(self.folder.glob("*.indices")):
             direction = file.stem
             rows = self.finished(direction)
             if rows and not _plausible(self._mapped(direction, rows), archive):
-                logger.warning("%s: the kept rows of %s are damaged; this direction begins anew", file, direction)
+                logger.warning("%s: the kept rows of %s are damaged; this direction is searched again", file, direction)
                 file.unlink()
             kept |= self.finished(direction) > 0
         return kept
 
     def finished(self, direction: str) -> int:
-        """Return how many queries of a direction are stored whole."""
+        """Return the number of finished queries of a direction."""
         queries, k = self._shape
         sizes = [path.stat().st_size if path.exists() else 0 for path, _ in self._files(direction)]
         return min(queries, min(sizes) // (4 * k))
 
     def store(self, direction: str, start: int, found: Neighbours) -> None:
-        """Store the neighbours of consecutive queries behind those before them.
+        """Append the neighbours of consecutive queries.
 
         Raises:
-            OSError: there is no space left, for example; the rows before stay.
+            OSError: for example, no space is left; earlier rows are kept.
         """
         offset = start * self._shape[1] * 4
         for (path, dtype), values in zip(self._files(direction), (found.indices, found.distances), strict=True):

@@ -1,4 +1,4 @@
-"""retrieval.h5: neighbours and metrics per direction, written in one step and read as results.RunResults."""
+"""retrieval.h5: neighbours and metrics per direction, written atomically and read as results.RunResults."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _TEXTS: Final = (
 
 
 def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping[str, DirectionResult]) -> None:
-    """Write retrieval.h5, in one step.
+    """Write retrieval.h5 atomically.
 
-    The datasets of the fused direction are linked at the root too, where older scripts look for them.
+    The datasets of the fused direction are also linked at the root, where older scripts expect them.
 
     Args:
         path: the file.
-        attributes: what it is stamped with, beside the software's versions.
-        directions: by name; their neighbours may be memory maps, they are copied block by block.
+        attributes: file attributes, in addition to the software versions.
+        directions: results by name; neighbours may be memory maps, which are copied in blocks.
 
     Raises:
-        OSError: it cannot be written; an earlier file stays as it was.
+        OSError: the file cannot be written; an existing file is kept.
     """
     with create_hdf5(path) as file:
         file.hdf5.attrs.update({**stamp(), **attributes})
@@ -91,7 +91,7 @@ def _write_array(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None
 
 
 def _write_groups(group: h5py.Group, metrics: GroupMetrics, beside: str, matrix: DoubleArray | None) -> None:
-    """Write the queries and values of groups; classes are told by their position, numbers of labels by `labels`."""
+    """Write the queries and values of groups; classes are identified by position, numbers of labels by `labels`."""
     _write_array(group, "queries", metrics.queries.astype(np.int64))
     if beside == "labels":
         _write_array(group, "labels", metrics.keys.astype(np.int64))
@@ -105,7 +105,7 @@ def open_results(path: Path) -> Iterator[h5py.File]:
     """Open a results file for reading.
 
     Raises:
-        ResultsError: it is missing, broken, or no results file.
+        ResultsError: the file is missing, damaged, or not a results file.
     """
     try:
         path.stat()
@@ -113,15 +113,15 @@ def open_results(path: Path) -> Iterator[h5py.File]:
         raise MissingResultsError(f"{path}: no results here; run project/retrieval.py first") from error
     with open_hdf5(path, "run project/retrieval.py again") as file:
         if "average_precision" not in file and "fused" not in file:
-            raise ResultsError(f"{path}: holds no retrieval results; give a retrieval.h5")
+            raise ResultsError(f"{path}: has no retrieval results; give a retrieval.h5")
         yield file
 
 
 def read_results(path: Path) -> RunResults:
-    """Read all that a retrieval.h5 says but the neighbours; ours, or the original scripts'.
+    """Read a retrieval.h5 without its neighbours, of this project or of the original scripts.
 
     Raises:
-        ResultsError: it is missing, broken, or no results file.
+        ResultsError: the file is missing, damaged, or not a results file.
     """
     with open_results(path) as file:
         attributes = read_attributes(file)
@@ -140,7 +140,7 @@ def read_neighbours(path: Path, direction: str, top: int) -> Neighbours:
     """Return the first `top` neighbours of every query of a direction.
 
     Raises:
-        ResultsError: the file is missing or broken, or what it holds cannot be neighbours.
+        ResultsError: the file is missing or damaged, or its values cannot be neighbours.
     """
     with open_results(path) as file:
         group = file.get(direction, file)
@@ -211,6 +211,7 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    """Convert an attribute to a plain Python value: number, text or list."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -1,4 +1,4 @@
-"""The folder of one run: what lies where."""
+"""Paths in a run folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunFolder:
 
     @property
     def curves(self) -> Path:
-        """TensorBoard's folder."""
+        """Folder of the TensorBoard files."""
         return self.root / "training"
 
     @property
@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The page that shows them."""
+        """The HTML report."""
         return self.root / "report.html"
 
     @property
@@ -62,5 +62,5 @@ class RunFolder:
         return self.root / "index"
 
     def baseline(self, name: str) -> RunFolder:
-        """The folder of what this run is compared with, laid out like a run's."""
+        """Folder of a baseline, with the layout of a run folder."""
         return RunFolder(self.root / f"{BASELINE_PREFIX}{name}")

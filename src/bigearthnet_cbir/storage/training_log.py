@@ -1,4 +1,4 @@
-"""Training curves of a run, read back from its TensorBoard event files."""
+"""Reader of the training curves of a run from its TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Scalar:
-    """One figure over the epochs.
+    """One logged value over the epochs.
 
     Attributes:
         steps: epochs, 1-based, ascending.
-        values: as many.
+        values: values at these epochs.
     """
 
     steps: tuple[int, ...]
@@ -21,16 +21,16 @@ class Scalar:
 
 
 def read_training_log(folder: Path) -> dict[str, Scalar]:
-    """Return every scalar of the event files directly in a folder; empty where there is none.
+    """Return every scalar of the event files directly in a folder; empty if there are none.
 
-    What a resumed run wrote again replaces what the interrupted one had written.
+    Values of a resumed run replace those of the interrupted run for the same epochs.
     """
     if not any(folder.glob("events.out.tfevents.*")):
         return {}
-    # Imported here: it takes 0.3 s, which only reports need to pay.
+    # Imported lazily: it takes 0.3 s, and only reports need it.
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # says in several lines that a run was resumed
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it prints several lines about resumed runs
     events = EventAccumulator(str(folder))
     events.Reload()
     found = {}

@@ -1,1 +1,1 @@
-"""Optimisation: from a model, a loss and batches to checkpoints."""
+"""Training: objectives, optimisers, the training loop and checkpoints."""

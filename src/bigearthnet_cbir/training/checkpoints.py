@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on exactly where it stopped, written in one step."""
+"""Checkpoints: the complete state that exact resuming needs, written atomically."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bigearthnet_cbir.provenance import stamp
 
 KIND = "bigearthnet-cbir checkpoint"
 _PLAIN = (str, int, float, type(None))
-"""Types of the settings that a checkpoint tells."""
+"""Types of the settings in a checkpoint."""
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint so that a kill at any moment leaves either the old or the new file, whole.
+    """Write a checkpoint atomically: a kill at any moment leaves the complete old or new file.
 
     Raises:
-        CheckpointError: the file system refuses it (no space, read-only); the old file stays as it was.
+        CheckpointError: the file system refuses the write (no space, read-only); the old file is kept.
     """
     try:
         with atomic_write(path) as temporary, temporary.open("wb") as stream:
@@ -33,13 +33,13 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         if refusal is None:
             raise
         raise CheckpointError(
-            f"{path}: cannot be written ({refusal.strerror or refusal}); the checkpoint before it is kept: make room "
-            "there, then train.py --resume"
+            f"{path}: cannot be written ({refusal.strerror or refusal}); the previous checkpoint is kept: free disk "
+            "space, then run train.py --resume"
         ) from error
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
-    """Return what the file system said; PyTorch's writer hides it behind a RuntimeError of its own."""
+    """Return the underlying OSError, which PyTorch wraps into a RuntimeError."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
@@ -49,22 +49,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running code from it (weights_only), onto the CPU.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged, or holds no state_dict.
+        CheckpointError: the file is missing, truncated, damaged, or has no state_dict.
     """
     content = read_tensor_file(path, "train first, or name a checkpoint with state_dict")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"{path}: holds no state_dict; give a checkpoint written by project/train.py")
+        raise CheckpointError(f"{path}: has no state_dict; give a checkpoint written by project/train.py")
     identity = content.get("identity", {})
     if not isinstance(identity, dict) or not all(isinstance(value, _PLAIN) for value in identity.values()):
-        raise CheckpointError(f"{path}: what it says of its settings is damaged; use another checkpoint")
+        raise CheckpointError(f"{path}: its settings are damaged; use another checkpoint")
     return content
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
-    """Load a module's weights and say in one line what does not fit.
+    """Load the weights of a module.
+
+    A module without memory of its own (on the device "meta") takes the tensors as they are; another copies them.
 
     Raises:
-        CheckpointError: names are missing or left over, shapes or data types differ, or a weight is not finite.
+        CheckpointError: names are missing or unexpected, shapes or data types differ, or a weight is not finite.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in weights]
@@ -85,7 +87,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
             "projection_head, out_channels and sensor_norm"
         )
     check_weights(weights, own, path)
-    module.load_state_dict(weights)
+    module.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:

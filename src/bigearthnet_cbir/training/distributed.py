@@ -1,6 +1,6 @@
-"""Training on several processes as if it were one: gathered batches, shared batch norms, one writer.
+"""Training on several processes, equivalent to one: gathered batches, synchronised batch norms, one writer.
 
-Started by torchrun, which sets RANK, WORLD_SIZE and LOCAL_RANK. Without it everything here does nothing.
+torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. Without torchrun these functions have no effect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the group that torchrun set up (nccl on CUDA, gloo on CPU), and leave it at the end."""
+    """Join the process group of torchrun (nccl on CUDA, gloo on CPU), and leave it at the end."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -32,17 +32,17 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def rank() -> int:
-    """Return this process's number; 0 is the writer."""
+    """Return the rank of this process; rank 0 writes files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Return how many processes train together."""
+    """Return the number of training processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def all_gather_with_grad(part: Tensor) -> Tensor:
-    """Return the parts (B, ...) of all processes in rank order, (W B, ...), with gradients to each part."""
+    """Return the batches (B, ...) of all processes in rank order, (W B, ...), with gradients to each of them."""
     if world_size() == 1:
         return part
     joined: Tensor = _Gather.apply(part)  # type: ignore[no-untyped-call]
@@ -50,7 +50,7 @@ def all_gather_with_grad(part: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """The parts of all processes; each part's gradient is the sum over what every process made of it."""
+    """All-gather; the gradient of each batch is the sum of its gradients over all processes."""
 
     @staticmethod
     def forward(_context: Any, part: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; a value's gradient is the sum over what every process made of that."""
+    """All-reduce sum; the gradient of each value is the sum of its gradients over all processes."""
 
     @staticmethod
     def forward(_context: Any, value: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class _Sum(torch.autograd.Function):
 
 
 def mean_over_processes(value: Tensor) -> float:
-    """Return the mean of every process's scalar; all parts of a batch are equally large."""
+    """Return the mean of a scalar over all processes, whose batches have equal sizes."""
     if world_size() == 1:
         return float(value)
     total = value.detach().clone()
@@ -91,13 +91,13 @@ def mean_over_processes(value: Tensor) -> float:
 
 
 def wait_for_all() -> None:
-    """Return once every process is here."""
+    """Wait until every process has called this (barrier)."""
     if world_size() > 1:
         dist.barrier()
 
 
 def broadcast_number(value: float) -> float:
-    """Return process 0's number on every process."""
+    """Return the value of rank 0 on every process."""
     if world_size() == 1:
         return value
     box = [value]
@@ -106,13 +106,13 @@ def broadcast_number(value: float) -> float:
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batch of all processes; PyTorch's SyncBatchNorm does this on CUDA only.
+    """Batch norm over the batch of all processes; PyTorch's SyncBatchNorm supports CUDA only.
 
     Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, with sums added over the processes.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise (B, C, H, W) by the mean and variance of every process's images together."""
+        """Normalise (B, C, H, W) by the mean and variance over all processes."""
         if not self.training or world_size() == 1:
             return super().forward(images)
         wide = images.float()
@@ -137,7 +137,7 @@ class GlobalBatchNorm(nn.BatchNorm2d):
 
 
 def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Let every batch norm of a module see the batches of all processes; weights and their names stay."""
+    """Synchronise every batch norm of a module over all processes; weights and their names are unchanged."""
     if world_size() == 1:
         return module
     if device.type == "cuda":
@@ -150,11 +150,11 @@ def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module
 
 
 def wrap_ddp(step: nn.Module, device: torch.device) -> Any:
-    """Return the module wrapped so that its gradients are averaged over all processes."""
+    """Return the module wrapped in DistributedDataParallel, which averages gradients over all processes."""
     if world_size() == 1 or not any(weight.requires_grad for weight in step.parameters()):
         return step
     devices = [device] if device.type == "cuda" else None
     wrap: Any = nn.parallel.DistributedDataParallel
-    # Statistics are shared by share_batch_norms. Earlier releases of PyTorch know the option by its earlier name.
+    # convert_sync_batchnorm synchronises the statistics. Older PyTorch releases use another name of the option.
     named = "forward_sync_buffers" if "forward_sync_buffers" in signature(wrap).parameters else "broadcast_buffers"
     return wrap(step, device_ids=devices, **{named: False})

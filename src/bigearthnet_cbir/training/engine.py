@@ -31,12 +31,12 @@ from bigearthnet_cbir.training.resuming import changes_of, check_content, find_c
 logger = logging.getLogger(__name__)
 
 FINITE_CHECK_STEPS = 50
-"""Steps between looks at the losses: each look waits for the device."""
+"""Steps between checks of the losses, because each check waits for the device."""
 
 
 @dataclass
 class TrainingState:
-    """How far a run has come: completed epochs and the lowest validation loss so far."""
+    """Progress of a run: completed epochs and the lowest validation loss so far."""
 
     epoch: int = 0
     best_loss: float = float("inf")
@@ -44,21 +44,21 @@ class TrainingState:
 
 @dataclass
 class Trainer:
-    """One model in training, with all that a step needs.
+    """A model in training, with everything that a step needs.
 
     Attributes:
         model: the encoder: (s1, s2) -> DualOutput.
-        objective: what is minimised.
-        optimizer: over the parameters of both.
+        objective: the loss.
+        optimizer: optimiser of the parameters of both.
         scheduler: stepped after every optimiser step, or None.
-        transform: from stored values to network input.
+        transform: converts stored values to network input.
         augment: applied to training batches, or None.
         precision: autocast dtype; float32 means no autocast.
-        seed: of the augmentation; its draws depend on seed, epoch and step alone.
-        identity: plain values that a checkpoint must share with the run that goes on from it.
-        accumulate: batches whose gradients are averaged before the optimiser steps; negatives come from one batch.
-        clip_norm: largest norm of all gradients together; 0 leaves them as they are.
-        compile: whether the step goes through torch.compile.
+        seed: seed of the augmentation, which depends only on seed, epoch and step.
+        identity: settings that must be equal when a run resumes from a checkpoint.
+        accumulate: batches whose gradients are averaged per optimiser step; negatives come from one batch.
+        clip_norm: largest total norm of the gradients; 0: no clipping.
+        compile: whether the step uses torch.compile.
         last_rate: learning rate of the latest optimiser step.
         changes: settings that took a new value when the run was resumed: epoch, key, from, to.
     """
@@ -87,14 +87,14 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where the batches are computed."""
+        """Device of the computation."""
         return self.transform.device
 
     def train_epoch(self, loader: DataLoader[PairBatch]) -> float:
-        """Run one epoch and return its mean loss, over all processes.
+        """Run one epoch and return its mean loss over all processes.
 
         Raises:
-            TrainingError: a loss is not finite; epoch and step are named, no checkpoint is written.
+            TrainingError: a loss is not finite; the message has epoch and step, and no checkpoint is written.
         """
         self.model.train()
         self.objective.train()
@@ -150,14 +150,14 @@ class Trainer:
             )
 
     def advice(self) -> str:
-        """Return what to do where a loss is not finite."""
+        """Return the remedy for a loss that is not finite."""
         return finite_advice(self.state.epoch, self.optimizer.defaults["lr"])
 
     @torch.no_grad()
     def validate(self, loader: DataLoader[PairBatch]) -> tuple[float, dict[str, float]]:
-        """Return the sample-weighted mean loss in eval mode, and scores where the objective has classes.
+        """Return the sample-weighted mean loss in eval mode, and scores if the objective has classes.
 
-        The contrastive loss depends on the batch size, so the loader's must not vary between runs to be compared.
+        The contrastive loss depends on the batch size, so compared runs must validate with equal batch sizes.
         """
         self.model.eval()
         self.objective.eval()
@@ -177,7 +177,7 @@ class Trainer:
         return total / count, scores
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return everything that is needed to go on exactly from here."""
+        """Return the complete state for exact resuming."""
         return {
             "epoch": self.state.epoch,
             "best_loss": self.state.best_loss,
@@ -191,15 +191,15 @@ class Trainer:
         }
 
     def restore(self, content: dict[str, Any], path: Path, asked: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Go on from a checkpoint of this run, and return the settings that take a new value from here on.
+        """Restore a checkpoint of this run, and return the settings with new values.
 
         Args:
-            content: of the checkpoint.
-            path: of the checkpoint, for messages.
-            asked: names among resuming.CHANGEABLE that may differ.
+            content: content of the checkpoint.
+            path: path of the checkpoint, for messages.
+            asked: names in resuming.CHANGEABLE that may differ.
 
         Raises:
-            CheckpointError: it was written by a run with other settings, or lacks what resuming needs.
+            CheckpointError: it is of a run with other settings, or lacks a part of the state.
         """
         check_content(content, path)
         changes = find_changes(content, self.identity, asked, path)
@@ -209,7 +209,7 @@ class Trainer:
             self._restore_optimizer(content, {change["key"] for change in changes})
             torch.set_rng_state(content["rng"])
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: cannot be resumed from, it is damaged; train anew") from error
+            raise CheckpointError(f"{path}: damaged, cannot resume; start a new run") from error
         for change in changes:
             logger.info("from epoch %d on: %s %s instead of %s", *map(change.get, ("epoch", "key", "to", "from")))
             if change["key"] == "temperature":
@@ -230,6 +230,6 @@ class Trainer:
 
 
 def channels_last(s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both batches in the memory layout that convolutions are fastest in."""
+    """Return both batches in channels-last memory layout, which is fastest for convolutions."""
     one, two = (images.contiguous(memory_format=torch.channels_last) for images in (s1, s2))
     return one, two

@@ -68,13 +68,13 @@ def fit(
     """Train up to `epochs` completed epochs, keeping the best and the last checkpoint.
 
     Args:
-        trainer: fresh, or restored from `last`.
-        train_loader: shuffled by epoch.
-        val_loader: unshuffled, of fixed batch size.
-        epochs: completed epochs at the end.
+        trainer: new, or restored from `last`.
+        train_loader: shuffled per epoch.
+        val_loader: in order, with a fixed batch size.
+        epochs: number of completed epochs at the end.
         best: checkpoint of the lowest validation loss.
         last: checkpoint after the latest epoch, written after `best`.
-        report: is given the epoch (1-based) and all its figures by name.
+        report: called with the epoch (1-based) and all its values by name.
 
     Raises:
         TrainingError: a loss is not finite.

@@ -1,6 +1,6 @@
-"""What a training step minimises: an encoder's output and the labels in, a loss out.
+"""Training objectives: they compute the loss from the encoder output and the labels.
 
-An objective is a module, because it may have weights of its own: they are trained, saved and restored with it.
+An objective is a module, because it may have its own weights, which are trained, saved and restored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from bigearthnet_cbir.training.distributed import all_gather_with_grad
 
 
 class Objective(nn.Module):
-    """A loss over a batch of pairs, and class probabilities where the objective has classes.
+    """A loss over a batch of pairs, and class probabilities if the objective has classes.
 
     Attributes:
-        compares_pairs: whether the loss of a pair depends on the others of its batch, so that processes that train
-            together must see each other's.
+        compares_pairs: whether the loss of a pair depends on the other pairs of its batch, so that distributed
+            processes must gather their batches.
     """
 
     compares_pairs = False
@@ -39,11 +39,11 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def probabilities(self, output: DualOutput) -> Tensor | None:
-        """Return (B, 19) class probabilities, or None where the objective knows no classes."""
+        """Return (B, 19) class probabilities, or None if the objective has no classes."""
         return None
 
     def change_temperature(self, value: float) -> None:
-        """Go on with another temperature, where the objective has one."""
+        """Change the temperature, if the objective has one."""
         return
 
 
@@ -51,10 +51,10 @@ class ContrastiveObjective(Objective):
     """A contrastive loss between the two sensors' projections.
 
     Args:
-        loss: NT-Xent, its decoupled variant, or the label-aware loss; only the last reads labels.
-        alignment_weight: weight of the explicit pair alignment; 0 leaves it out.
-        memory: further negatives for NT-Xent and its variant; used and filled in training only, since the
-            validation loss must not depend on what was seen before.
+        loss: NT-Xent, its decoupled variant, or the label-aware loss; only the last uses labels.
+        alignment_weight: weight of the alignment term 1 - cos(z1, z2); 0: none.
+        memory: additional negatives for NT-Xent and its variant; used and filled in training only, so that the
+            validation loss does not depend on earlier batches.
     """
 
     compares_pairs = True
@@ -71,7 +71,7 @@ class ContrastiveObjective(Objective):
         self.memory = memory
 
     def change_temperature(self, value: float) -> None:
-        """Go on with another temperature of the loss."""
+        """Change the temperature of the loss."""
         self.loss.temperature.change(value)
 
     def forward(self, output: DualOutput, label: Tensor, pair_index: Tensor) -> Tensor:
@@ -113,10 +113,10 @@ class ClassificationObjective(Objective):
 
 
 class TrainingStep(nn.Module):
-    """Encoder and objective as one module, from network input to loss, so that both are synchronised as one.
+    """Encoder and objective as one module, from network input to loss, so that both are synchronised together.
 
-    With a loss that compares pairs every process computes the loss of the joined batch; gradients flow back through
-    the gather to the process that each pair came from.
+    For a loss that compares pairs, every process computes the loss of the gathered batch; gradients flow back through
+    the gather to the process of each pair.
     """
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:

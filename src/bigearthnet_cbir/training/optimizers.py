@@ -17,7 +17,7 @@ def build_optimizer(
     """Return sgd (momentum 0.9), adam or adamw, each as one fused kernel over all weights.
 
     Raises:
-        ValueError: the name is none of these.
+        ValueError: the name is unknown.
     """
     parameters = list(parameters)
     if name == "sgd":
@@ -35,10 +35,10 @@ def one_cycle(
     """Return the one-cycle schedule over a whole run (Smith and Topin 2018, https://arxiv.org/abs/1708.07120).
 
     Args:
-        optimizer: whose rate it sets; where steps are done already, an optimizer that had such a schedule before.
+        optimizer: its rate is set; with steps_done > 0, an optimiser that already had such a schedule.
         peak: highest learning rate, reached after 30 % of the steps.
         total_steps: optimiser steps of the whole run.
-        steps_done: optimiser steps that the run has taken; the schedule goes on from there.
+        steps_done: completed optimiser steps, from which the schedule continues.
     """
     return optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, last_epoch=steps_done - 1)
 
@@ -48,23 +48,23 @@ Rates: TypeAlias = list[dict[str, float]]
 
 
 def read_rates(optimizer: optim.Optimizer) -> Rates:
-    """Return the learning rates of each group of weights: the current one, and those of its schedule."""
+    """Return the learning rates of each parameter group: the current one, and those of its schedule."""
     return [{name: group[name] for name in _RATES if name in group} for group in optimizer.param_groups]
 
 
 def take_rates(
     optimizer: optim.Optimizer, rates: Rates, total_steps: int | None, steps_done: int
 ) -> optim.lr_scheduler.OneCycleLR | None:
-    """Give an optimiser in the middle of a run other learning rates, and return its schedule.
+    """Replace the learning rates of an optimiser during a run, and return its schedule.
 
-    The one-cycle schedule is laid anew over the whole run, with the new peak and length, and goes on at the step that
-    the run has reached.
+    The one-cycle schedule is recomputed for the whole run with the new peak and length, and continues at the current
+    step.
 
     Args:
-        optimizer: whose rates are replaced.
-        rates: of read_rates.
-        total_steps: optimiser steps of the whole run; None where the rate is constant.
-        steps_done: optimiser steps that the run has taken.
+        optimizer: optimiser whose rates are replaced.
+        rates: rates of read_rates.
+        total_steps: optimiser steps of the whole run; None for a constant rate.
+        steps_done: completed optimiser steps.
     """
     for group, own in zip(optimizer.param_groups, rates, strict=True):
         group.update(own)

@@ -1,4 +1,4 @@
-"""Which arithmetic a device is given: float32, or bfloat16 where the hardware computes in it."""
+"""Choice of the arithmetic: float32, or bfloat16 if the hardware supports it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ logger = logging.getLogger(__name__)
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """Return the autocast dtype for auto, fp32 or bf16, and log why; float32 products on a GPU may then be TF32.
+    """Return the autocast dtype for auto, fp32 or bf16, and log the reason; float32 products on a GPU may then be TF32.
 
-    TF32 keeps float32's range and ten bits of its mantissa, more than bf16 has. The search switches it off for itself.
+    TF32 keeps float32's range and ten bits of its mantissa, more than bf16 has. The search disables it.
     """
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True

@@ -1,4 +1,4 @@
-"""Optimiser and schedule from a checkpoint: refused where a value is of another kind than that of a new run."""
+"""Optimiser and schedule from a checkpoint: refused if a value has another type than in a new run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, optim
 
 
 def restore_optimizer(optimizer: optim.Optimizer, state: Any) -> None:
-    """Give an optimiser what a checkpoint holds for it.
+    """Load the optimiser state of a checkpoint.
 
     Args:
-        optimizer: of a new run with the same weights.
-        state: what such an optimiser's state_dict returned.
+        optimizer: optimiser of a new run with the same weights.
+        state: state_dict of such an optimiser.
 
     Raises:
         ValueError, TypeError, LookupError, RuntimeError: the state is damaged, or of other weights.
@@ -34,7 +34,7 @@ def restore_optimizer(optimizer: optim.Optimizer, state: Any) -> None:
 
 
 def restore_schedule(schedule: optim.lr_scheduler.OneCycleLR, state: Any) -> None:
-    """Give a schedule what a checkpoint holds for it; what this version of PyTorch does not know is left out.
+    """Load the schedule state of a checkpoint; entries unknown to this PyTorch version are ignored.
 
     Raises:
         ValueError, TypeError, LookupError: the state is damaged, or beyond the schedule's end.
@@ -47,7 +47,7 @@ def restore_schedule(schedule: optim.lr_scheduler.OneCycleLR, state: Any) -> Non
 
 
 def check_alike(own: Any, given: Any) -> None:
-    """Raise ValueError where a value is of another kind than the own one: type, length, and finite where a number."""
+    """Raise ValueError if a value differs from the expected one in type or length, or is not finite."""
     if isinstance(own, Mapping) and isinstance(given, Mapping):
         for name in own.keys() & given.keys():
             check_alike(own[name], given[name])

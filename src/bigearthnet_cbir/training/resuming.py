@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what it must hold, what must be equal, and what may change when asked by name."""
+"""Resuming from a checkpoint: required content, settings that must be equal, and settings that may change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from bigearthnet_cbir.errors import CheckpointError
 
 CHANGEABLE: Final = ("learning_rate", "temperature", "precision", "clip_norm", "epochs")
-"""Settings that a resumed run may take new values of, each asked for by name."""
+"""Settings that --change may change when a run is resumed."""
 
 _KINDS: Final[dict[str, type | tuple[type, ...]]] = {
     "epoch": int, "best_loss": float, "state_dict": dict, "objective": dict, "optimizer": dict,
@@ -23,15 +23,15 @@ def check_content(content: Mapping[str, Any], path: Path) -> None:
     """Refuse a checkpoint that lacks what resuming needs, such as one of the original scripts.
 
     Raises:
-        CheckpointError: names what is missing.
+        CheckpointError: the message names the missing entries.
     """
     lacking = [name for name, kind in _KINDS.items() if name not in content or not isinstance(content[name], kind)]
     if lacking:
-        raise CheckpointError(f"{path}: cannot be resumed from, it lacks {', '.join(lacking)}; train anew")
+        raise CheckpointError(f"{path}: cannot resume, it lacks {', '.join(lacking)}; start a new run")
 
 
 def changes_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the settings that took a new value while a checkpoint was trained: epoch, key, from, to."""
+    """Return the settings that changed during the training of a checkpoint: epoch, key, from, to."""
     told = content.get("changes")
     known = [change for change in told if isinstance(change, dict)] if isinstance(told, list) else []
     whole = [change for change in known if change.keys() >= {"epoch", "key", "from", "to"}]
@@ -41,16 +41,16 @@ def changes_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 def find_changes(
     content: Mapping[str, Any], identity: Mapping[str, Any], asked: Collection[str], path: Path
 ) -> list[dict[str, Any]]:
-    """Return the settings that take a new value from here on, each as epoch, key, from and to.
+    """Return the settings that change at this point, each as epoch, key, from and to.
 
     Args:
-        content: of the checkpoint.
-        identity: settings of the run that goes on; those that an older checkpoint does not know are not compared.
+        content: content of the checkpoint.
+        identity: settings of the resumed run; settings that an older checkpoint lacks are not compared.
         asked: names of the settings that may differ.
-        path: of the checkpoint, for messages.
+        path: path of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: settings differ that were not asked for by name.
+        CheckpointError: other settings differ.
     """
     before = content["identity"]
     changes = [
@@ -61,22 +61,22 @@ def find_changes(
     unasked = [change for change in changes if change["key"] not in asked]
     if unasked:
         named = "; ".join(f"{change['key']} was {change['from']!r}, is {change['to']!r}" for change in unasked)
-        cures = "set them back, or use another logging_params.name"
+        cures = "restore them, or use another logging_params.name"
         if all(change["key"] in CHANGEABLE for change in unasked):
             command = " ".join(f"{change['key']}={change['to']}" for change in unasked)
-            cures = f"set them back, use another logging_params.name, or train.py --resume --change {command}"
+            cures = f"restore them, use another logging_params.name, or train.py --resume --change {command}"
         raise CheckpointError(f"{path}: was trained with other settings ({named}); {cures}")
     return changes
 
 
 def finite_advice(completed_epochs: int, learning_rate: float) -> str:
-    """Return what to do where a loss is not finite: a command that works as it stands."""
+    """Return the remedy for a loss that is not finite: a complete command."""
     if completed_epochs == 0:
         return (
             "there is no checkpoint yet: lower learning_rate, raise temperature or use precision: fp32 in the YAML "
             "file, then train again"
         )
     return (
-        f"the checkpoint of epoch {completed_epochs} is kept: go on from it with train.py --resume --change "
+        f"the checkpoint of epoch {completed_epochs} is kept: continue from it with train.py --resume --change "
         f"learning_rate={learning_rate / 10:g}, or with another temperature=, precision=fp32 or clip_norm="
     )

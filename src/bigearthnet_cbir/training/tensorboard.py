@@ -14,10 +14,10 @@ from bigearthnet_cbir.errors import TrainingError
 
 
 class TensorBoardCurves:
-    """Writes the figures of each epoch; a resumed run drops what an interrupted one wrote after its checkpoint.
+    """Writes the values of each epoch; a resumed run discards values written after its checkpoint.
 
     Raises:
-        TrainingError: the file system refuses it (no space, read-only).
+        TrainingError: the file system refuses the write (no space, read-only).
     """
 
     def __init__(self, folder: Path, completed_epochs: int) -> None:
@@ -35,11 +35,11 @@ class TensorBoardCurves:
             with self._one_line():
                 self._writer.close()
         except TrainingError:
-            if error is None:  # what ended the training is the better message
+            if error is None:  # an error of the training takes precedence
                 raise
 
     def __call__(self, epoch: int, figures: dict[str, float]) -> None:
-        """Write all figures of an epoch (1-based)."""
+        """Write all values of an epoch (1-based)."""
         with self._one_line():
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, epoch)
@@ -47,20 +47,20 @@ class TensorBoardCurves:
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:
-        """Turn what the file system refuses into one line; TensorBoard's thread would print a traceback as well."""
+        """Convert file system errors to one line; TensorBoard's thread would also print a traceback."""
         usual, threading.excepthook = threading.excepthook, _quiet
         try:
             yield
         except OSError as error:
             raise TrainingError(
                 f"{self._folder}: the training curves cannot be written ({error.strerror or error}); the last "
-                "checkpoint is kept: make room there, then train.py --resume"
+                "checkpoint is kept: free disk space, then run train.py --resume"
             ) from error
         finally:
             threading.excepthook = usual
 
 
 def _quiet(told: threading.ExceptHookArgs) -> None:
-    """Say nothing of a file that cannot be written: the next call of the writer raises the same error."""
+    """Ignore write errors of the thread: the next call of the writer raises the same error."""
     if not issubclass(told.exc_type, OSError):
         threading.__excepthook__(told)

@@ -1,1 +1,1 @@
-"""Compiled search kernels (numba and LLVM IR); docs/kernels.md says what each computes."""
+"""Compiled search kernels (numba and LLVM IR); docs/kernels.md describes each module."""

@@ -1,12 +1,11 @@
-"""Bit-sliced Hamming distances: 256 codes at a time, one vector register per bit, added by logic alone.
+"""Bit-sliced Hamming distances of 256 codes at a time, with logical operations on vector registers.
 
-Codes are stored as planes: bit p of 256 consecutive codes side by side. For a query, the bits of three planes differ
-in 0 to 3 places, a two-bit number whose planes depend on the query's three bits only. So all eight cases are
-tabulated once per 256 codes and shared by every query of a tile, which is left with summing two-bit numbers by full
-adders, five logic instructions each, and with comparing the sums to its limit, in place. No population count, no
-shuffle, and no distance is ever written out. After Harley & Seal's carry-save population count (Warren 2013, Hacker's
-Delight, section 5-1), with the sharing between queries in the spirit of the four Russians' method (Arlazarov et al.
-1970).
+Codes are stored as planes: plane p has bit p of 256 consecutive codes. For three planes, a query differs from a code in
+0 to 3 bits. This two-bit number depends only on the query's three bits, so the planes of all eight cases are tabulated
+once per 256 codes and used by every query of a tile. Each query then adds the two-bit numbers with full adders (five
+logical instructions each) and compares the sums with its limit. There is no population count and no shuffle, and
+distances are not written to memory. The method follows the carry-save population count of Harley and Seal (Warren 2013,
+Hacker's Delight, section 5-1); the shared tables follow the method of the four Russians (Arlazarov et al. 1970).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from numba.extending import intrinsic
 from bigearthnet_cbir.compiled import cgutils, compiled, require_contiguous
 
 CHUNK: Final = 256
-"""Codes of a plane: the width of a vector register with AVX2. Others split or pair it."""
+"""Codes per plane: the width of an AVX2 register; other processors split or combine registers."""
 
 CHUNK_WORDS: Final = 4
 SEGMENT: Final = 8
@@ -31,29 +30,29 @@ SEGMENT: Final = 8
 
 SEGMENT_BITS: Final = 3 * SEGMENT
 CASES: Final = 10
-"""Planes tabulated per triple: the sum's low bit for both parities of the query, its high bit for all 8 cases."""
+"""Planes tabulated per triple: the low bit of the sum for both parities of the query, the high bit for all 8 cases."""
 
 FEW_LEVELS: Final = 9
 MANY_LEVELS: Final = 14
 WIDE_LEVELS: Final = 20
-"""Bits of a distance: 9 for codes of up to 504 bits, 14 for all that are in use, 20 for any that make sense."""
+"""Bits of a distance: 9 for codes of up to 504 bits, 14 for usual code lengths, 20 for the longest codes."""
 
 PLANE = ir.VectorType(ir.IntType(64), CHUNK_WORDS)
 
 
 def planes_of(bits: int) -> int:
-    """Return how many planes hold codes of this many bits: whole segments, the last one filled with zeros."""
+    """Return the number of planes for codes with this many bits: whole segments, padded with zeros."""
     return -(-bits // SEGMENT_BITS) * SEGMENT_BITS
 
 
 def levels_for(planes: int) -> int:
-    """Return how many bits a distance, and the limit above the greatest, needs; more than WIDE_LEVELS is too many."""
+    """Return the bits needed for distances and for the limit above the largest; more than WIDE_LEVELS is too many."""
     needed = (planes + 1).bit_length()
     return next((levels for levels in (FEW_LEVELS, MANY_LEVELS, WIDE_LEVELS) if needed <= levels), needed)
 
 
 def case_rows(queries: int, planes: int) -> npt.NDArray[Any]:
-    """Return (Q, 2 * triples) integers for table rows; wider ones for wide codes, which have more rows."""
+    """Return (Q, 2 * triples) integers for table rows; a wider type for long codes, which have more rows."""
     kind = np.uint32 if levels_for(planes) > MANY_LEVELS else np.uint16
     return np.empty((queries, 2 * (planes // 3)), kind)
 
@@ -70,7 +69,7 @@ class _Adder:
         return [self._builder.load(place) for place in self._sums]
 
     def add(self, incoming: dict[int, list[Any]]) -> None:
-        """Add planes, given by the power of two that they count."""
+        """Add planes, given by their power of two."""
         pending = {level: list(planes) for level, planes in incoming.items()}
         for level, place in enumerate(self._sums):
             total = self._builder.load(place)
@@ -102,7 +101,7 @@ def _below(builder: Any, sums: list[Any], limit: Any) -> Any:
         )
         lanes = ir.Constant(ir.VectorType(ir.IntType(32), CHUNK_WORDS), [0] * CHUNK_WORDS)
         wanted = builder.shuffle_vector(seed, ir.Constant(PLANE, ir.Undefined), lanes)
-        # Smaller where the limit has this bit and the sum has not; undecided where they agree.
+        # Less if the limit has this bit and the sum does not; undecided if they are equal.
         less = builder.and_(builder.not_(total), wanted)
         agree = builder.not_(builder.xor(total, wanted))
         below = builder.or_(less, builder.and_(agree, below))
@@ -110,11 +109,11 @@ def _below(builder: Any, sums: list[Any], limit: Any) -> Any:
 
 
 def _nearer(levels: int) -> Callable[..., Any]:
-    """Return an intrinsic that marks the codes of a chunk which are nearer to a query than its limit.
+    """Return an intrinsic that marks the codes of a chunk that are nearer to a query than its limit.
 
-    Its arguments: table (triples, CASES, CHUNK_WORDS) uint64; cases (2 * triples,), the query's two table rows per
+    Arguments: table (triples, CASES, CHUNK_WORDS) uint64; cases (2 * triples,), the query's two table rows per
     triple, uint16, or uint32 for WIDE_LEVELS instead of `levels`; limit, int64; sums (1 + levels, CHUNK_WORDS) uint64,
-    written: the marks, then the distances' bits from the lowest up. It returns the marks' OR.
+    output: the marks, then the bits of the distances, lowest first. It returns the OR of the marks.
     """
 
     def nearer(_context: Any, table: Any, cases: Any, limit: Any, sums: Any) -> Any:
@@ -152,7 +151,7 @@ nearer_many = _nearer(MANY_LEVELS)
 
 @compiled
 def tabulate(planes: Any, table: Any) -> None:
-    """Fill the table (triples, CASES, 4) of a chunk from its (P, 4) planes."""
+    """Compute the table (triples, CASES, 4) of a chunk from its (P, 4) planes."""
     for triple in range(table.shape[0]):
         for part in range(CHUNK_WORDS):
             a, b, c = planes[3 * triple, part], planes[3 * triple + 1, part], planes[3 * triple + 2, part]

@@ -1,8 +1,8 @@
 """Exact k nearest packed codes by Hamming distance.
 
-The archive is met in chunks of 256 codes, every query of a tile in turn, so that a chunk's table stays in the
-first-level cache (see `bitslices`). A query only looks at codes that are nearer than its k-th so far; since distances
-are small integers, that limit is kept exact by counting, at every step, and the result is sorted by counting too.
+The archive is processed in chunks of 256 codes by all queries of a tile, so that the table of a chunk stays in the L1
+cache (see `bit_planes`). A query considers only codes that are nearer than its current k-th distance. Distances are
+small integers, so a histogram keeps this limit exact at every step, and the result is sorted by counting.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from bigearthnet_cbir.search.rows import batched_ranges
 from bigearthnet_cbir.types import Neighbours
 
 TALLIES = 1 << 24
-"""Numbers that the queries of one pass count by: only codes of more than 8 KB make passes of less than a tile."""
+"""Histogram entries per pass; only for codes of more than 8 KB does a pass have fewer queries than a tile."""
 
 MANY = np.uint64(5)
-"""Marked codes among 64 above which all 64 distances are unpacked at once."""
+"""If more than this many of 64 codes are marked, all 64 distances are unpacked at once."""
 
 
 @compiled
@@ -55,9 +55,9 @@ def _low_bytes(sums: Any, part: int, groups: Any) -> None:
     Warren 2012, "Hacker's Delight", section 7-3, has the three steps of the transposition.
 
     Args:
-        sums: of a chunk.
-        part: which 64 of its codes.
-        groups: (8,) uint64 to write.
+        sums: sums of a chunk.
+        part: index of a group of 64 codes.
+        groups: (8,) uint64 output.
     """
     for group in range(8):
         move = np.uint64(8 * group)
@@ -85,17 +85,17 @@ def _high_bits(sums: Any, part: int, bit: Any) -> Any:
 def _collect(
     sums: Any, size: int, first: int, k: int, listed: Any, kept: Any, tally: Any, state: Any, groups: Any
 ) -> None:
-    """Append the marked codes of a chunk, which are all nearer than the limit, and lower the limit accordingly.
+    """Append the marked codes of a chunk, which are all nearer than the limit, and lower the limit.
 
-    The limit is the k-th smallest distance so far; a code at the limit itself comes too late, since k codes with a
-    smaller position are at least as near.
+    The limit is the current k-th smallest distance. A code at the limit is not needed, because k codes with smaller
+    positions are at least as near.
 
     Args:
-        sums: marks and distances of the chunk, from `bitslices`.
+        sums: marks and distances of the chunk, from `bit_planes`.
         size: codes in the chunk.
         first: archive position of its first code.
-        k: neighbours wanted.
-        listed: ascending positions to leave out.
+        k: number of neighbours.
+        listed: ascending positions to exclude.
         kept: (R,) int64 candidates, distance << 32 | position, in archive order.
         tally: (bits + 2,) int32 candidates by distance.
         state: [limit, candidates below it, candidates kept].
@@ -106,7 +106,7 @@ def _collect(
     before = stored
     for part in range(CHUNK_WORDS):
         left = sums[0, part]
-        if 64 * part + 64 > size:  # codes that only fill the last chunk
+        if 64 * part + 64 > size:  # padding of the last chunk
             left &= (np.uint64(1) << np.uint64(max(size - 64 * part, 0))) - np.uint64(1)
         many = popcount(left) > MANY
         if many:
@@ -146,9 +146,9 @@ def _compact(kept: Any, k: int, state: Any) -> None:
 
 @compiled
 def _finish(kept: Any, tally: Any, state: Any, slots: Any, ranked: Any, indices: Any, distances: Any) -> None:
-    """Write one query's candidates in order of distance, equals in archive order; then -1 and infinity.
+    """Write one query's candidates in order of distance, ties in archive order, then -1 and infinity.
 
-    `ranked` is (k + 1,) scratch; its last place takes the candidates that are too many, without a branch.
+    `ranked` is (k + 1,) scratch; its last element receives surplus candidates without a branch.
     """
     k = indices.size
     start = 0
@@ -172,7 +172,7 @@ def _finish(kept: Any, tally: Any, state: Any, slots: Any, ranked: Any, indices:
 def _search(
     queries: Any, planes: Any, size: int, offset: int, k: int, exclude: Any, cases: Any, sums: Any, found: Any
 ) -> None:
-    """See nearest_codes; `cases` and `sums` are scratch of the kind and size that the codes' length asks for."""
+    """See nearest_codes; `cases` and `sums` are scratch with the type and size for the code length."""
     count, bits = len(queries), planes.shape[1]
     room = 2 * k + 2 * CHUNK
     kept = np.empty((count, room), np.int64)
@@ -212,15 +212,15 @@ def _search(
 def nearest_codes(
     queries: CodeWords, planes: CodeWords, size: int, offset: int, k: int, exclude: npt.NDArray[np.int32]
 ) -> Neighbours:
-    """Return the k nearest codes of a shard; -1 and infinity where the shard has fewer.
+    """Return the k nearest codes of a shard, padded with -1 and infinity if the shard has fewer.
 
     Args:
         queries: (Q, W) words from `as_words`.
         planes: the shard's codes from `as_planes`.
-        size: how many codes that is.
-        offset: archive position of the first.
-        k: how many to return.
-        exclude: (Q, E) int32 archive positions to leave out, each row ascending.
+        size: number of codes.
+        offset: archive position of the first code.
+        k: number of neighbours.
+        exclude: (Q, E) int32 archive positions to exclude, each row ascending.
     """
     found = Neighbours(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32))
     words, listed, bits = kernel_array(queries), kernel_array(exclude), planes.shape[1]

@@ -13,12 +13,12 @@ from bigearthnet_cbir.types import Neighbours
 
 @compiled
 def _merge(left: Any, left_distances: Any, right: Any, right_distances: Any, indices: Any, distances: Any) -> None:
-    """Merge two lists per query; `left` holds smaller archive positions, so it goes first among equals."""
+    """Merge two lists per query; `left` holds smaller archive positions, so it comes first in ties."""
     k = indices.shape[1]
     for i in range(indices.shape[0]):
         a, b = 0, 0
         for slot in range(k):
-            # Unfilled places are infinitely far and stand last in either list, so a + b never passes k.
+            # Padding has infinite distance and is last in both lists, so a + b never exceeds k.
             if right[i, b] < 0 or (left[i, a] >= 0 and left_distances[i, a] <= right_distances[i, b]):
                 indices[i, slot], distances[i, slot] = left[i, a], left_distances[i, a]
                 a = min(a + 1, k - 1)
@@ -32,7 +32,7 @@ def merge(parts: Sequence[Neighbours]) -> Neighbours:
 
     Args:
         parts: at least one result of equal shape (Q, k), from shards in ascending archive order; -1 and infinity
-            fill the places that a shard could not.
+            pad the lists of shards with fewer items.
     """
     merged = parts[0]
     for part in parts[1:]:

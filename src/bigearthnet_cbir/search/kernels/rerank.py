@@ -1,4 +1,4 @@
-"""Candidates of a tile of queries: gathered from screen values, cut back within the error bound, decided exactly."""
+"""Candidates of a tile of queries: collected from screen values, reduced by the error bound, ranked exactly."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from bigearthnet_cbir.search.kernels.topk import (
 from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray
 
 TILE = 1024
-"""Archive rows of a block: with 256 queries, 1 MiB of screen values."""
+"""Archive rows per block; with 256 queries, 1 MiB of screen values."""
 
 AHEAD = 4
-"""Rows asked for before they are measured."""
+"""Number of rows to prefetch before their distances are computed."""
 
 LEAST_ROOM = 320
-"""Candidates stored beside a tile's own and 2k, before they are cut back."""
+"""Candidates stored in addition to a tile and 2k, before they are reduced."""
 
 
 class Candidates(NamedTuple):
-    """What a tile of Q queries has gathered so far, each query in archive order.
+    """Candidates of a tile of Q queries, each query in archive order.
 
     Attributes:
         kind: COSINE, EUCLIDEAN or CHI2.
         queries: (Q, D) float64.
         lengths: (Q,) float64.
-        centres: (Q,) float64 part of the cosine that all rows share and screen values leave out.
-        absolute: (Q,) float64 bound on a screen value's error.
-        relative: the same, as a fraction of the value.
+        centres: (Q,) float64 part of the cosine that is equal for all rows and not in the screen values.
+        absolute: (Q,) float64 absolute error bound of the screen values.
+        relative: relative error bound of the screen values.
         values: (Q, R) float32 screen values.
         indices: (Q, R) int32 archive indices.
-        counts: (Q,) int64 candidates stored.
-        limits: (Q,) float32; a pair with a greater screen value is out.
-        exclude: (Q, E) int32 positions that are out, ascending.
+        counts: (Q,) int64 numbers of stored candidates.
+        limits: (Q,) float32; pairs with larger screen values are excluded.
+        exclude: (Q, E) int32 excluded positions, ascending.
     """
 
     kind: int
@@ -71,7 +71,7 @@ class Candidates(NamedTuple):
 def _gather(
     screen: Any, scale: Any, shift: Any, base: int, limit: Any, listed: Any, mine: Any, where: Any, stored: int
 ) -> int:
-    """Append one query's pairs of a block that are within its limit; return how many candidates it has now."""
+    """Append one query's pairs of a block within its limit; return its number of candidates."""
     whole = screen.size - screen.size % MARKS
     for first in range(0, whole, MARKS):
         left = marks_within(screen, scale, shift, first, limit)
@@ -94,7 +94,7 @@ def _gather(
 
 @compiled
 def _cut(found: Any, i: int, k: int, tally: Any, exactly: bool) -> None:
-    """Drop one query's candidates that lie further behind the k-th than the error bound allows."""
+    """Drop the candidates of a query whose value exceeds the k-th by more than the error bound."""
     stored = found.counts[i]
     if stored < k:
         return
@@ -125,7 +125,7 @@ def _measure(found: Any, i: int, shard: Any) -> None:
 
 @compiled
 def _as_screen(found: Any, i: int) -> None:
-    """Turn one query's exact distances back into screen values: they differ by less than the bound."""
+    """Convert the exact distances of a query back to screen values, which differ by less than the bound."""
     for c in range(found.counts[i]):
         distance = np.float64(found.values[i, c])
         if found.kind == COSINE:
@@ -139,14 +139,14 @@ def _as_screen(found: Any, i: int) -> None:
 
 @compiled
 def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any, tally: Any) -> None:
-    """Take in one block of screen values for all queries of the tile.
+    """Add one block of screen values for all queries of the tile.
 
     Args:
-        screen: (>= Q, S) float32 products of the queries with rows `first` on; what stands beyond the tile's queries
-            and rows is not read.
-        scales: (N,) float32 that turn a row's products into similarities.
-        first: the block's first row.
-        k: how many are wanted.
+        screen: (>= Q, S) float32 products of the queries with the rows from `first`; values beyond the tile's
+            queries and rows are not read.
+        scales: (N,) float32 factors from products to similarities.
+        first: first row of the block.
+        k: number of neighbours.
         shard: the whole shard.
         found: the tile's candidates so far.
         tally: (DIGITS,) int32 scratch.
@@ -170,7 +170,7 @@ def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any
             _cut(found, i, k, tally, False)
         if found.counts[i] + TILE > room:
             _cut(found, i, k, tally, True)
-        # Where the bound cannot tell candidates apart (a collapsed embedding, say), decide among them now.
+        # If the bound cannot separate the candidates (as in a collapsed embedding), compute exact distances now.
         if found.counts[i] + TILE > room:
             _measure(found, i, shard)
             found.counts[i] = keep_smallest(found.values[i], found.indices[i], found.counts[i], k, tally)
@@ -180,7 +180,7 @@ def collect(screen: Any, scales: Any, first: int, k: int, shard: Any, found: Any
 
 @compiled
 def finish(k: int, shard: Any, found: Any, tally: Any, indices: Any, distances: Any) -> None:
-    """Rank what remains and write it; -1 and infinity where the shard has fewer than k."""
+    """Rank the remaining candidates and write the result, padded with -1 and infinity."""
     room = found.values.shape[1]
     spare, spare_indices = np.empty(room, np.uint32), np.empty(room, np.int32)
     for i in range(indices.shape[0]):

@@ -1,8 +1,8 @@
-"""Row sums in double precision, in one fixed order: sixteen lanes, then halves onto halves.
+"""Row sums in double precision with one fixed order of additions: sixteen lanes, then pairwise halving.
 
-A loop that the compiler may reorder is fast, but its last bit depends on how wide the machine's registers are; a loop
-that it may not reorder runs at a quarter of the speed. Spelling the lanes out gives both: the order of the additions
-is the same on every machine, so a mixed cluster returns the same distances to the last bit.
+If the compiler may reorder a loop, it is fast, but the last bit depends on the register width of the machine; without
+reordering it has a quarter of the speed. Explicit lanes are fast and have the same order of additions on every machine,
+so that a cluster of different machines returns identical distances.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _fold(builder: Any, total: Any) -> Any:
 def _row_sum(term: Callable[[Any, Any, Any], Any]) -> Any:
     """Return an intrinsic that sums term(u, v) over the first `size` elements; `size` is a multiple of LANES.
 
-    Its arguments: u (D,) float64, v (D,) float32, both contiguous.
+    Arguments: u (D,) float64, v (D,) float32, both contiguous.
     """
 
     def row_sum(_context: Any, u: Any, v: Any, size: Any) -> Any:
@@ -79,7 +79,7 @@ def _chi_square(builder: Any, u: Any, v: Any) -> Any:
 
 
 MARKS = 64
-"""Pairs that `marks_within` compares at once."""
+"""Number of pairs that `marks_within` compares at once."""
 
 MANY_FLOATS = ir.VectorType(ir.FloatType(), MARKS)
 
@@ -103,7 +103,7 @@ def _marks_within(_context: Any, screen: Any, scale: Any, shift: Any, first: Any
 
 
 marks_within = cast(Callable[..., Any], intrinsic(_marks_within))
-"""Mark, in one word, which of 64 pairs have shift - screen * scale <= limit.
+"""Return a 64-bit mask of the pairs with shift - screen * scale <= limit.
 
 Arguments: screen, scale, shift, contiguous float32; the index of the first pair; limit, float32.
 """
@@ -130,7 +130,7 @@ def _prefetch(_context: Any, row: Any) -> Any:
 
 
 prefetch = cast(Callable[[Any], None], intrinsic(_prefetch))
-"""Ask for a contiguous array's memory ahead of its use: archive rows are met in leaps that no hardware foresees."""
+"""Prefetch the memory of a contiguous array; hardware cannot predict the irregular access to archive rows."""
 
 product_sum = _row_sum(_product)
 square_sum = _row_sum(_square)

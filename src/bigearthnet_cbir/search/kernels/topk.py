@@ -1,7 +1,7 @@
-"""Compiled selection of the k smallest among candidates that stand in archive order, in linear time.
+"""Compiled selection of the k smallest candidates in linear time; candidates are in archive order.
 
-Nothing here compares two candidates with each other. Values are counted by the digits of their bit patterns, which
-for floats rank as the values do, and every move keeps the archive order of equal values: ties need no second key.
+Selection uses histograms of the digits of the bit patterns, whose order equals that of the floats, and no comparisons
+of pairs. All steps are stable, so that ties stay in archive order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ DIGITS = 1 << DIGIT_BITS
 
 FEW = 512
 FEW_DIGIT_BITS = 8
-"""Narrower digits for short lists, where emptying and reading the tally costs more than another round."""
+"""Narrower digits for short lists, for which clearing and reading the histogram costs more than another round."""
 
 STEPS = 1000
-"""Steps of the one-round selection; with the roundings of one more, below DIGITS."""
+"""Bins of the one-round selection; with one more for rounding, below DIGITS."""
 
 
 @compiled
 def _rank_of(bits: Any) -> Any:
-    """Return a uint32 that ranks as the float with these bits does."""
+    """Return a uint32 whose order equals that of the float with these bits."""
     if bits & np.uint32(0x80000000):
         return ~bits
     return bits | np.uint32(0x80000000)
@@ -34,7 +34,7 @@ def _rank_of(bits: Any) -> Any:
 
 @compiled
 def kth_smallest(values: Any, k: int, tally: Any) -> Any:
-    """Return the k-th smallest (k >= 1) of the float32 `values`, by three rounds of counting.
+    """Return the k-th smallest (k >= 1) of the float32 `values`, with three histogram rounds.
 
     Args:
         values: (n,) float32, n >= k.
@@ -65,7 +65,7 @@ def kth_smallest(values: Any, k: int, tally: Any) -> Any:
 
 @compiled
 def compact_leq(values: Any, indices: Any, count: int, limit: Any) -> int:
-    """Move the candidates whose value is at most `limit` to the front, in order; return how many there are."""
+    """Move the candidates whose value is at most `limit` to the front, in order; return their number."""
     kept = 0
     for i in range(count):
         value = values[i]
@@ -77,7 +77,7 @@ def compact_leq(values: Any, indices: Any, count: int, limit: Any) -> int:
 
 @compiled
 def keep_smallest(values: Any, indices: Any, count: int, k: int, tally: Any) -> int:
-    """Move the k smallest candidates, the earliest among equals, to the front, in order; return how many there are."""
+    """Move the k smallest candidates, the first in ties, to the front, in order; return their number."""
     if count <= k:
         return count
     limit = kth_smallest(values[:count], k, tally)
@@ -100,12 +100,12 @@ def keep_smallest(values: Any, indices: Any, count: int, k: int, tally: Any) -> 
 
 @compiled
 def sort_candidates(values: Any, indices: Any, count: int, spare: Any, spare_indices: Any, tally: Any) -> None:
-    """Sort the first `count` candidates by value, keeping the order of equals (radix sort, least digit first).
+    """Sort the first `count` candidates by value, stable (radix sort, least significant digit first).
 
     Args:
         values: (R,) float32, not negative.
         indices: (R,) int32 archive indices.
-        count: how many of them stand.
+        count: number of candidates.
         spare: (R,) uint32 scratch.
         spare_indices: (R,) int32 scratch.
         tally: (DIGITS,) int32 scratch.
@@ -118,7 +118,7 @@ def sort_candidates(values: Any, indices: Any, count: int, spare: Any, spare_ind
     digits = 1 << bits
     mask = np.uint32(digits - 1)
     shift = np.uint32(0)
-    # Only as many digits as the range of the values has.
+    # Only the digits that the range of the values needs.
     while count and shift < np.uint32(32) and (highest - lowest) >> shift:
         tally[:digits] = 0
         for i in range(count):
@@ -141,9 +141,9 @@ def sort_candidates(values: Any, indices: Any, count: int, spare: Any, spare_ind
 
 @compiled_loosely
 def kth_upper_bound(values: Any, k: int, tally: Any) -> Any:
-    """Return a value that is at least the k-th smallest of the float32 `values`, and usually little more.
+    """Return a value that is at least the k-th smallest of the float32 `values`, and usually only slightly larger.
 
-    One round of counting in even steps between the least and the greatest value.
+    One histogram with equal bins between the smallest and the largest value.
 
     Args:
         values: (n,) float32, n >= k >= 1.
@@ -166,13 +166,13 @@ def kth_upper_bound(values: Any, k: int, tally: Any) -> Any:
     while count < k:
         step += 1
         count += tally[step]
-    # One step more than needed, for the roundings above.
+    # One more bin than needed, for the rounding above.
     return np.float64(low) + (step + 2) * np.float64(spread) / STEPS
 
 
 @compiled
 def is_listed(listed: Any, place: Any) -> Any:
-    """Return whether the ascending int32 `listed` holds `place`."""
+    """Return whether the ascending int32 array `listed` contains `place`."""
     low, high = 0, listed.size
     while low < high:
         middle = (low + high) // 2
