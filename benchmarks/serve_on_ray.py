@@ -54,8 +54,8 @@ def measure(index: Index, repeats: int) -> list[dict[str, Any]]:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES - 1)]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(NODES - 1)]
     rows: list[dict[str, Any]] = []
 
     def note(what: str, value: str) -> None:

@@ -87,3 +87,10 @@ def test_an_actor_that_is_gone_for_good_is_told_in_one_line(rows: np.ndarray, mo
     ray.kill(archive.actors[0], no_restart=True)
     with pytest.raises(SearchError, match="did not come back within 2 s"):
         archive.nearest("features", rows[0], "cosine", 1, allowed(1.0))
+
+
+def test_an_actor_that_finds_no_machine_is_told_in_one_line(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_index, "SECONDS_TO_RECOVER", 3.0)
+    archive = RayIndex(SIZE, {"features": rows}.__getitem__, shards=4)  # more than the session has cores left
+    with pytest.raises(SearchError, match="add a machine, or cores"):
+        archive.nearest("features", rows[0], "cosine", 1, allowed(1.0))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search.kernels.merge import merge
-from bigearthnet_cbir.search.parallel_session import fetched
+from bigearthnet_cbir.search.parallel_session import PATIENCE, require_head
 from bigearthnet_cbir.search.partition import shard_rows
 from bigearthnet_cbir.search.rows import batched_ranges
 from bigearthnet_cbir.search.single_query import nearest_code, nearest_rows
@@ -27,6 +27,10 @@ SECONDS_TO_RECOVER: Final = 300.0
 """For a lost actor to be started again and to get its rows."""
 
 _PAUSE: Final = 0.5
+_LOST: Final = (
+    "a part of the index was lost with its machine and did not come back within {:.0f} s; add a machine, or cores, to "
+    "the Ray cluster"
+)
 
 
 class ShardHolder:
@@ -126,15 +130,27 @@ class RayIndex:
         end = time.monotonic() + SECONDS_TO_RECOVER
         while time.monotonic() < end:
             try:
-                found = fetched(reference)
+                found = _wait_for(reference, end)
                 if found is not None:
                     return found
                 first, stop = self._spans[number]
-                fetched(self._actors[number].load.remote(task[0], np.asarray(self._read(task[0])[first:stop])))
+                rows = np.asarray(self._read(task[0])[first:stop])
+                _wait_for(self._actors[number].load.remote(task[0], rows), end)
             except RayActorError:  # it is lost, or is being started again
                 time.sleep(_PAUSE)
             reference = self._actors[number].nearest.remote(*task)
-        raise SearchError(
-            f"a part of the index was lost with its machine and did not come back within {SECONDS_TO_RECOVER:.0f} s; "
-            "add a machine to the Ray cluster"
-        )
+        raise SearchError(_LOST.format(SECONDS_TO_RECOVER))
+
+
+def _wait_for(reference: Any, end: float) -> Any:
+    """Return a task's result, looking for the head of the cluster while it takes long; an actor may find no place."""
+    import ray
+    from ray.exceptions import GetTimeoutError
+
+    while True:
+        try:
+            return ray.get(reference, timeout=max(0.1, min(PATIENCE, end - time.monotonic())))
+        except GetTimeoutError:
+            require_head()
+            if time.monotonic() >= end:
+                raise SearchError(_LOST.format(SECONDS_TO_RECOVER)) from None
