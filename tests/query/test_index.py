@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +266,34 @@ def test_released_pages_are_read_again(index: Index) -> None:
     before = np.array(index.vectors("fused"))
     index.release_pages()
     assert np.array_equal(index.vectors("fused"), before)
+
+
+KILLED = """
+import os, signal, sys
+from bigearthnet_cbir.pipelines import index as stage
+from bigearthnet_cbir.query import index_writing
+stage._BLOCK = index_writing.RECORD_ROWS = 1
+append, calls = index_writing.IndexWriter.append, []
+def killed(self, vectors, labels):
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(self, vectors, labels)
+index_writing.IndexWriter.append = killed
+stage.build_index(sys.argv[1])
+"""
+
+
+def test_a_killed_process_loses_no_finished_pair(
+    tmp_path: Path, archives: dict[str, Archive], run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    other = make_run(tmp_path, archives["rico"])
+    done = subprocess.run([sys.executable, "-c", KILLED, str(other.root)], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(MissingIndexError):
+        open_index(other.root)
+    one, two = open_index(build_index(other.root)), open_index(run.root)
+    assert "going on after 4 pairs" in caplog.text
+    for side in SIDES:
+        assert np.allclose(one.vectors(side), two.vectors(side), atol=1e-5)
