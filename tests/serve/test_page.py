@@ -282,6 +282,21 @@ def test_a_box_drawn_on_the_map_filters(page, client, address: str, index: Index
     assert picks(page) == expected(client, patch=index.names_s2[0], filters={"box": box})
 
 
+def test_the_maps_view_filters_without_a_mouse(page, client, address: str, index: Index) -> None:
+    go(page, address, f"?patch={index.names_s2[0]}")
+    before = found(page)
+    plane = page.find_element(By.ID, "plane")
+    page.execute_script("arguments[0].focus()", plane)
+    plane.send_keys("++++")
+    page.find_element(By.CSS_SELECTOR, "#filter-menu summary").send_keys(Keys.ENTER)
+    Select(page.find_element(By.ID, "filter-kind")).select_by_value("view")
+    page.find_element(By.CSS_SELECTOR, "#add-filter [type=submit]").send_keys(Keys.ENTER)
+    until(page, lambda: "box=" in page.current_url)
+    until(page, lambda: not page.find_elements(By.CSS_SELECTOR, "[aria-busy]") and picks(page) != before)
+    box = [float(part) for part in page.current_url.split("box=")[1].split("&")[0].replace("%2C", ",").split(",")]
+    assert picks(page) == expected(client, patch=index.names_s2[0], filters={"box": box})
+
+
 def test_an_address_shares_the_whole_state(page, client, address: str, index: Index) -> None:
     names = index.names_s2
     go(
@@ -330,15 +345,17 @@ def test_marks_are_saved_and_loaded(page, client, address: str, index: Index, do
     assert found(page) == marked
 
 
-def test_a_card_and_its_dot_point_at_each_other(page, address: str, index: Index) -> None:
+def test_a_dot_under_the_pointer_marks_its_card(page, address: str, index: Index) -> None:
     go(page, address, f"?patch={index.names_s2[0]}")
     found(page)
-    place = [float(index.catalogue.longitude[1]), float(index.catalogue.latitude[1])]
-    x, y = pixel_of(page, index, place)
-    ActionChains(page).move_to_element_with_offset(page.find_element(By.ID, "plane"), x, y).perform()
-    pointed = page.find_elements(By.CSS_SELECTOR, ".card.pointed")
-    assert page.find_element(By.ID, "tip").is_displayed()
-    assert pointed or "result" not in page.find_element(By.ID, "tip").text
+    places = np.stack([index.catalogue.longitude, index.catalogue.latitude], axis=1).tolist()
+    far = next(place for place in places if distances_km(index, place)[0] > 300)  # no dot of the query's is near
+    ActionChains(page).move_to_element_with_offset(
+        page.find_element(By.ID, "plane"), *pixel_of(page, index, far)
+    ).perform()
+    until(page, lambda: page.find_elements(By.CSS_SELECTOR, ".card.pointed"))
+    rank = page.find_element(By.CSS_SELECTOR, ".card.pointed .rank b").text
+    assert f"result {rank}" in page.find_element(By.ID, "tip").text
 
 
 def test_arrow_keys_move_between_cards(page, address: str, index: Index) -> None:

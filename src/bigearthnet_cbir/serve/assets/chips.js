@@ -9,15 +9,17 @@ const KINDS = [
 const WORDS = { labels: "class_names", any_labels: "class_names", without_labels: "class_names", countries: "countries", seasons: "seasons", splits: "splits" };
 const COUNT = 5; // marks of each kind that a logistic regression needs, as in query/feedback.py
 
-/** Shows and changes the filters and marks of a state. `change(update)` applies update(state) and asks again. */
+/** Shows and changes the filters and marks of a state. `change(update)` applies update(state) and asks again;
+ *  `viewBox()` is what the map shows, in degrees: a box for those who draw none. */
 export class Chips {
-  constructor(known, change) {
+  constructor(known, change, viewBox) {
     this.known = known;
     this.change = change;
+    this.viewBox = viewBox;
     this.shortOf = new Map(known.class_names.map((name, i) => [name, known.short_names[i]]));
     const kind = byId("filter-kind");
     const useful = KINDS.filter(([name]) => !WORDS[name] || known[WORDS[name]].length);
-    kind.append(...useful.map(([value, text]) => make("option", { value, text })));
+    kind.append(...[...useful, ["view", "inside the map's view"]].map(([value, text]) => make("option", { value, text })));
     kind.addEventListener("change", () => this.offer());
     byId("add-filter").addEventListener("submit", (event) => { event.preventDefault(); this.add(); });
     this.offer();
@@ -26,6 +28,7 @@ export class Chips {
   /** Offer the values of the chosen kind of filter. */
   offer() {
     const kind = byId("filter-kind").value, words = WORDS[kind], isDay = kind === "since" || kind === "until";
+    byId("filter-label").hidden = kind === "view";
     byId("filter-value").hidden = !words;
     byId("filter-day").hidden = !isDay;
     byId("filter-steps").hidden = kind !== "exclude_within";
@@ -38,7 +41,8 @@ export class Chips {
   add() {
     const kind = byId("filter-kind").value;
     this.change(({ filters }) => {
-      if (kind === "exclude_within") filters.exclude_within = Number(byId("filter-steps").value) || 0;
+      if (kind === "view") filters.box = this.viewBox();
+      else if (kind === "exclude_within") filters.exclude_within = Number(byId("filter-steps").value) || 0;
       else if (kind === "since" || kind === "until") filters[kind] = byId("filter-day").value;
       else if (!filters[kind].includes(byId("filter-value").value)) filters[kind].push(byId("filter-value").value);
     });

@@ -177,7 +177,7 @@ async function start() {
     known = await api.health();
     results.shortNames = new Map(known.class_names.map((name, i) => [name, known.short_names[i]]));
     byId("run-names").textContent = known.runs.map((run) => run.run).join(" · ");
-    chips = new Chips(known, change);
+    chips = new Chips(known, change, () => map.toDegrees([0, 0, map.width, map.height]));
     connectForm({ begin, busy: tell, fail, hasUploads: known.uploads });
     connectSaving({ current: () => ({ state, question: question(state) }), change, tell, fail });
     show();
