@@ -90,9 +90,9 @@ def test_the_search_path_loads_no_torch(run_folders: list[Path]) -> None:
     """Only the worker that embeds uploads does, in a process of its own."""
     code = (
         "import sys; from pathlib import Path; from bigearthnet_cbir.serve.server import open_runs; "
-        "from bigearthnet_cbir.serve.app import create_app; from bigearthnet_cbir.serve.requests import Question; "
+        "from bigearthnet_cbir.serve.app import create_app; from bigearthnet_cbir.serve.requests import SearchQuestion; "
         "runs = open_runs([Path(sys.argv[1])]); create_app(runs); "
-        "found = runs[0].answer(Question(patch=runs[0].index.names_s2[0])); runs[0].thumbnails.jpeg('s2', 0); "
+        "found = runs[0].answer(SearchQuestion(patch=runs[0].index.names_s2[0])); runs[0].thumbnails.jpeg('s2', 0); "
         "print(len(found.results), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(run_folders[0])], capture_output=True, text=True, check=True)
@@ -105,7 +105,7 @@ def test_a_server_whose_index_lies_on_ray_answers_the_same(run_folders: list[Pat
 
     from bigearthnet_cbir.search.parallel_session import ray_session
     from bigearthnet_cbir.serve.on_ray import on_ray
-    from bigearthnet_cbir.serve.requests import Question
+    from bigearthnet_cbir.serve.requests import SearchQuestion
     from bigearthnet_cbir.serve.server import open_runs
 
     with ray_session(2, 1 << 20):
@@ -115,4 +115,4 @@ def test_a_server_whose_index_lies_on_ray_answers_the_same(run_folders: list[Pat
         for question in ({}, {"direction": "s1_s2"}, {"distance": "hamming"}, {"filters": {"box": (-20, 30, 40, 70)}}):
             asked = {"patch": run.index.names_s2[1], **question}
             alone = client.post("/api/search", json=asked).json()["results"]
-            assert [result.model_dump(mode="json") for result in run.answer(Question(**asked)).results] == alone
+            assert [result.model_dump(mode="json") for result in run.answer(SearchQuestion(**asked)).results] == alone

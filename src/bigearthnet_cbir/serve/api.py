@@ -13,26 +13,26 @@ from bigearthnet_cbir.errors import CbirError, QueryError
 from bigearthnet_cbir.report.display_names import short_class_name
 from bigearthnet_cbir.serve.answers import ErrorAnswer, HealthAnswer, NamesAnswer, PatchAnswer, SearchAnswer
 from bigearthnet_cbir.serve.exports import as_file
-from bigearthnet_cbir.serve.requests import Export, Question, sentence
+from bigearthnet_cbir.serve.requests import Export, SearchQuestion, sentence
 from bigearthnet_cbir.serve.state import State, state_of
 
 REFUSED: Final[dict[int | str, dict[str, Any]]] = {"4XX": {"model": ErrorAnswer}}
 DAY: Final = "private, max-age=86400"
 
-router = APIRouter(prefix="/api", responses=REFUSED)
+search_router = APIRouter(prefix="/api", responses=REFUSED)
 Shared = Annotated[State, Depends(state_of)]
 Run = Annotated[int, Query(ge=0, description="which of the runs, in the order of --filepath")]
 Many = Annotated[tuple[str, ...], Query()]
 
 
-@router.post("/search")
-def search(question: Question, state: Shared) -> SearchAnswer:
+@search_router.post("/search")
+def search_by_body(question: SearchQuestion, state: Shared) -> SearchAnswer:
     """Return the patches nearest to a query among those that pass the filters."""
     return state.run(question.run).answer(question, state.vectors(question))
 
 
-@router.get("/search")
-def search_simply(
+@search_router.get("/search")
+def search_by_address(
     state: Shared,
     patch: str | None = None,
     at: Annotated[str | None, Query(description="LON,LAT")] = None,
@@ -63,20 +63,20 @@ def search_simply(
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     try:
-        question = Question.model_validate(given)
+        question = SearchQuestion.model_validate(given)
     except ValidationError as error:
         raise HTTPException(422, sentence(error.errors())) from error
     return state.run(run).answer(question)
 
 
-@router.post("/similarity", response_class=Response)
-def similarity(question: Question, state: Shared) -> Response:
+@search_router.post("/similarity", response_class=Response)
+def similarity(question: SearchQuestion, state: Shared) -> Response:
     """Return one byte for each patch: its cosine distance to the query, 0 for the nearest, 254 for the farthest."""
     found = state.run(question.run).similarity(question, state.vectors(question))
     return Response(found.tobytes(), media_type="application/octet-stream")
 
 
-@router.post("/export", response_class=Response)
+@search_router.post("/export", response_class=Response)
 def export(question: Export, state: Shared) -> Response:
     """Return the answer to a question as a file: CSV, GeoJSON, or one HTML page with thumbnails."""
     run = state.run(question.run)
@@ -85,14 +85,14 @@ def export(question: Export, state: Shared) -> Response:
     return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
-@router.get("/patch/{name}")
+@search_router.get("/patch/{name}")
 def patch(name: str, state: Shared, run: Run = 0) -> PatchAnswer:
     """Return what is known of a patch, by the name that it has in either sensor."""
     found = state.run(run)
     return found.patch(_position(state, run, name))
 
 
-@router.get("/position/{position}")
+@search_router.get("/position/{position}")
 def at_position(position: int, state: Shared, run: Run = 0) -> PatchAnswer:
     """Return what is known of the patch at a position of the catalogue."""
     try:
@@ -101,14 +101,14 @@ def at_position(position: int, state: Shared, run: Run = 0) -> PatchAnswer:
         raise HTTPException(404, f"{error}.") from error
 
 
-@router.get("/surprise")
+@search_router.get("/surprise")
 def surprise(state: Shared, run: Run = 0) -> PatchAnswer:
     """Return a patch drawn at random."""
     found = state.run(run)
     return found.patch(int(np.random.default_rng().integers(found.index.size)))
 
 
-@router.get("/thumbnail/{name}/{sensor}", response_class=Response)
+@search_router.get("/thumbnail/{name}/{sensor}", response_class=Response)
 def thumbnail(name: str, sensor: Literal["s1", "s2"], state: Shared, run: Run = 0) -> Response:
     """Return the picture of a patch as JPEG: S2 in true colour, S1 as VV, VH and VV - VH."""
     found = state.run(run)
@@ -119,7 +119,7 @@ def thumbnail(name: str, sensor: Literal["s1", "s2"], state: Shared, run: Run = 
     return Response(picture, media_type="image/jpeg", headers={"cache-control": DAY})
 
 
-@router.get("/names")
+@search_router.get("/names")
 def names(
     state: Shared, prefix: Annotated[str, Query(min_length=1, max_length=200)], run: Run = 0,
     most: Annotated[int, Query(ge=1, le=50)] = 12,
@@ -128,7 +128,7 @@ def names(
     return NamesAnswer(names=state.run(run).index.names.complete(prefix, most))
 
 
-@router.get("/catalogue", response_class=Response)
+@search_router.get("/catalogue", response_class=Response)
 def catalogue(request: Request, state: Shared) -> Response:
     """Return places, labels, days and more of all patches as one binary answer (docs/serve.md)."""
     tag = f'"{state.runs[0].index.manifest["fingerprint"]}"'
@@ -141,7 +141,7 @@ def catalogue(request: Request, state: Shared) -> Response:
     return Response(state.packed(compressed=compressed), media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/health")
+@search_router.get("/health")
 def health(state: Shared) -> HealthAnswer:
     """Return whether the server works, and the words that filters may use."""
     index = state.runs[0].index

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _UNPARSED: Final = "There was an error parsing the body"
 """FastAPI's words for JSON that Python's parser gives up: nested too deeply, numbers of thousands of digits."""
 
-DESCRIPTION = (
+API_DESCRIPTION = (
     "Finds the patches of BigEarthNet-MM that look like a given one. Searches are exact; filters apply before them. "
     'Refusals have a status of 4xx and a body {"error": one sentence}.'
 )
@@ -56,11 +56,11 @@ def create_app(
             encoders.close()
 
     app = FastAPI(
-        title="bigearthnet-cbir", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
+        title="bigearthnet-cbir", version=__version__, description=API_DESCRIPTION, docs_url=None, redoc_url=None,
         lifespan=lifespan,
     )  # fmt: skip
     app.state.cbir = state
-    for router in (api.router, upload_api.router, pages.router):
+    for router in (api.search_router, upload_api.upload_router, pages.page_router):
         app.include_router(router)
     app.add_middleware(Gate, only_loopback=only_loopback, most_upload=MOST_UPLOAD)
     _add_refusals(app)

@@ -18,7 +18,7 @@ TYPES: Final = {
     "svg": "image/svg+xml",
 }
 
-router = APIRouter(include_in_schema=False)
+page_router = APIRouter(include_in_schema=False)
 
 
 class Asset(NamedTuple):
@@ -43,14 +43,14 @@ def assets() -> dict[str, Asset]:
     return found
 
 
-@router.get("/")
+@page_router.get("/")
 def page(request: Request) -> Response:
     """Return the page."""
     return _answer("index.html", request)
 
 
-@router.get("/assets/{name}")
-def asset(name: str, request: Request) -> Response:
+@page_router.get("/assets/{name}")
+def page_file(name: str, request: Request) -> Response:
     """Return a file of the page."""
     return _answer(name, request)
 

@@ -15,7 +15,7 @@ MOST_NUMBERS: Final = 65_536
 """Numbers of a vector in a request."""
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Words = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=120)], ...], Field(max_length=40)]
+ManyWords = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=120)], ...], Field(max_length=40)]
 Marks = Annotated[tuple[Name, ...], Field(max_length=MOST_MARKS)]
 Longitude = Annotated[FiniteFloat, Field(ge=-180, le=180)]
 Latitude = Annotated[FiniteFloat, Field(ge=-90, le=90)]
@@ -34,12 +34,12 @@ class Strict(BaseModel):
 class FilterModel(Strict):
     """Which patches may be found; what is left out asks for nothing. All filters apply before the search."""
 
-    labels: Words = ()
-    any_labels: Words = ()
-    without_labels: Words = ()
-    countries: Words = ()
-    seasons: Words = ()
-    splits: Words = ()
+    labels: ManyWords = ()
+    any_labels: ManyWords = ()
+    without_labels: ManyWords = ()
+    countries: ManyWords = ()
+    seasons: ManyWords = ()
+    splits: ManyWords = ()
     since: date | None = None
     until: date | None = None
     box: tuple[Longitude, Latitude, Longitude, Latitude] | None = Field(
@@ -52,7 +52,7 @@ class FilterModel(Strict):
         return Filters(**{name: getattr(self, name) for name in type(self).model_fields})
 
 
-class Question(Strict):
+class SearchQuestion(Strict):
     """What is asked: one of patch, at, vector and upload, or marks; and where to look.
 
     With marks the query is normalise(2 mean(like) - mean(unlike)) of unit vectors (Rocchio 1971); a patch that is
@@ -77,7 +77,7 @@ class Question(Strict):
     filters: FilterModel = FilterModel()
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> Question:
+    def _one_beginning(self) -> SearchQuestion:
         given = [name for name in _BEGINNINGS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are given; give one of {', '.join(_BEGINNINGS)}")
@@ -86,7 +86,7 @@ class Question(Strict):
         return self
 
 
-class Export(Question):
+class Export(SearchQuestion):
     """A question whose answer is wanted as a file."""
 
     format: Literal["csv", "geojson", "html"]

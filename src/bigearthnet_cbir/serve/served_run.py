@@ -18,7 +18,7 @@ from bigearthnet_cbir.query.find import Nearest, find, query_vector, stand_in
 from bigearthnet_cbir.query.index import Index
 from bigearthnet_cbir.query.places import patch_at
 from bigearthnet_cbir.serve.answers import PatchAnswer, ResultAnswer, RunAnswer, SearchAnswer
-from bigearthnet_cbir.serve.requests import Question
+from bigearthnet_cbir.serve.requests import SearchQuestion
 from bigearthnet_cbir.serve.thumbnails import Thumbnails
 from bigearthnet_cbir.types import FloatArray
 
@@ -85,7 +85,7 @@ class ServedRun:
         index = self.index
         return RunAnswer(run=self.name, size=index.size, distance=index.distance, fusion=index.fusion)
 
-    def answer(self, question: Question, uploaded: Vectors | None = None) -> SearchAnswer:
+    def answer(self, question: SearchQuestion, uploaded: Vectors | None = None) -> SearchAnswer:
         """Answer a question.
 
         Args:
@@ -104,7 +104,7 @@ class ServedRun:
             size=found.size, milliseconds=round(1000 * (time.perf_counter() - start), 2), query=query, results=results,
         )  # fmt: skip
 
-    def find(self, question: Question, uploaded: Vectors | None = None) -> Answer:
+    def find(self, question: SearchQuestion, uploaded: Vectors | None = None) -> Answer:
         """Return the same as the answer that project/query.py writes to files."""
         direction, asked = DIRECTIONS[question.direction], self._asked(question)
         vector = self._vector(question, direction, asked, uploaded)
@@ -129,7 +129,7 @@ class ServedRun:
             hits=describe_hits(self.index, found, labels),
         )  # fmt: skip
 
-    def similarity(self, question: Question, uploaded: Vectors | None = None) -> npt.NDArray[np.uint8]:
+    def similarity(self, question: SearchQuestion, uploaded: Vectors | None = None) -> npt.NDArray[np.uint8]:
         """Return (N,) cosine distances of all patches to a query, from 0 (nearest) to 254 (farthest); 255: none."""
         direction = DIRECTIONS[question.direction]
         vector = self._vector(question, direction, self._asked(question), uploaded)
@@ -154,7 +154,7 @@ class ServedRun:
             raise QueryError(f"position {position} is not in the index; it has {self.index.size:,} patches")
         return PatchAnswer(**self._fields(describe_pair(self.index, position)))
 
-    def _asked(self, question: Question) -> _Asked:
+    def _asked(self, question: SearchQuestion) -> _Asked:
         begin = None
         if question.patch is not None:
             begin = self.index.position(question.patch)
@@ -167,7 +167,9 @@ class ServedRun:
             raise QueryError(f"{name} is marked as wanted and as unwanted; take one mark away")
         return _Asked(begin, [position for position in like if position != begin], unlike)
 
-    def _vector(self, question: Question, direction: Direction, asked: _Asked, uploaded: Vectors | None) -> FloatArray:
+    def _vector(
+        self, question: SearchQuestion, direction: Direction, asked: _Asked, uploaded: Vectors | None
+    ) -> FloatArray:
         sides = direction.query, direction.archive
         outside = self._outside(question, direction, uploaded)
         if not asked.like and not asked.unlike:
@@ -181,7 +183,7 @@ class ServedRun:
         wanted_rows, unwanted_rows = np.array([outside, *marks[0]]), np.array(marks[1]).reshape(-1, len(outside))
         return (logistic if question.method == "logistic" else rocchio)(wanted_rows, unwanted_rows)
 
-    def _outside(self, question: Question, direction: Direction, uploaded: Vectors | None) -> FloatArray | None:
+    def _outside(self, question: SearchQuestion, direction: Direction, uploaded: Vectors | None) -> FloatArray | None:
         if question.vector is not None:
             return np.asarray(question.vector, np.float32)
         if uploaded is None:
@@ -208,7 +210,7 @@ def _given(vector: FloatArray | None) -> FloatArray:
     return vector
 
 
-def _words(question: Question) -> str:
+def _words(question: SearchQuestion) -> str:
     if question.patch is not None:
         begin = f"patches like {question.patch}"
     elif question.at is not None:

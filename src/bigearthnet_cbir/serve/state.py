@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from fastapi import HTTPException, Request
 
 from bigearthnet_cbir.serve.catalogue import compress, pack_catalogue
-from bigearthnet_cbir.serve.requests import Question
+from bigearthnet_cbir.serve.requests import SearchQuestion
 from bigearthnet_cbir.serve.served_run import ServedRun, Vectors
 from bigearthnet_cbir.serve.uploads import Encoders
 
@@ -75,7 +75,7 @@ class State:
             raise HTTPException(404, "This upload is no longer kept; upload the files again.")
         return found
 
-    def vectors(self, question: Question) -> Vectors | None:
+    def vectors(self, question: SearchQuestion) -> Vectors | None:
         """Return the vectors of the upload that a question asks with, or None."""
         return None if question.upload is None else self.upload(question.upload).vectors[question.run]
 

@@ -22,8 +22,6 @@ KEPT_BYTES: Final = 64 << 20
 SAMPLE: Final = 64
 """Patches, spread over the index, from which the stretch of a sensor's pictures is taken."""
 
-SENSORS: Final = tuple(RGB_BANDS)
-
 
 class Thumbnails:
     """S2 in true colour, S1 in false colour (VV, VH, VV - VH), all of a sensor under one stretch.

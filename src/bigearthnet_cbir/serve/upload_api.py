@@ -16,10 +16,10 @@ from bigearthnet_cbir.serve.api import DAY, REFUSED, Shared
 from bigearthnet_cbir.serve.state import State, Upload
 from bigearthnet_cbir.serve.uploads import MOST_FILES, Embedded
 
-router = APIRouter(prefix="/api", responses=REFUSED)
+upload_router = APIRouter(prefix="/api", responses=REFUSED)
 
 
-@router.post("/upload")
+@upload_router.post("/upload")
 def upload(
     files: Annotated[list[UploadFile], File(description="GeoTIFFs or a zip file")], state: Shared
 ) -> UploadAnswer:
@@ -53,7 +53,7 @@ def _answer(state: State, embedded: Embedded) -> UploadAnswer:
     )  # fmt: skip
 
 
-@router.get("/upload/{name}/{sensor}", response_class=Response)
+@upload_router.get("/upload/{name}/{sensor}", response_class=Response)
 def picture(name: str, sensor: Literal["s1", "s2"], state: Shared) -> Response:
     """Return the picture of an uploaded patch."""
     found = state.upload(name).pictures.get(sensor)
