@@ -90,7 +90,8 @@ def test_the_search_path_loads_no_torch(run_folders: list[Path]) -> None:
     """Only the worker that embeds uploads does, in a process of its own."""
     code = (
         "import sys; from pathlib import Path; from bigearthnet_cbir.serve.server import open_runs; "
-        "from bigearthnet_cbir.serve.app import create_app; from bigearthnet_cbir.serve.requests import SearchQuestion; "
+        "from bigearthnet_cbir.serve.app import create_app; "
+        "from bigearthnet_cbir.serve.requests import SearchQuestion; "
         "runs = open_runs([Path(sys.argv[1])]); create_app(runs); "
         "found = runs[0].answer(SearchQuestion(patch=runs[0].index.names_s2[0])); runs[0].thumbnails.jpeg('s2', 0); "
         "print(len(found.results), 'torch' in sys.modules)"
