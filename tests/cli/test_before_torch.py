@@ -34,7 +34,7 @@ def config_of(folder: Path, real: RealPairs, archive: Archive, changed: dict[str
     return path
 
 
-@pytest.mark.parametrize("command", ["train", "retrieve", "sweep"])
+@pytest.mark.parametrize("command", ["train", "retrieve", "sweep", "index"])
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

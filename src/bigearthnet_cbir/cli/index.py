@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 
 from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.config.loader import repository_root
+from bigearthnet_cbir.data.splits import SPLITS
+from bigearthnet_cbir.pipelines.inputs import check_index_inputs
+from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,10 +42,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
-        from bigearthnet_cbir.pipelines.index import DEFAULT_SPLITS, build_index
+        splits = arguments.splits or SPLITS
+        check_index_inputs(load_config(RunFolder(path).parameters if path.is_dir() else path), splits)
+        from bigearthnet_cbir.pipelines.index import build_index  # imports torch: only after the inputs are checked
 
         written = build_index(
-            path, splits=arguments.splits or DEFAULT_SPLITS, json_root=arguments.json_root,
+            path, splits=splits, json_root=arguments.json_root,
             recompute=arguments.recompute, allow_different=arguments.allow_different,
         )  # fmt: skip
         print(f"index: {written}")

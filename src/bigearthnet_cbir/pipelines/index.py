@@ -20,6 +20,7 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.positions import positions_of
+from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.extract import EXTRACTION_BATCH, made_from
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
@@ -33,14 +34,13 @@ from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SPLITS: Final = ("train", "val", "test")
 _BLOCK: Final = EXTRACTION_BATCH
 
 
 def build_index(
     run: Config | Mapping[str, Any] | Path | str,
     *,
-    splits: Sequence[str] = DEFAULT_SPLITS,
+    splits: Sequence[str] = SPLITS,
     json_root: Path | None = None,
     recompute: bool = False,
     allow_different: bool = False,

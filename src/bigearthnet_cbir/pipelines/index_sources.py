@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
@@ -22,13 +22,12 @@ from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.places import grid_cell
 from bigearthnet_cbir.data.positions import PatchPositions, centres
 from bigearthnet_cbir.data.splits import SPLITS, parquet_split
-from bigearthnet_cbir.errors import ConfigError, DataError, summarize_names
+from bigearthnet_cbir.errors import DataError, summarize_names
 from bigearthnet_cbir.pipelines.builders import build_dataset
+from bigearthnet_cbir.pipelines.inputs import ALL, index_splits
 from bigearthnet_cbir.types import PatchPair
 
 logger = logging.getLogger(__name__)
-
-ALL: Final = "all"
 
 
 class IndexPart(NamedTuple):
@@ -56,10 +55,7 @@ def index_parts(config: Config, splits: Sequence[str]) -> list[IndexPart]:
         ConfigError: a split is unknown.
         DataError: a list or an archive cannot be read, or there is no pair.
     """
-    unknown = [split for split in splits if split not in (*SPLITS, ALL)]
-    if unknown or not splits:
-        raise ConfigError(f"--splits {' '.join(unknown)}: no such split; choose from {', '.join(SPLITS)}, or {ALL}")
-    wanted = SPLITS if ALL in splits else tuple(dict.fromkeys(splits))
+    wanted = index_splits(splits)
     parts, seen = [], set[str]()
     for split in wanted:
         dataset = build_dataset(config, split, require_labels=False)

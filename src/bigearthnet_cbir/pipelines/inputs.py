@@ -5,16 +5,20 @@ Commands call this before they import torch (2 s), so that a mistake in them is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.pair_list import LabelTable, PairList
 from bigearthnet_cbir.data.partners import read_pairs
 from bigearthnet_cbir.data.patch_store import PatchStore
-from bigearthnet_cbir.data.splits import read_split_labels
+from bigearthnet_cbir.data.splits import SPLITS, read_split_labels
 from bigearthnet_cbir.data.stored_pairs import check_stored
-from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.errors import ConfigError, DataError
+
+ALL: Final = "all"
+"""In place of splits: these, and every other pair of the archive."""
 
 
 class SplitInputs(NamedTuple):
@@ -84,6 +88,24 @@ def check_retrieval_inputs(config: Config) -> None:
     for split in dict.fromkeys((config.query_split, config.archive_split)):
         if _check(config, split) == 0:
             raise DataError(f"{config.split_csv(split)}: has no pairs; give a list with pairs")
+
+
+def index_splits(splits: Sequence[str]) -> tuple[str, ...]:
+    """Return the lists that an index of these splits reads, each once; "all" reads every one.
+
+    Raises:
+        ConfigError: a split is unknown.
+    """
+    unknown = [split for split in splits if split not in (*SPLITS, ALL)]
+    if unknown or not splits:
+        raise ConfigError(f"--splits {' '.join(unknown)}: no such split; choose from {', '.join(SPLITS)}, or {ALL}")
+    return SPLITS if ALL in splits else tuple(dict.fromkeys(splits))
+
+
+def check_index_inputs(config: Config, splits: Sequence[str]) -> None:
+    """Check the inputs of an index: lists, archives, names; raises as index_splits and open_split do."""
+    for split in index_splits(splits):
+        _check(config, split)
 
 
 def check_training_inputs(config: Config) -> None:
