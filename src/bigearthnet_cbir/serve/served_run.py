@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +19,7 @@ from bigearthnet_cbir.query.places import patch_at
 from bigearthnet_cbir.serve.answers import PatchAnswer, ResultAnswer, RunAnswer, SearchAnswer
 from bigearthnet_cbir.serve.requests import SearchQuestion
 from bigearthnet_cbir.serve.thumbnails import Thumbnails
+from bigearthnet_cbir.serve.turns import Turns
 from bigearthnet_cbir.types import FloatArray
 
 RELEASE_AFTER: Final = 16
@@ -68,7 +68,7 @@ class ServedRun:
         self._first = first
         self._nearest = nearest
         # One search at a time: it uses all cores by itself, and a second one would only double the memory.
-        self._turn = threading.Lock()
+        self._turn = Turns()
         self._answers = 0
 
     def warm(self) -> None:
