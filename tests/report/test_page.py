@@ -151,7 +151,7 @@ def test_a_comparison_shows_paired_differences_and_which_exclude_zero(tmp_path: 
     runs = tuple(Source(name, read_results(write_run(tmp_path / name) / "retrieval.h5")) for name in ("a", "b"))
     found = {"b": {"fused": {"F1@10": Difference(0.041, 0.012, 0.07), "P@10": Difference(-0.01, -0.03, 0.01)}}}
     text = render_page(Study("2 runs", runs, (), differences=found))
-    assert "b less a" in text
+    assert "b minus a" in text
     assert '<td class="own">+0.041<small>+0.012 to +0.070</small></td>' in text
     assert "<td>\u22120.010<small>\u22120.030 to +0.010</small></td>" in text
     unknown = render_page(Study("2 runs", runs, (), no_differences="No paired differences. a/query.h5: missing"))
