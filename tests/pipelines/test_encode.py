@@ -465,7 +465,7 @@ def test_selection_reaches_the_parquet(archives, real_pairs, tmp_path):
         (["--fractions", "0.5", "0.5", "0.5"], "must sum to 1"),
         (["--workers", "-1"], "--workers -1"),
         (["--seasons", "Monsoon"], "--seasons: 'Monsoon' does not occur"),
-        (["--split-from", "/absent"], "error: /absent: it has none of train.csv"),
+        (["--split-from", "/absent"], "error: /absent: it has no train.csv"),
         (["--acquisitions", "20990101T000000"], "--acquisitions: '20990101T000000' does not occur"),
         (["--preset", "ben14k", "--acquisitions", "20170719T094029"], "remove --acquisitions"),
         (["--lists-only"], "--lists-only needs --splits FOLDER"),
