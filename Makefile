@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-fast test-faults test-lowest lint types check bench install clean
+.PHONY: demo serve-demo test test-fast test-faults test-lowest lint types check bench install clean
 
 install: $(INSTALLED)
 
@@ -17,6 +17,13 @@ $(INSTALLED): pyproject.toml requirements.txt constraints.txt
 
 demo: $(INSTALLED)
 	@bash project/demo.sh $(BIN)/python
+
+# The page that finds similar patches, on the demo world; PORT=8001 takes another port.
+PORT ?= 8000
+serve-demo: $(INSTALLED)
+	test -f logs/demo/default/checkpoints_model_best.pth.tar || $(MAKE) demo
+	$(BIN)/python project/index.py --filepath logs/demo/default
+	$(BIN)/python project/serve.py --filepath logs/demo/default --port $(PORT)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q --ignore=tests/faults
@@ -63,6 +70,9 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/serve_on_ray.py
+	$(BIN)/python benchmarks/map_dots.py
 	$(BIN)/python benchmarks/query.py
 
 clean:

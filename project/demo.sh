@@ -39,3 +39,4 @@ step "   and ask for places like the first validation patch, not beside it and n
   project/query.py --filepath logs/demo/default --patch "$(head -n 1 demo_data/val.csv | cut -d , -f 1)" \
   --top 5 --exclude-within 1
 printf '\nOpen in a browser: logs/demo/default/report.html (the run with its baselines), logs/demo/comparison.html\n'
+printf 'Ask it in a browser:\n$ python project/serve.py --filepath logs/demo/default      (or: make serve-demo)\n'

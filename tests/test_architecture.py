@@ -1,6 +1,7 @@
 """The import rules of docs/architecture.md that import-linter (pyproject.toml, `make lint`) cannot express."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ TORCH_FREE = {
     "data/patch_store", "data/mgrs", "data/positions", "data/projection", "data/geoparquet", "data/catalogue",
     "data/geotiff_stack", "pipelines/index_state", "pipelines/query_output",
 }  # fmt: skip
+if importlib.util.find_spec("fastapi") is not None:  # an extra
+    TORCH_FREE.add("serve")
 LAZY_TORCH = {"search/torch_backend"}
 """Modules that import torch inside functions, when a GPU is asked for."""
 

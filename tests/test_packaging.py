@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "bigearthnet_cbir"
 COMMANDS = (
     "cbir-train", "cbir-retrieve", "cbir-sweep", "cbir-encode", "cbir-show", "cbir-report", "cbir-export",
-    "cbir-make-demo", "cbir-index", "cbir-query", "cbir-evaluate", "cbir-export-embeddings",
+    "cbir-make-demo", "cbir-index", "cbir-query", "cbir-serve", "cbir-evaluate", "cbir-export-embeddings",
 )  # fmt: skip
 
 VALUES = {
@@ -100,7 +100,8 @@ def test_wheel_holds_every_file_of_the_package(installed: Installed) -> None:
     }
     assert packed == there
     assert "bigearthnet_cbir/py.typed" in packed
-    assert [name for name in packed if name.startswith("bigearthnet_cbir/report/assets/")]
+    for room in ("report", "serve"):
+        assert [name for name in packed if name.startswith(f"bigearthnet_cbir/{room}/assets/")]
 
 
 @pytest.mark.slow
@@ -250,8 +251,9 @@ def test_every_requirement_has_its_reason() -> None:
         assert re.fullmatch(r"#.+|\S+ +# \S.+", line), line
 
 
-OPTIONAL = {"onnx", "onnxscript", "timm"}
-"""Of the extras `onnx` and `timm`; export says which files it leaves out, and `backbone: timm:NAME` what to install."""
+OPTIONAL = {"onnx", "onnxscript", "timm", "fastapi", "pydantic", "starlette", "uvicorn"}
+"""Of the extras `onnx` (export says which files it leaves out without them), `timm` (`backbone: timm:NAME` says what to
+install) and `serve`: FastAPI needs pydantic and Starlette; cbir-serve ends in a line that names the extra without them."""
 
 
 def test_every_package_that_is_imported_is_required() -> None:

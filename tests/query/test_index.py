@@ -262,6 +262,12 @@ def test_every_kind_of_archive_can_be_indexed(
         assert set(found.catalogue.season) == {"Summer", "Fall", "Winter"}
 
 
+def test_released_pages_are_read_again(index: Index) -> None:
+    before = np.array(index.vectors("fused"))
+    index.release_pages()
+    assert np.array_equal(index.vectors("fused"), before)
+
+
 KILLED = """
 import os, signal, sys
 from bigearthnet_cbir.pipelines import index as stage

@@ -167,6 +167,12 @@ class Index:
         self.prepared[side, wanted] = PreparedArchive(rows, wanted)
         _release_pages(rows)
 
+    def release_pages(self) -> None:
+        """Give the pages of the vectors that were read back to the system; a query reads them again."""
+        for side in SIDES:
+            if vectors_file(side) in self._arrays:
+                _release_pages(self._arrays[vectors_file(side)])
+
     def _check_same(self) -> None:
         """Refuse to read on in an index that was made anew since it was opened."""
         if _written(self.folder) != self._written:

@@ -1,0 +1,46 @@
+"""The command cbir-serve, also project/serve.py."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+
+from bigearthnet_cbir.cli import find_file, run
+from bigearthnet_cbir.config.loader import repository_root
+from bigearthnet_cbir.errors import ConfigError
+
+NEEDS = ("fastapi", "uvicorn", "python_multipart")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Serve a page, and a JSON API, that find similar patches. Make the index first: project/index.py.",
+        epilog="docs/serve.md says how to use the page and the API, and what to think of before others can reach it.",
+    )
+    parser.add_argument("--filepath", required=True, nargs="+", action="extend", metavar="RUN",
+                        help="run folder, or its parameters.yaml; several are shown side by side")  # fmt: skip
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default 127.0.0.1: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="(default 8000; 0 takes a free one)")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="keep the index on the machines of a Ray cluster: auto, host:port"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until Ctrl-C; return the exit code."""
+    arguments = _parser().parse_args(argv)
+
+    def command() -> None:
+        if not 0 <= arguments.port <= 65535:
+            raise ConfigError(f"--port is {arguments.port}; give a number from 0 to 65535")
+        missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigError(f"{', '.join(missing)} is not installed; pip install '.[serve]'")
+        paths = [find_file(given, repository_root()) for given in arguments.filepath]
+        folders = [path if path.is_dir() else path.parent for path in paths]
+        from bigearthnet_cbir.serve.server import serve
+
+        serve(folders, arguments.host, arguments.port, arguments.ray)
+
+    return run(command)

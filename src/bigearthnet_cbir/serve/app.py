@@ -1,0 +1,111 @@
+"""The web application: the page's files, the JSON API, and every refusal as one sentence."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from bigearthnet_cbir import __version__
+from bigearthnet_cbir.errors import CbirError, QueryError, SearchError
+from bigearthnet_cbir.serve import api, pages, upload_api
+from bigearthnet_cbir.serve.requests import NO_JSON, sentence
+from bigearthnet_cbir.serve.security import Gate
+from bigearthnet_cbir.serve.served_run import ServedRun
+from bigearthnet_cbir.serve.state import State
+from bigearthnet_cbir.serve.uploads import MOST_UPLOAD, Encoders
+
+logger = logging.getLogger(__name__)
+
+_UNPARSED: Final = "There was an error parsing the body"
+"""FastAPI's words for JSON that Python's parser gives up: nested too deeply, numbers of thousands of digits."""
+
+API_DESCRIPTION = (
+    "Finds the patches of BigEarthNet-MM that look like a given one. Searches are exact; filters apply before them. "
+    'Refusals have a status of 4xx and a body {"error": one sentence}.'
+)
+
+
+def create_app(
+    runs: Sequence[ServedRun], *, encoders: Encoders | None = None, only_loopback: bool = True, warm: bool = True
+) -> FastAPI:
+    """Return the application.
+
+    Args:
+        runs: one or more; the map shows the patches of the first.
+        encoders: that embed uploads; None where there are none.
+        only_loopback: answer requests to a loopback address only.
+        warm: prepare the search in the background as soon as the server runs.
+    """
+    state = State(tuple(runs), encoders)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if warm:
+            threading.Thread(target=_warm, args=(state,), daemon=True).start()
+        yield
+        if encoders is not None:
+            encoders.close()
+
+    app = FastAPI(
+        title="bigearthnet-cbir", version=__version__, description=API_DESCRIPTION, docs_url=None, redoc_url=None,
+        lifespan=lifespan,
+    )  # fmt: skip
+    app.state.cbir = state
+    for router in (api.search_router, upload_api.upload_router, pages.page_router):
+        app.include_router(router)
+    app.add_middleware(Gate, only_loopback=only_loopback, most_upload=MOST_UPLOAD)
+    _add_refusals(app)
+    return app
+
+
+def _warm(state: State) -> None:
+    try:
+        state.packed(compressed=True)
+        for run in state.runs:
+            run.warm()
+    except (CbirError, OSError, MemoryError):
+        logger.exception("the index could not be prepared")
+
+
+def refusal(status: int, reason: str) -> JSONResponse:
+    """Return an answer that refuses a request."""
+    return JSONResponse({"error": reason}, status)
+
+
+def _add_refusals(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        found: list[Any] = list(error.errors())
+        return refusal(400 if found[0]["type"] == "json_invalid" else 422, sentence(found))
+
+    @app.exception_handler(HTTPException)
+    def refused(_: Request, error: HTTPException) -> JSONResponse:
+        text = str(error.detail)
+        if text == HTTPStatus(error.status_code).phrase:
+            text = f"{text}: see /openapi.json for what there is."
+        return refusal(error.status_code, NO_JSON if text == _UNPARSED else text)
+
+    @app.exception_handler(CbirError)
+    def unanswerable(_: Request, error: CbirError) -> JSONResponse:
+        # Only these tell of the request; others may tell of the server's files.
+        if type(error) in (QueryError, SearchError) and not _tells_a_path(app.state.cbir, str(error)):
+            return refusal(422, f"{str(error).rstrip('.')}.")
+        logger.error("a request failed: %s", error)
+        return refusal(500, "The server could not read its data; its log says more.")
+
+    @app.exception_handler(Exception)
+    def broken(_: Request, error: Exception) -> JSONResponse:
+        return refusal(500, "The server failed; its log says more.")
+
+
+def _tells_a_path(state: State, message: str) -> bool:
+    return any(str(run.index.folder) in message for run in state.runs)

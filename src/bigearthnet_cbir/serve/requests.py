@@ -1,0 +1,102 @@
+"""What a client may ask: models that check every field before anything is searched."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from bigearthnet_cbir.query.filters import Filters
+
+MOST_RESULTS: Final = 1000
+MOST_MARKS: Final = 200
+MOST_NUMBERS: Final = 65_536
+"""Numbers of a vector in a request."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+ManyWords = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=120)], ...], Field(max_length=40)]
+Marks = Annotated[tuple[Name, ...], Field(max_length=MOST_MARKS)]
+Longitude = Annotated[FiniteFloat, Field(ge=-180, le=180)]
+Latitude = Annotated[FiniteFloat, Field(ge=-90, le=90)]
+DirectionName = Literal["fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused"]
+
+NO_JSON: Final = "The request's body is no JSON."
+_BEGINNINGS: Final = ("patch", "at", "vector", "upload")
+
+
+class Strict(BaseModel):
+    """A model that refuses fields which it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FilterModel(Strict):
+    """Which patches may be found; what is left out asks for nothing. All filters apply before the search."""
+
+    labels: ManyWords = ()
+    any_labels: ManyWords = ()
+    without_labels: ManyWords = ()
+    countries: ManyWords = ()
+    seasons: ManyWords = ()
+    splits: ManyWords = ()
+    since: date | None = None
+    until: date | None = None
+    box: tuple[Longitude, Latitude, Longitude, Latitude] | None = Field(
+        default=None, description="west, south, east, north"
+    )
+    exclude_within: int | None = Field(default=None, ge=0, le=1000, description="grid steps around the query's patch")
+
+    def filters(self) -> Filters:
+        """Return them as the index takes them."""
+        return Filters(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class SearchQuestion(Strict):
+    """What is asked: one of patch, at, vector and upload, or marks; and where to look.
+
+    With marks the query is normalise(2 mean(like) - mean(unlike)) of unit vectors (Rocchio 1971); a patch that is
+    asked for then counts as one more `like`.
+    """
+
+    run: int = Field(0, ge=0, description="which of the runs, in the order of --filepath")
+    patch: Name | None = Field(default=None, description="the Sentinel-1 or Sentinel-2 name of a patch in the index")
+    at: tuple[Longitude, Latitude] | None = Field(
+        default=None, description="longitude, latitude: the patch nearest to it"
+    )
+    vector: Annotated[list[FiniteFloat], Field(min_length=1, max_length=MOST_NUMBERS)] | None = None
+    upload: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="id that /api/upload gave")
+    like: Marks = ()
+    unlike: Marks = ()
+    method: Literal["rocchio", "logistic"] = "rocchio"
+    direction: DirectionName = "fused"
+    distance: Literal["cosine", "euclidean", "hamming", "chi2"] | None = Field(
+        default=None, description="the run's own"
+    )
+    k: int = Field(20, ge=1, le=MOST_RESULTS)
+    filters: FilterModel = FilterModel()
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> SearchQuestion:
+        given = [name for name in _BEGINNINGS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given; give one of {', '.join(_BEGINNINGS)}")
+        if not given and not self.like:
+            raise ValueError(f"nothing is asked; give one of {', '.join(_BEGINNINGS)}, or like")
+        return self
+
+
+class Export(SearchQuestion):
+    """A question whose answer is wanted as a file."""
+
+    format: Literal["csv", "geojson", "html"]
+
+
+def sentence(errors: list[Any]) -> str:
+    """Return the first thing that is wrong with a request, as one sentence that names the field."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return NO_JSON
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {message}." if place else f"{message}."
