@@ -139,4 +139,6 @@ def content(path: Path, places: Sequence[Path]) -> Results:
         return hdf5(path, places)
     if path.name.endswith(".pth.tar"):
         return checkpoint(path)
-    return text(path, places) if path.suffix in {".html", ".yaml", ".csv"} else {}
+    if path.suffix in {".npy", ".parquet"}:
+        return {path.name: digest(path.read_bytes())}
+    return text(path, places) if path.suffix in {".html", ".yaml", ".csv", ".json"} else {}

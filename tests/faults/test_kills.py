@@ -11,8 +11,8 @@ from tests.faults.drill import Drill
 from tests.faults.world import STAGES, Change, Stage
 
 KILLED = -signal.SIGKILL
-MOMENTS = {"encode": 6, "train": 5, "extract": 15, "report": 4}
-WRITES = {"encode": 10, "train": 6, "extract": 6, "search": 10, "score": 10, "report": 4}
+MOMENTS = {"encode": 6, "train": 5, "extract": 15, "report": 4, "index": 8}
+WRITES = {"encode": 10, "train": 6, "extract": 6, "search": 10, "score": 10, "report": 4, "index": 10}
 """Cases of each stage where --runs is 1; with more, as many times more, up to every write. What begins with the
 extraction goes on with the search and the scores: a moment counts for the stage that it fell into."""
 

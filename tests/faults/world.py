@@ -61,6 +61,7 @@ STAGES = {
         Stage("search", "retrieve", "extracted", phase="search"),
         Stage("score", "retrieve", "extracted", phase="score"),
         Stage("report", "report", "retrieved"),
+        Stage("index", "index", "trained"),
     )
 }
 
@@ -137,6 +138,7 @@ class World:
             "train": ["--filepath", case / "run.yaml"],
             "retrieve": ["--filepath", case / RUN / "parameters.yaml", "--no-report"],
             "report": ["--filepath", case / RUN],
+            "index": ["--filepath", case / RUN],
         }[stage.command]  # fmt: skip
 
     def undisturbed(self, stage: Stage) -> Undisturbed:
@@ -183,6 +185,7 @@ class World:
         for name in ("query.h5", "archive.h5"):
             shutil.copy(states / "retrieved" / name, states / "extracted")
         self._learn("report", *self.arguments(STAGES["report"], case))
+        self._learn("index", *self.arguments(STAGES["index"], case))
         shutil.rmtree(case)
 
     def _learn(self, command: str, *arguments: object) -> None:
