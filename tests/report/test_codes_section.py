@@ -101,8 +101,8 @@ def test_the_figures_of_the_section_are_those_of_the_search_itself(tmp_path: Pat
 
 def test_large_splits_are_compared_by_evenly_spaced_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 25 queries and 70 archive patches every third and every fourth; five queries stand in the archive."""
-    monkeypatch.setattr(code_comparison, "QUERIES", 9)
-    monkeypatch.setattr(code_comparison, "ARCHIVE", 18)
+    monkeypatch.setattr(code_comparison, "COMPARED_QUERIES", 9)
+    monkeypatch.setattr(code_comparison, "COMPARED_PATCHES", 18)
     monkeypatch.setattr(code_comparison, "_READ_ROWS", 7)
     run = scored(tmp_path, distance="hamming", code="itq", code_bits=16)
     rows = {row.direction: row for row in read_results(run.retrieval).codes if row.method == "cosine, floats"}

@@ -11,7 +11,7 @@ from tests.search.test_memory import MEGA, peak_of
 
 from bigearthnet_cbir.errors import SearchError
 from bigearthnet_cbir.search import binary_codes, projections
-from bigearthnet_cbir.search.binarizers import METHODS, Binarizer, constant_bits, fit_binarizers
+from bigearthnet_cbir.search.binarizers import FITTED_METHODS, Binarizer, constant_bits, fit_binarizers
 from bigearthnet_cbir.search.binary_codes import median_thresholds
 from bigearthnet_cbir.search.projections import (
     itq_rotation,
@@ -105,7 +105,7 @@ def test_each_itq_step_is_the_best_rotation_for_its_signs() -> None:
         assert best <= ((signs - projected @ (near * np.sign(np.diag(near.T @ found)))) ** 2).sum() + 1e-9
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FITTED_METHODS)
 @pytest.mark.parametrize("block", [1 << 8, 1 << 24])
 def test_a_code_does_not_depend_on_its_company(method: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     s1, s2 = vectors()
@@ -212,7 +212,7 @@ def test_mean_thresholds_are_the_archives_means() -> None:
 
 def test_arrays_bring_back_an_equal_binarizer() -> None:
     s1, _ = vectors()
-    for method in METHODS:
+    for method in FITTED_METHODS:
         fitted = fit_binarizers(method, {"s1": s1})["s1"]
         again = Binarizer.from_arrays(fitted.arrays())
         assert again.method == method

@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 LENGTHS: Final = (16, 32, 64, 128, 256, 512)
 """Bits of the codes that are compared."""
 
-QUERIES: Final = 1000
-ARCHIVE: Final = 20_000
+COMPARED_QUERIES: Final = 1000
+COMPARED_PATCHES: Final = 20_000
 """Queries and archive patches at most, evenly spaced: every kind and length is fitted on these and searches in them."""
 
 RANKS: Final = 10
@@ -53,8 +53,8 @@ class CodeComparison:
     Args:
         config: of the run.
         source: names the directions, and the encoder that learned heads must belong to.
-        query: query.h5, opened; at most QUERIES of its rows are used.
-        archive: archive.h5, opened; at most ARCHIVE of its rows are used.
+        query: query.h5, opened; at most COMPARED_QUERIES of its rows are used.
+        archive: archive.h5, opened; at most COMPARED_PATCHES of its rows are used.
         exclude: (Q, 1) positions of the queries themselves in the archive, -1 for none; or None.
     """
 
@@ -62,7 +62,7 @@ class CodeComparison:
         self, config: Config, source: FeatureExtractor, query: h5py.File, archive: h5py.File, exclude: IntArray | None
     ) -> None:
         self.config, self.source = config, source
-        asked, searched = _step(query, QUERIES), _step(archive, ARCHIVE)
+        asked, searched = _step(query, COMPARED_QUERIES), _step(archive, COMPARED_PATCHES)
         self.archive = _sampled(archive, searched)
         queries = _sampled(query, asked)
         self._labels = queries["label"], self.archive["label"]

@@ -20,7 +20,7 @@ from bigearthnet_cbir.search.projections import itq_projection, mean_unit_row, r
 from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.types import ByteArray, FloatArray
 
-METHODS: Final = ("median", "mean", "rotation", "itq")
+FITTED_METHODS: Final = ("median", "mean", "rotation", "itq")
 """median, mean: one bit a feature. rotation, itq: any number of bits, of unit vectors centred per kind of vector."""
 
 _ROUNDING: Final = 2.0**-50
@@ -32,7 +32,7 @@ class Binarizer:
     """Turns vectors of one kind (one sensor's, say) into codes.
 
     Attributes:
-        method: one of METHODS, or "learned".
+        method: one of FITTED_METHODS, or "learned".
         thresholds: (bits,) float32; a bit is 1 where its value is above its threshold.
         projection: (D, bits) float32, whose products with a vector are the values; None where its features are.
         unit: whether vectors are divided by their lengths first.
@@ -110,7 +110,7 @@ def fit_binarizers(
     Each kind has its own thresholds; the projection of rotation and itq is one for all.
 
     Args:
-        method: one of METHODS.
+        method: one of FITTED_METHODS.
         archive: kind -> (N, D) vectors of the archive, for example of each sensor; never the queries'.
         bits: length of a code; None: one bit a feature, as median and mean always have.
         seed: of the random rotations.
@@ -141,8 +141,8 @@ def _common_width(method: str, kinds: Mapping[str, Sliceable], bits: int | None)
     """Return the width of all kinds of vectors, and refuse what has no codes of this method."""
     widths = {kind: vectors.shape[1] for kind, vectors in kinds.items()}
     width = next(iter(widths.values()))
-    if method not in METHODS:
-        raise SearchError(f"code is {method!r}; choose one of {', '.join(METHODS)}")
+    if method not in FITTED_METHODS:
+        raise SearchError(f"code is {method!r}; choose one of {', '.join(FITTED_METHODS)}")
     if any(other != width for other in widths.values()):
         raise SearchError(f"vectors of {widths} features have no codes in common; fit each kind by itself")
     if method in ("median", "mean") and bits not in (None, width):
