@@ -115,8 +115,10 @@ def test_heads_of_another_encoder_or_other_features_are_refused(bench: HashBench
     assert "these hash heads are of another training (encoder" in bench.retrieve(code=2)
 
 
-def test_a_baseline_has_no_heads(bench: HashBench) -> None:
+def test_a_baseline_has_no_heads_and_a_run_without_them_is_refused_before_it_extracts(bench: HashBench) -> None:
     bench.edit(code="learned", distance="hamming")
+    assert "there are no hash heads for code: learned; train them" in bench.retrieve(code=2)
+    assert not bench.run.query.exists()
     assert "a baseline has no trained hash heads" in bench.retrieve("--baseline", "untrained", code=2)
 
 

@@ -85,13 +85,14 @@ def _keep_parameters(config: Config, folder: RunFolder) -> None:
 
 
 def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recompute: bool) -> Path:
+    codes = code_identity(config, folder)  # refuses missing heads before hours of extraction
     measured_with = settings_affecting(config, MEASUREMENT)
     made_from = {
         "schema": SCHEMA_VERSION,
         "query": extract(config, config.query_split, source, folder.query, recompute=recompute),
         "archive": extract(config, config.archive_split, source, folder.archive, recompute=recompute),
         **{name: value for name, value in measured_with.items() if name not in _IN_FEATURES},
-        "codes": code_identity(config, folder),
+        "codes": codes,
         "directions": source.directions,
         "classes": CLASSES,
         "provenance": source.provenance,
