@@ -228,3 +228,16 @@ def test_a_damaged_codes_file_is_told_and_made_anew(tmp_path: Path, caplog: pyte
     assert "it is made anew" in caplog.text
     again = read_code_arrays(run.codes)
     assert all(np.array_equal(again[kind][name], whole[kind][name]) for kind in whole for name in whole[kind])
+
+
+def test_files_of_fused_vectors_alone_have_codes_too(tmp_path: Path) -> None:
+    config = config_of(tmp_path, distance="hamming", code="itq", code_bits=16, rerank=20)
+    run = RunFolder(config.run_folder)
+    write_run(run)
+    for path in (run.query, run.archive):
+        with h5py.File(path, "r+") as file:
+            del file["feature_s1"], file["feature_s2"]
+    search_and_score(config, run, replace(SOURCE, directions=("fused",)), "wanted")
+    results = read_results(run.retrieval)
+    assert set(results.directions) == {"fused"}
+    assert {row.direction for row in results.codes} == {"fused"}

@@ -66,9 +66,7 @@ class CodeComparison:
         self.archive = _sampled(archive, searched)
         queries = _sampled(query, asked)
         self._labels = queries["label"], self.archive["label"]
-        kinds = {kind for direction in source.directions for kind in kinds_of(direction)}
-        self._asked = {kind: vectors_of(kind, queries, config.fusion) for kind in kinds}
-        self._joined = {kind: vectors_of(kind, queries, config.fusion, "learned") for kind in kinds}
+        self._queries = queries
         self._exclude = None if exclude is None else np.where(exclude % searched, -1, exclude // searched)[::asked]
         self._most = len(self.archive["label"]) - (0 if exclude is None else 1)
         self._k = min(RANKS, self._most)
@@ -94,10 +92,10 @@ class CodeComparison:
             kind: binarizers[kind].codes(vectors_of(kind, self.archive, self.config.fusion, method))
             for kind in searched
         }
-        asked = self._joined if method == "learned" else self._asked
         for direction in self.source.directions:
             one, other = kinds_of(direction)
-            queries, codes = binarizers[one].codes(asked[one]), archive[other]
+            asked = vectors_of(one, self._queries, self.config.fusion, method)
+            queries, codes = binarizers[one].codes(asked), archive[other]
             k = max(self._k, min(candidates, self._most))
             found = search(queries, codes, k, "hamming", self._exclude).indices
             if candidates:
@@ -110,7 +108,8 @@ class CodeComparison:
 
     def _vectors(self, direction: str) -> tuple[Sliceable, Sliceable]:
         asked, searched = kinds_of(direction)
-        return self._asked[asked], vectors_of(searched, self.archive, self.config.fusion)
+        fusion = self.config.fusion
+        return vectors_of(asked, self._queries, fusion), vectors_of(searched, self.archive, fusion)
 
     def _quality(self, direction: str, method: str, bits: int, size: int, indices: IntArray) -> CodeQuality:
         curves = retrieval_curves(*self._labels, indices[:, : self._k], self._exclude)
