@@ -22,6 +22,7 @@ import numpy as np
 from hardware import write_results
 
 from bigearthnet_cbir.search import archive_shards
+from bigearthnet_cbir.search.binarizers import fit_binarizers
 from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.shards import PreparedArchive
@@ -81,11 +82,25 @@ def features(folder: Path) -> dict[str, Any]:
             "peak": bytes_more}  # fmt: skip
 
 
+def itq(folder: Path) -> dict[str, Any]:
+    """Float features from a file, turned into codes of 64 bits by iterative quantisation."""
+    with h5py.File(folder / "itq.h5", "w") as file:
+        file["rows"] = np.random.default_rng(3).random((FEATURES, WIDTH), dtype=np.float32)
+
+        def fit_and_code(rows: Any) -> None:
+            fit_binarizers("itq", {"s1": rows}, 64)["s1"].codes(rows)
+
+        fit_and_code(file["rows"][:1000])
+        bytes_more = growth(lambda: fit_and_code(file["rows"]))
+    return {"work": f"{FEATURES:,} x {WIDTH} floats turned into codes by ITQ", "held": FEATURES * WIDTH * 4,
+            "peak": bytes_more}  # fmt: skip
+
+
 def main() -> None:
     """Measure every case and write benchmarks/results/memory.*."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for case in (lists, codes, features):
+        for case in (lists, codes, features, itq):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 found = pool.apply(case, (Path(folder),))
             rows.append({

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ class CurveVariant:
     Attributes:
         curves: metric -> (k,) float64.
         numbers: values of the rule: mean_group, largest_group and cut_queries for ties; radius, dropped_mean,
-            dropped_queries and queries_left_out for the spatial exclusion.
+            dropped_queries and queries_left_out for the spatial exclusion; candidates for rerank.
     """
 
     curves: Curves
@@ -57,6 +57,7 @@ class DirectionResult:
         confusion: (C, C) row: class of the query, column: share of the top 10 with the class.
         tie_aware: expected curves over the orders of equal distances (Hamming).
         exclude_within: curves with spatial exclusion.
+        rerank: recall of the exact cosine lists, where candidates by Hamming distance were ordered by cosine.
         neighbours: (Q, k) each; None if only their depth was read.
         depth: k of the neighbours in the file, 0 if it has none.
     """
@@ -70,8 +71,29 @@ class DirectionResult:
     confusion: DoubleArray | None = None
     tie_aware: CurveVariant | None = None
     exclude_within: CurveVariant | None = None
+    rerank: CurveVariant | None = None
     neighbours: Neighbours | None = None
     depth: int = 0
+
+
+class CodeQuality(NamedTuple):
+    """How well one kind of search finds, and what it keeps in memory.
+
+    Attributes:
+        direction: its name.
+        method: of the codes, or that floats are compared.
+        bits: of a patch.
+        bytes: of a patch.
+        f1: F1@10.
+        mean_ap: mAP@10.
+    """
+
+    direction: str
+    method: str
+    bits: int
+    bytes: int
+    f1: float
+    mean_ap: float
 
 
 @dataclass(frozen=True)
@@ -83,12 +105,14 @@ class RunResults:
         configuration: configuration of the run; empty if the file has none.
         directions: results by name, in the order of directions.DIRECTIONS.
         original_only: whether the original scripts wrote the file, in their convention.
+        codes: comparison of codes of every kind and length, where the search was by codes.
     """
 
     attributes: dict[str, Any]
     configuration: dict[str, Any]
     directions: dict[str, DirectionResult]
     original_only: bool = False
+    codes: tuple[CodeQuality, ...] = ()
 
     def class_names(self, fallback: Sequence[str]) -> tuple[str, ...]:
         """Return the names of the label columns of the file."""

@@ -64,6 +64,7 @@ def test_a_part_of_the_grid_uses_the_trainings_of_the_whole(tmp_path: Path) -> N
     [
         ({"state_dict": "x.pth"}, {}, "state_dict is 'x.pth'; a sweep trains its networks"),
         ({}, {"state_dict": "x.pth"}, "state_dict is 'x.pth'; a sweep trains its networks"),
+        ({"code": "learned"}, {"distance": "Hamming"}, "a sweep trains no hash heads"),
         ({}, {"type": "both"}, "--set type='both': choose one of joint, separate"),
         ({}, {"fusion": []}, "selects no runs"),
         ({}, {"loss_func": "classification"}, "--loss_func is contrastive"),

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
+from typing import Final
 
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.config.loader import parse_config, read_mapping, repository_root
+from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.inputs import check_training_inputs
+from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+
+HASH_KEYS: Final = frozenset({"code_bits", "hash_loss"})
+"""Keys of hash heads that a command may give in place of the run's own."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train a dual-branch encoder from LMDB archives.")
-    parser.add_argument("--filepath", required=True, help="YAML file, relative to the current folder or to project/")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--filepath", help="YAML file, relative to the current folder or to project/")
+    what.add_argument("--hash", metavar="RUN", help="run folder: train hash heads on its encoder, for code: learned")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint of the run, if there is one"
@@ -21,9 +30,26 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
     parser.add_argument(
         "--change", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="with --resume: continue with another learning_rate, temperature, precision, clip_norm or epochs",
+        help="with --resume: continue with another learning_rate, temperature, precision, clip_norm or epochs; "
+        "with --hash: code_bits or hash_loss, where they are not those of the run's parameters.yaml",
     )  # fmt: skip
     return parser
+
+
+def _train_hash_heads(arguments: argparse.Namespace) -> Path:
+    given = find_file(arguments.hash, repository_root(), "--hash")
+    path = given / PARAMETERS if given.is_dir() else given
+    changed = assignments(arguments.change, "--change")
+    fixed = sorted(changed.keys() - HASH_KEYS)
+    if fixed:
+        raise ConfigError(f"--change {' '.join(fixed)}: with --hash only {', '.join(sorted(HASH_KEYS))} may change")
+    source = f"{path.name} with --change" if changed else path.name
+    config = parse_config({**read_mapping(path), **changed}, source=source, root=repository_root(path))
+    from bigearthnet_cbir.pipelines.hashing import train_hash_heads  # torch: only once the YAML is known to be right
+
+    # A run folder that was moved is where its parameters.yaml is, whatever that file says.
+    folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
+    return train_hash_heads(config, folder, resume=arguments.resume, overwrite=arguments.overwrite)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def command() -> None:
+        if arguments.hash is not None:
+            print(f"trained: {_train_hash_heads(arguments)}")
+            return
         path = find_file(arguments.filepath, repository_root())
         changed = assignments(arguments.change, "--change")
         source = f"{path.name} with --change" if changed else path.name

@@ -12,7 +12,7 @@ from typing import Final
 from bigearthnet_cbir.config.keys import MEASUREMENT, MODEL, NOTHING, TRAINING, declared_keys, key, names_affecting
 from bigearthnet_cbir.config.name_validators import ChoiceOrName, FunctionName
 from bigearthnet_cbir.config.protocols import CUSTOM, DEFAULT, PROTOCOLS
-from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Number, PathText, Text
+from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Multiple, Number, PathText, Text
 
 BACKBONE_WIDTHS: Final = {
     "resnet10": 512,
@@ -183,6 +183,31 @@ class Config:
     )
     distance: str = key(
         MEASUREMENT, Choice(("cosine", "hamming", "euclidean", "chi2")), "distance of the search", "cosine"
+    )
+    code: str = key(
+        MEASUREMENT,
+        Choice(("median", "mean", "rotation", "itq", "learned")),
+        "how distance hamming makes codes; docs/codes.md",
+        "median",
+    )
+    code_bits: int | None = key(
+        MEASUREMENT,
+        Multiple(8, 8192),
+        "bits of a code; median and mean have one a feature, others 64 by default",
+        None,
+        optional=True,
+    )
+    hash_loss: str = key(
+        MEASUREMENT,
+        Choice(("contrastive", "orthohash")),
+        "loss of train.py --hash, for code learned; orthohash also reads the labels",
+        "contrastive",
+    )
+    rerank: int = key(
+        MEASUREMENT,
+        Integer(0, 2**31 - 1),
+        "candidates by distance hamming that are ordered by cosine; 0: none",
+        0,
     )
     top_k: int = key(MEASUREMENT, Integer(1, 2**31 - 1), "number of neighbours per query", 1000)
     num_cpu: int = key(

@@ -38,6 +38,7 @@ def check_together(kept: dict[str, Any], problems: list[str]) -> None:
         problems.append(f"start_epoch is {given}; give a number below epochs, which is {values['epochs']}")
     if values["loss_func"] == "contrastive":
         _check_contrastive(values, problems)
+    _check_codes(values, problems)
     if not _DEVICE.fullmatch(values["device"]):
         problems.append(f"device is {brief(values['device'])}; choose one of auto, cpu, cuda, cuda:N")
 
@@ -52,4 +53,16 @@ def _check_contrastive(values: dict[str, Any], problems: list[str]) -> None:
         problems.append(
             f"temperature is {values['temperature']:g}; a learned one stays above {LOWEST_LEARNED_TEMPERATURE:g}: "
             "start higher, or give learn_temperature: false"
+        )
+
+
+def _check_codes(values: dict[str, Any], problems: list[str]) -> None:
+    """Report keys of binary codes that could have no effect, or that one bit a feature contradicts."""
+    code, bits = values["code"], values["code_bits"]
+    if values["rerank"] and values["distance"] != "hamming":
+        problems.append(f"rerank is {values['rerank']}; it orders candidates of distance: hamming, give that or 0")
+    if bits is not None and code in ("median", "mean") and values["distance"] == "hamming":
+        problems.append(
+            f"code_bits is {bits}, but code {code} has one bit for each feature; leave code_bits out, or choose code: "
+            "rotation, itq or learned"
         )

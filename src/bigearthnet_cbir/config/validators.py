@@ -133,6 +133,26 @@ class Integer:
 
 
 @dataclass(frozen=True)
+class Multiple:
+    """A whole number of units: step, 2 step, ... up to `most`."""
+
+    step: int
+    most: int
+
+    @property
+    def words(self) -> str:
+        """The rule."""
+        return f"a multiple of {self.step} from {self.step} to {self.most}"
+
+    def check(self, value: Any) -> int:
+        """Return the number as an int."""
+        number = _whole(value)
+        if number is None or not self.step <= number <= self.most or number % self.step:
+            raise RuleError(f"give {self.words}")
+        return number
+
+
+@dataclass(frozen=True)
 class Number:
     """A finite number, above or from `least`, and up to `most`."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.config.keys import model_settings, training_settings
@@ -29,6 +30,7 @@ from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.losses.hashing import ContrastiveHashLoss, OrthoHashLoss
 from bigearthnet_cbir.losses.label_aware import LabelAwareLoss
 from bigearthnet_cbir.losses.memory_bank import CrossBatchMemory
 from bigearthnet_cbir.losses.ntxent import DecoupledLoss, NTXentLoss
@@ -125,6 +127,11 @@ def build_objective(config: Config) -> Objective:
     loss = CONTRASTIVE_LOSSES[config.contrastive_loss](config.temperature, config.learn_temperature)
     memory = CrossBatchMemory(config.memory_size, config.projection_dim) if config.memory_size else None
     return ContrastiveObjective(loss, config.alignment_weight, memory)
+
+
+def build_hash_loss(config: Config, bits: int) -> nn.Module:
+    """Return what hash heads for codes of so many bits are trained with."""
+    return OrthoHashLoss(N_CLASSES, bits, config.seed) if config.hash_loss == "orthohash" else ContrastiveHashLoss()
 
 
 def build_augmentation(config: Config) -> Augmentation | None:

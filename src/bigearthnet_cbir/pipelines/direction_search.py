@@ -9,18 +9,22 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from bigearthnet_cbir.config import Config
-from bigearthnet_cbir.directions import DIRECTIONS
+from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.pipelines.builders import choose_device
-from bigearthnet_cbir.query.missing_modality import MissingModality
-from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
+from bigearthnet_cbir.pipelines.codes import Coder, prepare_codes
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
+from bigearthnet_cbir.query.missing_modality import kinds_of, vectors_of
+from bigearthnet_cbir.results import CurveVariant
 from bigearthnet_cbir.search.knn import iter_search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.search.torch_backend import iter_search_on_device
-from bigearthnet_cbir.storage.features import DATASETS, FEATURES, open_features
+from bigearthnet_cbir.search.two_stage import iter_rerank, recall_sums
+from bigearthnet_cbir.storage.features import FEATURES, open_features
 from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import Neighbours
@@ -39,11 +43,13 @@ class DirectionSearch:
         config: configuration of the run.
         query: the open query.h5.
         archive: the open archive.h5.
+        coder: makes the codes; None where vectors are compared.
     """
 
     config: Config
     query: h5py.File
     archive: h5py.File
+    coder: Coder | None = None
 
     def search(
         self, direction: str, k: int, exclude: Sliceable | None, rows: PartialSearch, rule: str = ""
@@ -58,47 +64,61 @@ class DirectionSearch:
             rule: description of `exclude` for the log.
         """
         title = f"{direction} {rule}".strip()
-        queries, vectors = self._sides(direction)
-        start, size = rows.finished(direction), len(vectors)
+        start, queries, size = rows.finished(direction), len(self.query["label"]), len(self.archive["label"])
         began = time.perf_counter()
         bar = tqdm(
-            total=len(queries) * size, initial=start * size, desc=f"search {title}", unit="pair", unit_scale=True,
+            total=queries * size, initial=start * size, desc=f"search {title}", unit="pair", unit_scale=True,
             disable=None,
         )  # fmt: skip
         with bar:
-            for position, found in self._blocks(queries, vectors, k, exclude, start):
+            for position, found in self._found(direction, k, exclude, start):
                 rows.store(direction, position, found)
                 bar.update(len(found.indices) * size)
         seconds = time.perf_counter() - began
-        compared = (len(queries) - start) * size
+        compared = (queries - start) * size
         rate = compared / seconds
         logger.info("searched %s: %s distances, %.1f s, %.3g pairs/s", title, f"{compared:,}", seconds, rate)
         return rows.neighbours(direction)
 
-    def _sides(self, direction: str) -> tuple[Any, Any]:
-        """Return the vectors of queries and archive, or for Hamming their codes.
+    def _found(self, direction: str, k: int, exclude: Sliceable | None, start: int) -> Iterator[tuple[int, Neighbours]]:
+        """Yield the k nearest of every query from `start` on: of vectors, of codes, or of codes and then vectors."""
+        if self.coder is None:
+            return self._blocks(*self._vectors(direction), k, exclude, start, self.config.distance)
+        codes = self.coder.sides(direction, self.query, self.archive)
+        if not self.config.rerank:
+            return self._blocks(*codes, k, exclude, start, "hamming")
+        candidates = max(k, min(self.config.rerank, len(codes[1]) - _most_excluded(exclude)))
+        blocks = self._blocks(*codes, candidates, exclude, start, "hamming")
+        return iter_rerank(blocks, *self._vectors(direction), k)
 
-        Queries are thresholded at the medians of the archive's features of the same sensor.
+    @property
+    def ties(self) -> bool:
+        """Whether distances are small whole numbers, which tie."""
+        return self.coder is not None and not self.config.rerank
+
+    def recall(self, direction: str, found: Neighbours, exclude: Sliceable | None) -> CurveVariant | None:
+        """Return how much of the exact cosine lists the reranked ones hold; that search is done here, to compare.
+
+        None where nothing was reranked.
         """
-        queries, vectors = (
-            self._query_side(direction, self.query),
-            self.archive[DATASETS[DIRECTIONS[direction].archive]],
-        )
-        if self.config.distance != "hamming":
-            return queries, vectors
-        same_sensor = self._query_side(direction, self.archive)
-        return codes_of(queries, median_thresholds(same_sensor)), codes_of(vectors, median_thresholds(vectors))
+        if not self.config.rerank:
+            return None
+        k = found.indices.shape[1]
+        total = np.zeros(k)
+        for start, exact in self._blocks(*self._vectors(direction), k, exclude, 0, "cosine"):
+            total += recall_sums(found.indices[start : start + len(exact.indices)], exact.indices)
+        return CurveVariant({"recall_of_cosine": total / len(found.indices)}, {"candidates": self.config.rerank})
 
-    def _query_side(self, direction: str, file: h5py.File) -> Any:
-        """Return the query vectors of a direction from a file."""
-        vectors = file[DATASETS[DIRECTIONS[direction].query]]
-        return MissingModality(vectors, self.config.fusion) if DIRECTIONS[direction].lacks_a_sensor else vectors
+    def _vectors(self, direction: str) -> tuple[Any, Any]:
+        asked, searched = kinds_of(direction)
+        fusion = self.config.fusion
+        return vectors_of(asked, self.query, fusion), vectors_of(searched, self.archive, fusion)
 
     def _blocks(
-        self, queries: Any, vectors: Any, k: int, exclude: Sliceable | None, start: int
+        self, queries: Any, vectors: Any, k: int, exclude: Sliceable | None, start: int, distance: str
     ) -> Iterator[tuple[int, Neighbours]]:
         """Search on Ray workers, or in this process on a GPU, or on its cores; the results are identical."""
-        distance, workers = self.config.distance, self.config.num_cpu
+        workers = self.config.num_cpu
         if workers:
             return iter_search_on_ray(queries, vectors, k, distance, num_cpu=workers, exclude=exclude, start=start)
         device = choose_device(self.config)
@@ -109,16 +129,26 @@ class DirectionSearch:
         return iter_search(queries, vectors, k, distance, exclude=exclude, start=start)
 
 
+def _most_excluded(exclude: Any) -> int:
+    """Return the most archive positions that any query must not get."""
+    if exclude is None:
+        return 0
+    if isinstance(exclude, SpatialExclusion):
+        return int(exclude.counts[~exclude.left_out].max(initial=0))
+    return int((np.asarray(exclude) >= 0).sum(axis=1).max(initial=0))
+
+
 @contextmanager
-def open_search(config: Config, folder: RunFolder) -> Iterator[DirectionSearch]:
-    """Open the feature files of a folder, and start Ray if configured.
+def open_search(config: Config, folder: RunFolder, source: FeatureExtractor) -> Iterator[DirectionSearch]:
+    """Open the feature files of a folder, make codes ready for hamming, and Ray where the configuration asks for it.
 
     Raises:
         ResultsError: a feature file is missing or damaged.
-        SearchError: Ray cannot be started.
+        CheckpointError, SearchError: there are no such codes, or Ray cannot be started.
     """
     with open_features(folder.query) as query, open_features(folder.archive) as archive, _session(config, archive):
-        yield DirectionSearch(config, query, archive)
+        coder = prepare_codes(config, folder, source, archive) if config.distance == "hamming" else None
+        yield DirectionSearch(config, query, archive, coder)
 
 
 def _session(config: Config, archive: h5py.File) -> Any:

@@ -26,7 +26,15 @@ logger = logging.getLogger(__name__)
 EXTRACTION_BATCH = 256
 
 
-def extract(config: Config, split: str, source: FeatureExtractor, path: Path, *, recompute: bool = False) -> str:
+def extract(
+    config: Config,
+    split: str,
+    source: FeatureExtractor,
+    path: Path,
+    *,
+    recompute: bool = False,
+    require_labels: bool = True,
+) -> str:
     """Write the features of a split, unless the existing file has the same inputs.
 
     Inputs are: extractor, list of pairs, archives (size, time and last transaction), labels and classes.
@@ -37,7 +45,7 @@ def extract(config: Config, split: str, source: FeatureExtractor, path: Path, *,
     Raises:
         DataError: the split is empty, or its patches are missing or unlabelled.
     """
-    dataset = build_dataset(config, split, require_labels=True)
+    dataset = build_dataset(config, split, require_labels=require_labels)
     if len(dataset) == 0:
         raise DataError(f"{config.split_csv(split)}: has no pairs; give a list with pairs")
     wanted = fingerprint(made_from(dataset, source))

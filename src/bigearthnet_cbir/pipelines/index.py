@@ -117,6 +117,10 @@ def _fill(
     json_root: Path | None,
 ) -> None:
     """Compute what is missing, and finish the index."""
+    if config.distance == "hamming" and config.code != "median":
+        logger.warning(
+            "code is %s; the index has median codes: its Hamming lists are not those of retrieval", config.code
+        )
     pairs = PairList.of(part.dataset.pairs[row] for part in parts for row in part.chosen)
     writer = IndexWriter(folder.index, wanted, len(pairs))
     if writer.rows:

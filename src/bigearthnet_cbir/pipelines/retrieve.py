@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
 from bigearthnet_cbir.files import folder_lock
+from bigearthnet_cbir.pipelines.code_comparison import CodeComparison, compare_codes
+from bigearthnet_cbir.pipelines.codes import code_identity
 from bigearthnet_cbir.pipelines.direction_search import open_search
 from bigearthnet_cbir.pipelines.evaluate import SpatialTruth, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
@@ -83,12 +85,14 @@ def _keep_parameters(config: Config, folder: RunFolder) -> None:
 
 
 def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recompute: bool) -> Path:
+    codes = code_identity(config, folder)  # refuses missing heads before hours of extraction
     measured_with = settings_affecting(config, MEASUREMENT)
     made_from = {
         "schema": SCHEMA_VERSION,
         "query": extract(config, config.query_split, source, folder.query, recompute=recompute),
         "archive": extract(config, config.archive_split, source, folder.archive, recompute=recompute),
         **{name: value for name, value in measured_with.items() if name not in _IN_FEATURES},
+        "codes": codes,
         "directions": source.directions,
         "classes": CLASSES,
         "provenance": source.provenance,
@@ -117,9 +121,7 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
     queries, archive = read_names(folder.query), read_names(folder.archive)
     exclude = self_match_positions(queries, archive)
     truth = GroundTruth.of(read_labels(folder.query), read_labels(folder.archive), exclude)
-    k = min(config.top_k, int(truth.sizes.min()))
-    if k < 1:
-        raise ResultsError(f"{folder.archive}: has no patch besides the query itself; use a larger archive_split")
+    k = _depth(config, folder, truth)
     radius = config.exclude_within
     spatial = None if radius is None else SpatialTruth.of(truth, queries, archive, radius, k)
     chance = chance_curves(truth, k)
@@ -129,17 +131,33 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
     further = PartialSearch(rows.folder / "exclude_within")
     if spatial is not None:
         further.open(wanted, len(queries), spatial.depth, len(archive))
-    scored = {}
-    with open_search(config, folder) as search:
+    scored, codes, told = {}, [], {}
+    with open_search(config, folder, source) as search:
+        if search.coder is not None:
+            told = search.coder.describe(search.archive)
+            codes = compare_codes(CodeComparison(config, source, search.query, search.archive, exclude), folder)
         for direction in source.directions:
             found = search.search(direction, k, exclude, rows)
             apart = None
             if spatial is not None:
                 others = search.search(direction, spatial.depth, spatial.near, further, "without neighbours")
                 apart = others, spatial
-            scored[direction] = evaluate_direction(found, truth, chance, ties=config.distance == "hamming", apart=apart)
-    write_results(folder.retrieval, _attributes(config, folder, source, truth, k, wanted), scored)
+            result = evaluate_direction(found, truth, chance, ties=search.ties, apart=apart)
+            scored[direction] = replace(result, rerank=search.recall(direction, found, exclude))
+    attributes = {**_attributes(config, folder, source, truth, k, wanted), **told}
+    write_results(folder.retrieval, attributes, scored, codes)
     rows.remove()
+
+
+def _depth(config: Config, folder: RunFolder, truth: GroundTruth) -> int:
+    """Return the length of the lists: top_k, as far as the archive and the candidates of a reranked search reach."""
+    k = min(config.top_k, int(truth.sizes.min()))
+    if k < 1:
+        raise ResultsError(f"{folder.archive}: has no patch besides the query itself; use a larger archive_split")
+    if config.rerank and config.rerank < k:
+        logger.info("rerank is %d: the lists are that long, not top_k, which is %s", config.rerank, f"{config.top_k:,}")
+        return config.rerank
+    return k
 
 
 def _attributes(
@@ -156,6 +174,7 @@ def _attributes(
         "archive_without_labels": int((truth.archive == 0).sum()),
         "k": k,
         "distance": config.distance,
+        **({"rerank": config.rerank} if config.rerank else {}),
         "feature_kind": source.identity.get("feature", config.feature),
         "tie_rule": TIE_RULE,
         "checkpoint": source.identity["checkpoint"],

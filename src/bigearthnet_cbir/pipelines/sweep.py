@@ -102,6 +102,12 @@ def _check_shared(shared: Mapping[str, Any], chosen: Mapping[str, Any], loss_fun
             f"state_dict is {brief(shared['state_dict'])}; a sweep trains its networks and does not use it: "
             "remove it from the base file, the class Config and --set"
         )
+    words = {key: str(shared.get(key)).strip().lower() for key in ("code", "distance")}
+    if words == {"code": "learned", "distance": "hamming"}:
+        raise ConfigError(
+            "code is learned; a sweep trains no hash heads: use code: itq, or project/train.py --hash for each run "
+            "after the sweep"
+        )
     if chosen.get("loss_func", loss_func) != loss_func:
         raise ConfigError(
             f"--set loss_func={brief(chosen['loss_func'])}: --loss_func is {loss_func}; give only one of them"

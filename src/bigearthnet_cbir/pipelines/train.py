@@ -131,7 +131,10 @@ def remove_run(folder: RunFolder) -> None:
     The new configuration is written afterwards, so that no network with other settings remains if the new run stops in
     its first epoch.
     """
-    files = (folder.best, folder.last, folder.query, folder.archive, folder.retrieval, folder.report)
+    files = (
+        folder.best, folder.last, folder.query, folder.archive, folder.retrieval, folder.report, folder.codes,
+        folder.train_features, *folder.root.glob("hash_heads_*"),
+    )  # fmt: skip
     folders = (folder.curves, *(folder.root / name for name in DERIVED), *folder.root.glob(f"{BASELINE_PREFIX}*"))
     unfinished = [path for file in files for path in folder.root.glob(f".{file.name}*")]
     for path in (*files, *folders, *unfinished):

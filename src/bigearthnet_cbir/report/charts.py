@@ -121,6 +121,29 @@ def step_chart(lines: Sequence[tuple[Line, Sequence[int]]], label: str) -> Chart
     return _chart(drawn, across, axis_bounds(low, high), label)
 
 
+def size_chart(lines: Sequence[tuple[Line, Sequence[float]]], ticks: Sequence[int], label: str) -> Chart:
+    """Return values over sizes on a logarithmic axis.
+
+    Args:
+        lines: each with the sizes of its values, all above 0.
+        ticks: sizes that are written below the axis.
+        label: text alternative.
+    """
+    sizes = [size for _, places in lines for size in places]
+    first, last = math.log(min(sizes, default=1)), math.log(max(sizes, default=2))
+    span = (last - first) or 1.0
+    values = [value for line, _ in lines for value in line.values.tolist() if math.isfinite(value)]
+    across = [((math.log(size) - first) / span, f"{size:,}") for size in ticks]
+    drawn = [
+        (
+            line,
+            [((math.log(size) - first) / span, float(value)) for size, value in zip(places, line.values, strict=True)],
+        )
+        for line, places in lines
+    ]
+    return _chart(drawn, across, axis_bounds(min(values, default=0.0), max(values, default=1.0)), label)
+
+
 def _chart(
     drawn: Sequence[tuple[Line, list[tuple[float, float]]]],
     across: Sequence[tuple[float, str]],

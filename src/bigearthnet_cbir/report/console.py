@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,9 +29,19 @@ def describe_search(results: RunResults) -> str:
     return (
         f"{protocol}{attributes['queries']:,} {attributes['query_split']} queries in {attributes['archive_size']:,} "
         f"{attributes['archive_split']} patches, {attributes.get('convention', 'standard')} convention\n"
-        f"{attributes['distance']} on {attributes['feature_kind']} vectors, top {attributes['k']:,}; "
+        f"{describe_distance(attributes)} on {attributes['feature_kind']} vectors, top {attributes['k']:,}; "
         f"{left_out} queries without labels omitted"
     )
+
+
+def describe_distance(attributes: Mapping[str, Any]) -> str:
+    """Return what a search compared: "cosine", or "hamming on itq codes of 64 bits, 100 candidates by cosine"."""
+    told = str(attributes["distance"])
+    if "code" in attributes:
+        told += f" on {attributes['code']} codes of {attributes['code_bits']} bits"
+    if attributes.get("rerank"):
+        told += f", {attributes['rerank']:,} candidates ordered by cosine,"
+    return told
 
 
 def run_text(

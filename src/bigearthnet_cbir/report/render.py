@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bigearthnet_cbir.report.breakdown_section import breakdown_view
+from bigearthnet_cbir.report.codes_section import codes_view
 from bigearthnet_cbir.report.curves_section import curve_values, curves_view
 from bigearthnet_cbir.report.display_names import direction_heading
 from bigearthnet_cbir.report.gallery_section import gallery_view, image_data
@@ -70,6 +71,7 @@ def _sections(study: Study) -> tuple[Section, ...]:
         Section("metrics", "Metrics", "Headline metrics", "metrics.html.j2", metrics_view(study)),
         Section("curves", "Curves", "Curves", "curves.html.j2", curves_view(study)),
         Section("gallery", "Gallery", "Queries and their results", "gallery.html.j2", gallery_view(study)),
+        Section("codes", "Codes", "Quality against bytes a patch", "codes.html.j2", codes_view(study)),
         Section("classes", "Classes", "By class and number of labels", "breakdown.html.j2", breakdown_view(study)),
         Section("training", "Training", "Training", "training.html.j2", training_view(study)),
         Section("provenance", "Provenance", "Provenance", "provenance.html.j2", provenance_view(study)),

@@ -135,6 +135,7 @@ def _protocol(attributes: dict[str, Any], *, original: bool) -> tuple[tuple[str,
         "Queries": _size(attributes, "query_split", "queries"),
         "Archive": _size(attributes, "archive_split", "archive_size"),
         "Distance": attributes.get("distance"),
+        "Codes": _codes(attributes),
         "Vectors": attributes.get("feature_kind"),
         "Ranks kept": attributes.get("k"),
         "Convention": "original scripts" if original else attributes.get("convention", "standard"),
@@ -144,6 +145,13 @@ def _protocol(attributes: dict[str, Any], *, original: bool) -> tuple[tuple[str,
         for name, value in known.items()
         if value is not None
     )
+
+
+def _codes(attributes: dict[str, Any]) -> str | None:
+    if "code" not in attributes:
+        return None
+    told = f"{attributes['code']}, {attributes['code_bits']} bits"
+    return f"{told}, {attributes['rerank']:,} candidates by cosine" if attributes.get("rerank") else told
 
 
 def _size(attributes: dict[str, Any], split: str, size: str) -> str | None:

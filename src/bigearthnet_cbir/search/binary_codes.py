@@ -24,13 +24,18 @@ BLOCK_BYTES: Final = 16 << 20
 """Features read at a time."""
 
 
-def _blocks(features: Sliceable) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+def checked_blocks(features: Sliceable, row_bytes: int = 0) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
     """Yield (start, stop, rows) in validated blocks of a few MiB.
+
+    Args:
+        features: (N, D).
+        row_bytes: what a row takes where it is worked on, if that is more than its own float32 values.
 
     Raises:
         SearchError: a value is not finite.
     """
-    for start, stop in batched_ranges(features.shape[0], max(1, BLOCK_BYTES // (4 * features.shape[1]))):
+    each = max(1, BLOCK_BYTES // max(4 * features.shape[1], row_bytes))
+    for start, stop in batched_ranges(features.shape[0], each):
         rows = np.asarray(features[start:stop])
         broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(broken):
@@ -44,6 +49,9 @@ def _blocks(features: Sliceable) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
 def median_thresholds(archive: Sliceable) -> FloatArray:
     """Return the (D,) float32 median of every feature over an (N, D) archive, which is read in blocks.
 
+    Where more than half of the values are the greatest one, no value is above the median, and the threshold is the
+    greatest value below it. A feature of one value alone keeps that value as its threshold, and its bit is always 0.
+
     Raises:
         SearchError: the archive is empty or has a value that is not finite.
     """
@@ -53,10 +61,19 @@ def median_thresholds(archive: Sliceable) -> FloatArray:
     medians = np.empty(width, np.float32)
     for first, last in batched_ranges(width, max(1, MEDIAN_BYTES // (4 * size))):
         columns = np.empty((last - first, size), np.asarray(archive[0:1]).dtype)
-        for start, stop, rows in _blocks(archive):
+        for start, stop, rows in checked_blocks(archive):
             columns[:, start:stop] = rows[:, first:last].T
-        medians[first:last] = np.median(columns, axis=1, overwrite_input=True)
+        medians[first:last] = np.median(columns, axis=1, overwrite_input=True)  # reorders each column
+        _below_the_greatest(columns, medians[first:last])
     return medians
+
+
+def _below_the_greatest(columns: npt.NDArray[Any], medians: npt.NDArray[np.float32]) -> None:
+    """Lower a median that is its column's greatest value to the next smaller one: no value is above it otherwise."""
+    for place in np.flatnonzero(medians >= columns.max(axis=1)):
+        smaller = columns[place][columns[place] < medians[place]]
+        if len(smaller):
+            medians[place] = smaller.max()
 
 
 def codes_of(features: Sliceable, thresholds: npt.NDArray[np.float32]) -> ByteArray:
@@ -68,7 +85,7 @@ def codes_of(features: Sliceable, thresholds: npt.NDArray[np.float32]) -> ByteAr
     if len(features.shape) != 2 or thresholds.shape != tuple(features.shape[1:]):
         raise SearchError(f"features {features.shape} need one threshold per column, not thresholds {thresholds.shape}")
     codes = np.empty((features.shape[0], -(-features.shape[1] // 8)), np.uint8)
-    for start, stop, rows in _blocks(features):
+    for start, stop, rows in checked_blocks(features):
         codes[start:stop] = np.packbits(rows > thresholds, axis=1)
     return codes
 
@@ -86,7 +103,7 @@ def binarize(features: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float
     if features.ndim != 2 or thresholds.shape != features.shape[1:]:
         raise SearchError(f"features {features.shape} need one threshold per column, not thresholds {thresholds.shape}")
     bits = np.empty(features.shape, np.uint8)
-    for start, stop, rows in _blocks(features):
+    for start, stop, rows in checked_blocks(features):
         np.greater(rows, thresholds, out=bits[start:stop], casting="unsafe")
     return bits
 

@@ -1,17 +1,22 @@
-"""The group of one direction in a retrieval.h5, read by the rules that every file of results keeps."""
+"""The groups of a retrieval.h5, a direction or the comparison of codes, read by the rules that such files keep."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import h5py
 import numpy as np
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult, GroupMetrics
-from bigearthnet_cbir.storage.hdf5_reading import dataset, read, read_numbers
+from bigearthnet_cbir.results import CodeQuality, Curves, CurveVariant, DirectionResult, GroupMetrics
+from bigearthnet_cbir.storage.hdf5 import row_chunks
+from bigearthnet_cbir.storage.hdf5_reading import dataset, read, read_numbers, read_texts
 from bigearthnet_cbir.types import DoubleArray, Neighbours
+
+_CODES: Final = "code_comparison"
+"""Group of a file that compares codes of every kind and length."""
 
 _CURE: Final = "run project/retrieval.py again"
 _UNBOUNDED: Final = frozenset({"average_cumulative_gains", "weighted_avg_precision"})
@@ -41,6 +46,7 @@ def read_direction(group: h5py.Group) -> DirectionResult:
         confusion=_read_confusion(per_class),
         tie_aware=_read_variant(_subgroup(group, "tie_aware")),
         exclude_within=_read_variant(_subgroup(group, "exclude_within")),
+        rerank=_read_variant(_subgroup(group, "rerank")),
         depth=depth,
     )
 
@@ -96,6 +102,38 @@ def read_rows(group: h5py.Group, top: int, archive: int | None) -> Neighbours:
         why = "positions outside the archive" if not possible else "a position twice" if not apart else "no order"
         raise ResultsError(f"{_where(group)}: its neighbours are damaged ({why}); {_CURE}")
     return Neighbours(indices.astype(np.int32, copy=False), distances.astype(np.float32, copy=False))
+
+
+def write_codes(file: h5py.File, codes: Sequence[CodeQuality]) -> None:
+    """Write the comparison of codes into a file of results, a dataset for each field."""
+    group = file.create_group(_CODES)
+    for name, column in zip(CodeQuality._fields, zip(*codes, strict=True), strict=True):
+        if isinstance(column[0], str):
+            group.create_dataset(name, data=np.array(column, dtype=object), dtype=h5py.string_dtype())
+        else:
+            values = np.array(column)
+            group.create_dataset(name, data=values, **row_chunks(values.shape, values.itemsize))
+
+
+def read_codes(file: h5py.Group) -> tuple[CodeQuality, ...]:
+    """Return the comparison of codes that a file holds; empty where it has none.
+
+    Raises:
+        ResultsError: its columns differ in length or type, or a value cannot be one of its metric.
+    """
+    group = _subgroup(file, _CODES)
+    if group is None:
+        return ()
+    rows = len(dataset(group, "direction", "S", (None,)))
+    texts = [read_texts(dataset(group, name, "S", (rows,))).tolist() for name in ("direction", "method")]
+    sizes = [read(dataset(group, name, "iu", (rows,))).tolist() for name in ("bits", "bytes")]
+    figures = [read_numbers(group, name, (rows,)) for name in ("f1", "mean_ap")]
+    for name, values in zip(("f1", "mean_ap"), figures, strict=True):
+        _check_values(group, name, values)
+    if min(map(min, sizes)) < 1:
+        raise ResultsError(f"{_where(group)}: a code of no bits; {_CURE}")
+    columns = (*texts, *sizes, *(values.tolist() for values in figures))
+    return tuple(CodeQuality(*row) for row in zip(*columns, strict=True))
 
 
 def _where(group: h5py.Group) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +16,17 @@ import numpy.typing as npt
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import MissingResultsError, ResultsError, short
 from bigearthnet_cbir.provenance import stamp
-from bigearthnet_cbir.results import DirectionResult, GroupMetrics, RunResults
+from bigearthnet_cbir.results import CodeQuality, DirectionResult, GroupMetrics, RunResults
 from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5, row_chunks
 from bigearthnet_cbir.storage.hdf5_reading import open_hdf5
-from bigearthnet_cbir.storage.result_groups import neighbour_depth, read_curves, read_direction, read_rows
+from bigearthnet_cbir.storage.result_groups import (
+    neighbour_depth,
+    read_codes,
+    read_curves,
+    read_direction,
+    read_rows,
+    write_codes,
+)
 from bigearthnet_cbir.types import DoubleArray, Neighbours
 
 logger = logging.getLogger(__name__)
@@ -32,7 +39,12 @@ _TEXTS: Final = (
 )  # fmt: skip
 
 
-def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping[str, DirectionResult]) -> None:
+def write_results(
+    path: Path,
+    attributes: Mapping[str, Any],
+    directions: Mapping[str, DirectionResult],
+    codes: Sequence[CodeQuality] = (),
+) -> None:
     """Write retrieval.h5 atomically.
 
     The datasets of the fused direction are also linked at the root, where older scripts expect them.
@@ -41,6 +53,7 @@ def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping
         path: the file.
         attributes: file attributes, in addition to the software versions.
         directions: results by name; neighbours may be memory maps, which are copied in blocks.
+        codes: the comparison of codes, if there is one.
 
     Raises:
         OSError: the file cannot be written; an existing file is kept.
@@ -50,6 +63,8 @@ def write_results(path: Path, attributes: Mapping[str, Any], directions: Mapping
         for name, result in directions.items():
             _write_direction(file, file.hdf5.create_group(name), result)
             file.check()
+        if codes:
+            write_codes(file.hdf5, codes)
         for name, item in file.hdf5.get("fused", {}).items():
             if isinstance(item, h5py.Dataset):
                 file.hdf5[name] = h5py.SoftLink(f"/fused/{name}")
@@ -67,7 +82,8 @@ def _write_direction(file: NewFile, group: h5py.Group, result: DirectionResult) 
         _write_groups(group.create_group("per_class"), result.per_class, "confusion", result.confusion)
     if result.per_label_count is not None:
         _write_groups(group.create_group("per_label_count"), result.per_label_count, "labels", None)
-    for name, variant in (("tie_aware", result.tie_aware), ("exclude_within", result.exclude_within)):
+    variants = {"tie_aware": result.tie_aware, "exclude_within": result.exclude_within, "rerank": result.rerank}
+    for name, variant in variants.items():
         if variant is not None:
             place = group.create_group(name)
             _write_arrays(place, variant.curves)
@@ -133,7 +149,8 @@ def read_results(path: Path) -> RunResults:
             return RunResults(attributes, configuration, {"fused": only}, original_only=True)
         names = [name for name in DIRECTIONS if name in file]
         names += [name for name, item in file.items() if name not in DIRECTIONS and _is_direction(item)]
-        return RunResults(attributes, configuration, {name: _direction(file, name, attributes) for name in names})
+        found = {name: _direction(file, name, attributes) for name in names}
+        return RunResults(attributes, configuration, found, codes=read_codes(file))
 
 
 def read_neighbours(path: Path, direction: str, top: int) -> Neighbours:

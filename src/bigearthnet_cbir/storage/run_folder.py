@@ -47,6 +47,20 @@ class RunFolder:
         return self.root / "archive.h5"
 
     @property
+    def codes(self) -> Path:
+        """What turns its vectors into binary codes."""
+        return self.root / "codes.h5"
+
+    @property
+    def train_features(self) -> Path:
+        """Features of the training split, which hash heads are trained on."""
+        return self.root / "train.h5"
+
+    def hash_heads(self, loss: str, bits: int) -> Path:
+        """Checkpoint of the hash heads that a loss trained for codes of so many bits."""
+        return self.root / f"hash_heads_{loss}_{bits}.pth.tar"
+
+    @property
     def retrieval(self) -> Path:
         """Neighbours and metrics."""
         return self.root / RETRIEVAL

@@ -1,0 +1,186 @@
+"""Codes of a run's vectors: which binarizer each kind of vectors has, and what a direction compares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.directions import FUSED, S1, S2
+from bigearthnet_cbir.errors import CheckpointError
+from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
+from bigearthnet_cbir.provenance import file_digest, fingerprint
+from bigearthnet_cbir.query.missing_modality import STAND_INS, kinds_of, vectors_of
+from bigearthnet_cbir.search.binarizers import Binarizer, constant_bits, fit_binarizers
+from bigearthnet_cbir.storage.code_arrays import read_code_arrays, write_code_arrays
+from bigearthnet_cbir.storage.features import DATASETS, stamped_digest
+from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
+from bigearthnet_cbir.types import ByteArray
+
+if TYPE_CHECKING:
+    import h5py
+
+    from bigearthnet_cbir.models.hash_heads import HashHeads
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BITS: Final = 64
+ONE_BIT_A_FEATURE: Final = ("median", "mean")
+
+
+def code_bits(config: Config) -> int | None:
+    """Return the length of a code; None: one bit for each feature."""
+    return config.code_bits or (None if config.code in ONE_BIT_A_FEATURE else DEFAULT_BITS)
+
+
+@dataclass
+class Coder:
+    """Turns the vectors of feature files into codes.
+
+    Attributes:
+        config: decides how one sensor stands for both.
+        binarizers: kind of vectors -> what makes its codes.
+    """
+
+    config: Config
+    binarizers: dict[str, Binarizer]
+    _made: dict[tuple[str, str], ByteArray] = field(default_factory=dict)
+
+    def codes(self, kind: str, file: h5py.File) -> ByteArray:
+        """Return the (N, B) packed codes of one kind of vectors of a file; made once and kept."""
+        key = kind, file.filename
+        if key not in self._made:
+            binarizer = self.binarizers[kind]
+            self._made[key] = binarizer.codes(vectors_of(kind, file, self.config.fusion, binarizer.method))
+        return self._made[key]
+
+    def sides(self, direction: str, query: h5py.File, archive: h5py.File) -> tuple[ByteArray, ByteArray]:
+        """Return the codes of the queries and of the archive that a direction compares."""
+        asked, searched = kinds_of(direction)
+        return self.codes(asked, query), self.codes(searched, archive)
+
+    def describe(self, archive: h5py.File) -> dict[str, Any]:
+        """Return what results record: method, bits, and bits that never change over the archive; log it too."""
+        method = self.config.code
+        counts = {
+            kind: constant_bits(self.codes(kind, archive), binarizer.bits)
+            for kind, binarizer in self.binarizers.items()
+            if kind in DATASETS
+        }
+        told = ", ".join(f"{kind} {count} of {self.binarizers[kind].bits}" for kind, count in counts.items())
+        made = "by trained heads" if method == "learned" else "fitted on the archive"
+        logger.info("codes: %s, %s; bits that never change over the archive: %s", method, made, told)
+        if method == "median":
+            zeros = {kind: int((self.binarizers[kind].thresholds == 0).sum()) for kind in counts}
+            if any(zeros.values()):
+                logger.info(
+                    "features whose median is 0 (after a ReLU, zero in half of the archive or more; their bit says "
+                    "whether they are above 0): %s", ", ".join(f"{kind} {count}" for kind, count in zeros.items()),
+                )  # fmt: skip
+        bits = self.binarizers[next(iter(counts))].bits
+        return {"code": method, "code_bits": bits, "constant_bits": [f"{kind} {n}" for kind, n in counts.items()]}
+
+
+def code_identity(config: Config, folder: RunFolder) -> dict[str, Any]:
+    """Return what decides the codes beside the archive's vectors, as plain values; empty where no codes are made.
+
+    Raises:
+        CheckpointError: there are no learned heads.
+    """
+    if config.distance != "hamming":
+        return {}
+    identity = {"code": config.code, "code_bits": code_bits(config), "seed": config.seed}
+    if config.code == "learned":
+        return {**identity, "heads": file_digest(_heads_path(config, folder))}
+    return identity
+
+
+def prepare_codes(config: Config, folder: RunFolder, source: FeatureExtractor, archive: h5py.File) -> Coder:
+    """Return what makes a run's codes: from codes.h5 where that fits, else fitted on the archive and written there.
+
+    An interrupted search goes on with the very same codes, though a fit may differ in its last digits elsewhere.
+
+    Args:
+        config: names method, length and seed.
+        folder: holds archive.h5, codes.h5 and the learned heads.
+        source: names the directions, and the encoder that learned heads must belong to.
+        archive: archive.h5, opened.
+
+    Raises:
+        SearchError: the vectors have no codes of this kind.
+        CheckpointError: there are no learned heads for this encoder.
+    """
+    wanted = fingerprint({
+        **code_identity(config, folder), "archive": stamped_digest(folder.archive), "fusion": config.fusion,
+        "directions": source.directions,
+    })  # fmt: skip
+    kept = read_code_arrays(folder.codes, wanted)
+    if kept is not None:
+        return Coder(config, {kind: Binarizer.from_arrays(arrays) for kind, arrays in kept.items()})
+    if config.code == "learned":
+        binarizers = load_learned(_heads_path(config, folder), source)
+    else:
+        binarizers = fit_codes(config, source, archive)
+    write_code_arrays(folder.codes, wanted, {kind: binarizer.arrays() for kind, binarizer in binarizers.items()})
+    return Coder(config, binarizers)
+
+
+def fit_codes(config: Config, source: FeatureExtractor, archive: Mapping[str, Any]) -> dict[str, Binarizer]:
+    """Fit each space of vectors: the two sensors' together where they are compared, and the fused ones'.
+
+    Args:
+        config: names a method that needs no training, length and seed.
+        source: names the directions.
+        archive: archive.h5, opened; or arrays by the names of its datasets.
+    """
+    needed = {kind for direction in source.directions for kind in kinds_of(direction)}
+    sensors = [kind for kind in (S1, S2) if kind in needed]
+    together = [sensors] if {"s1_s2", "s2_s1"} & set(source.directions) else [[kind] for kind in sensors]
+    spaces: list[tuple[list[str], list[str]]] = [(kinds, []) for kinds in together]
+    if FUSED in needed:
+        spaces.append(([FUSED], [kind for kind in STAND_INS.values() if kind in needed]))
+    found: dict[str, Binarizer] = {}
+    for fitted, others in spaces:
+        vectors = {kind: vectors_of(kind, archive, config.fusion) for kind in (*fitted, *others)}
+        found |= fit_binarizers(
+            config.code, {kind: vectors[kind] for kind in fitted}, code_bits(config), config.seed,
+            {kind: vectors[kind] for kind in others},
+        )  # fmt: skip
+    return found
+
+
+def load_learned(path: Path, source: FeatureExtractor) -> dict[str, Binarizer]:
+    """Return the binarizers of trained hash heads; raises CheckpointError as hashing.load_heads does."""
+    from bigearthnet_cbir.pipelines.hashing import load_heads
+
+    return learned_binarizers(load_heads(path, source))
+
+
+def learned_binarizers(heads: HashHeads) -> dict[str, Binarizer]:
+    """Return the binarizers of hash heads, for every kind of vectors; all their codes can be compared."""
+    one, two = heads.as_bits()
+    found = {
+        kind: Binarizer("learned", head.thresholds, head.projection, unit=True)
+        for kind, head in ((S1, one), (STAND_INS[S1], one), (S2, two), (STAND_INS[S2], two))
+    }
+    joined = np.concatenate([one.projection, two.projection])
+    return {**found, FUSED: Binarizer("learned", one.thresholds + two.thresholds, joined)}
+
+
+def _heads_path(config: Config, folder: RunFolder) -> Path:
+    path = folder.hash_heads(config.hash_loss, code_bits(config) or DEFAULT_BITS)
+    if folder.root.name.startswith(BASELINE_PREFIX):
+        raise CheckpointError(
+            f"{folder.root}: code is learned, but a baseline has no trained hash heads; compare run and baseline with "
+            "code: itq, or with distance: cosine"
+        )
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: there are no hash heads for code: learned; train them: project/train.py --hash {folder.root}"
+        )
+    return path

@@ -1,0 +1,74 @@
+"""codes.h5: what the vectors of a run were turned into codes with, so that later queries get the same codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.provenance import stamp
+from bigearthnet_cbir.storage.hdf5 import create_hdf5, row_chunks
+from bigearthnet_cbir.storage.hdf5_reading import dataset, open_hdf5, read
+
+logger = logging.getLogger(__name__)
+
+
+def write_code_arrays(path: Path, fingerprint: str, kinds: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write codes.h5 in one step: a group for each kind of vectors, arrays as datasets, plain values as attributes.
+
+    Args:
+        path: the file.
+        fingerprint: of all that decides them.
+        kinds: kind of vectors -> `method`, `unit`, `thresholds` and, where there is one, `projection`.
+
+    Raises:
+        OSError: it cannot be written; an earlier file stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with create_hdf5(path) as file:
+        file.hdf5.attrs.update({**stamp(), "fingerprint": fingerprint})
+        for kind, values in kinds.items():
+            group = file.hdf5.create_group(kind)
+            for name, value in values.items():
+                if isinstance(value, np.ndarray):
+                    group.create_dataset(name, data=value, **row_chunks(value.shape, value.itemsize))
+                else:
+                    group.attrs[name] = value
+
+
+def read_code_arrays(path: Path, fingerprint: str | None = None) -> dict[str, dict[str, Any]] | None:
+    """Return what `write_code_arrays` was given; None where there is no such file, or it is of another fingerprint.
+
+    A damaged file is told in a warning, and None is returned: what it held can be made again.
+
+    Args:
+        path: the file.
+        fingerprint: that it must have; None takes any.
+    """
+    if not path.exists():
+        return None
+    try:
+        with open_hdf5(path, "it is made anew") as file:
+            if fingerprint is not None and file.attrs.get("fingerprint") != fingerprint:
+                return None
+            return {kind: _read_kind(group) for kind, group in file.items()}
+    except ResultsError as error:
+        logger.warning("%s; it is made anew", str(error).rpartition(";")[0] or error)
+        return None
+
+
+def _read_kind(group: h5py.Group) -> dict[str, Any]:
+    thresholds = read(dataset(group, "thresholds", "f", (None,)))
+    found: dict[str, Any] = {
+        "method": str(group.attrs.get("method", "")),
+        "unit": bool(group.attrs.get("unit", False)),
+        "thresholds": thresholds,
+    }
+    if "projection" in group:
+        found["projection"] = read(dataset(group, "projection", "f", (None, len(thresholds))))
+    return found
