@@ -25,7 +25,7 @@ from bigearthnet_cbir.types import FloatArray
 RELEASE_AFTER: Final = 16
 """Answers after which the vectors that filters had measured leave the memory: each reads some thousand pages."""
 
-Vectors = dict[str, FloatArray]
+SensorVectors = dict[str, FloatArray]
 """Side -> (D,) of an uploaded patch; it lacks the sides that need a sensor which was not uploaded."""
 
 
@@ -85,7 +85,7 @@ class ServedRun:
         index = self.index
         return RunAnswer(run=self.name, size=index.size, distance=index.distance, fusion=index.fusion)
 
-    def answer(self, question: SearchQuestion, uploaded: Vectors | None = None) -> SearchAnswer:
+    def answer(self, question: SearchQuestion, uploaded: SensorVectors | None = None) -> SearchAnswer:
         """Answer a question.
 
         Args:
@@ -104,7 +104,7 @@ class ServedRun:
             size=found.size, milliseconds=round(1000 * (time.perf_counter() - start), 2), query=query, results=results,
         )  # fmt: skip
 
-    def find(self, question: SearchQuestion, uploaded: Vectors | None = None) -> Answer:
+    def find(self, question: SearchQuestion, uploaded: SensorVectors | None = None) -> Answer:
         """Return the same as the answer that project/query.py writes to files."""
         direction, asked = DIRECTIONS[question.direction], self._asked(question)
         vector = self._vector(question, direction, asked, uploaded)
@@ -129,7 +129,7 @@ class ServedRun:
             hits=describe_hits(self.index, found, labels),
         )  # fmt: skip
 
-    def similarity(self, question: SearchQuestion, uploaded: Vectors | None = None) -> npt.NDArray[np.uint8]:
+    def similarity(self, question: SearchQuestion, uploaded: SensorVectors | None = None) -> npt.NDArray[np.uint8]:
         """Return (N,) cosine distances of all patches to a query, from 0 (nearest) to 254 (farthest); 255: none."""
         direction = DIRECTIONS[question.direction]
         vector = self._vector(question, direction, self._asked(question), uploaded)
@@ -168,7 +168,7 @@ class ServedRun:
         return _Asked(begin, [position for position in like if position != begin], unlike)
 
     def _vector(
-        self, question: SearchQuestion, direction: Direction, asked: _Asked, uploaded: Vectors | None
+        self, question: SearchQuestion, direction: Direction, asked: _Asked, uploaded: SensorVectors | None
     ) -> FloatArray:
         sides = direction.query, direction.archive
         outside = self._outside(question, direction, uploaded)
@@ -183,7 +183,9 @@ class ServedRun:
         wanted_rows, unwanted_rows = np.array([outside, *marks[0]]), np.array(marks[1]).reshape(-1, len(outside))
         return (logistic if question.method == "logistic" else rocchio)(wanted_rows, unwanted_rows)
 
-    def _outside(self, question: SearchQuestion, direction: Direction, uploaded: Vectors | None) -> FloatArray | None:
+    def _outside(
+        self, question: SearchQuestion, direction: Direction, uploaded: SensorVectors | None
+    ) -> FloatArray | None:
         if question.vector is not None:
             return np.asarray(question.vector, np.float32)
         if uploaded is None:

@@ -11,7 +11,7 @@ from fastapi import HTTPException, Request
 
 from bigearthnet_cbir.serve.catalogue import compress, pack_catalogue
 from bigearthnet_cbir.serve.requests import SearchQuestion
-from bigearthnet_cbir.serve.served_run import ServedRun, Vectors
+from bigearthnet_cbir.serve.served_run import ServedRun, SensorVectors
 from bigearthnet_cbir.serve.uploads import Encoders
 
 KEPT_UPLOADS: Final = 200
@@ -25,7 +25,7 @@ class Upload(NamedTuple):
         pictures: sensor -> JPEG.
     """
 
-    vectors: tuple[Vectors, ...]
+    vectors: tuple[SensorVectors, ...]
     pictures: dict[str, bytes]
 
 
@@ -75,7 +75,7 @@ class State:
             raise HTTPException(404, "This upload is no longer kept; upload the files again.")
         return found
 
-    def vectors(self, question: SearchQuestion) -> Vectors | None:
+    def vectors(self, question: SearchQuestion) -> SensorVectors | None:
         """Return the vectors of the upload that a question asks with, or None."""
         return None if question.upload is None else self.upload(question.upload).vectors[question.run]
 
