@@ -11,7 +11,7 @@ from fastapi import HTTPException, Request
 
 from bigearthnet_cbir.serve.catalogue import compress, pack_catalogue
 from bigearthnet_cbir.serve.requests import SearchQuestion
-from bigearthnet_cbir.serve.served_run import ServedRun, SensorVectors
+from bigearthnet_cbir.serve.served_run import SensorVectors, ServedRun
 from bigearthnet_cbir.serve.uploads import Encoders
 
 KEPT_UPLOADS: Final = 200
