@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measure embeddings that were made anywhere as this project measures its own (docs/embeddings.md)."
     )
-    files: dict[str, Any] = {"required": True, "nargs": "+", "metavar": "FILE"}
+    files: dict[str, Any] = {"required": True, "nargs": "+", "action": "extend", "metavar": "FILE"}
     parser.add_argument("--queries", **files, help=".h5, .npz, .npy or .parquet; one file, or one of each sensor")
     parser.add_argument("--archive", **files, help="likewise; with --protocol it may be the same file")
     parser.add_argument("--name", metavar="MODEL", help="name of the model (default: of the queries' file)")
