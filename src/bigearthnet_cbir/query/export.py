@@ -19,9 +19,7 @@ _SEPARATOR: Final = "; "
 
 
 def as_csv(answer: Answer) -> str:
-    """Return the pairs found as CSV with a header row, as in RFC 4180, except that lines end in a single newline
-    character.
-    """
+    """Return the pairs found as CSV with a header row, as in RFC 4180, except that lines end in LF only."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_FIELDS)

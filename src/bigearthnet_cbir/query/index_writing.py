@@ -170,9 +170,7 @@ class IndexWriter:
         return found
 
     def _publish(self) -> None:
-        """Replace the old folder by the new one. Between the two renames there is no index, but the complete new one
-        exists.
-        """
+        """Replace the old folder by the new one. Between the two renames, only the complete new folder exists."""
         earlier = self._final.with_name(f".{self._final.name}.earlier")
         shutil.rmtree(earlier, ignore_errors=True)
         if self._final.exists():
@@ -182,9 +180,7 @@ class IndexWriter:
 
 
 def finished_part(final: Path, fingerprint: str) -> bool:
-    """Return whether a complete index of this fingerprint exists; move it into place if an interruption left it
-    unmoved.
-    """
+    """Return whether a complete index of this fingerprint exists; move it into place if that was interrupted."""
     part = final.with_name(f".{final.name}.part")
     for place in (final, part):
         try:
