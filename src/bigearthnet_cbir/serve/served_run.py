@@ -130,8 +130,7 @@ class ServedRun:
         )  # fmt: skip
 
     def similarity(self, question: SearchQuestion, uploaded: SensorVectors | None = None) -> npt.NDArray[np.uint8]:
-        """Return (N,) cosine distances of all patches to a query, from 0 (nearest) to 254 (farthest); 255: undefined.
-        """
+        """Return (N,) cosine distances of all patches to a query, from 0 (nearest) to 254 (farthest); 255: none."""
         direction = DIRECTIONS[question.direction]
         vector = self._vector(question, direction, self._asked(question), uploaded)
         rows = self.index.vectors(direction.archive)
