@@ -10,7 +10,7 @@ const WORDS = { labels: "class_names", any_labels: "class_names", without_labels
 const COUNT = 5; // marks of each kind that a logistic regression needs, as in query/feedback.py
 
 /** Shows and changes the filters and marks of a state. `change(update)` applies update(state) and searches again;
- *  `viewBox()` returns the visible extent of the map in degrees, the default box of a location filter. */
+ *  `viewBox()` returns the visible extent of the map in degrees, for the filter by current view. */
 export class Chips {
   constructor(known, change, viewBox) {
     this.known = known;
