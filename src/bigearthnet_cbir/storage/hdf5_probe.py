@@ -24,7 +24,7 @@ _DEPTH: Final = 4
 _BLOCK: Final = 4096
 _FILTERS: Final = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 _DEFLATE_RATIO: Final = 1100
-"""Upper bound of the compression ratio of deflate (1032)."""
+"""Upper bound of the compression ratio of deflate, whose maximum is 1032."""
 _TEXT_REFERENCE: Final = 16
 """Bytes of a reference to a variable-length string: length, address, index."""
 _SECONDS: Final = 3
