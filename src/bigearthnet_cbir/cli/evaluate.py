@@ -1,4 +1,4 @@
-"""The command cbir-evaluate, also project/evaluate.py: measure embeddings that were made anywhere."""
+"""The command cbir-evaluate, also project/evaluate.py: evaluates embeddings from files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure embeddings from files; return the exit code."""
+    """Evaluate embeddings from files; return the exit code."""
     arguments = _parser().parse_args(argv)
     return run(lambda: _evaluate_and_report(arguments))
 
@@ -76,7 +76,7 @@ def _evaluate_and_report(arguments: argparse.Namespace) -> None:
     splits = arguments.splits
     if splits not in (None, "official"):
         splits = find_file(splits, root, "--splits")
-    from bigearthnet_cbir.pipelines.evaluate_files import evaluate_files  # torch: only once the files are there
+    from bigearthnet_cbir.pipelines.evaluate_files import evaluate_files  # imports torch, so after the checks
     from bigearthnet_cbir.pipelines.outside_runs import check_measured
     from bigearthnet_cbir.report.console import describe_search, metrics_table
     from bigearthnet_cbir.storage.results import read_results

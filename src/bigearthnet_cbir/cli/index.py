@@ -38,14 +38,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the index of a run; return the exit code."""
+    """Build the index of a run; return the exit code."""
     arguments = _parser().parse_args(argv)
 
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         splits = arguments.splits or SPLITS
         folder = RunFolder(path if path.is_dir() else path.parent)
-        if not is_outside(folder):  # vectors from outside are all that such a run has
+        if not is_outside(folder):  # external vectors are the only input of a run
             check_index_inputs(load_config(folder.parameters if path.is_dir() else path), splits)
         from bigearthnet_cbir.pipelines.index import build_index  # imports torch: only after the inputs are checked
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bigearthnet_cbir.pipelines.query import Question
 
 SIGNED = ("--at", "--box")
-"""Options whose value may begin with a minus."""
+"""Options whose value may start with a minus sign."""
 
 _DISTANCES = ("cosine", "euclidean", "chi2", "hamming")
 
@@ -88,7 +88,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Ask an index and print what it finds; return the exit code."""
+    """Search an index and print the results; return the exit code."""
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
 
     def command() -> None:
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Return the words with numbers that begin with a minus joined to their option, which argparse asks for."""
+    """Return the arguments with negative numbers joined to their option, as argparse requires."""
     found: list[str] = []
     for word in words:
         if found and found[-1] in SIGNED and re.match(r"-[\d.]", word):

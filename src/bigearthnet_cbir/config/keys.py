@@ -18,7 +18,7 @@ class Affects(Flag):
 
     NOTHING: neither weights nor metrics, such as paths and devices. Files (lists, archives, a checkpoint) are compared
     by content, not by path.
-    MODEL: the shape of the network; a keyword of DualEncoder. Another value needs a new training.
+    MODEL: the shape of the network; a keyword of DualEncoder. Another value requires a new training.
     TRAINING: the trained weights. A resumed run must not change it.
     MEASUREMENT: the metrics of a retrieval. It must be equal for a run and its baselines.
     """
@@ -110,9 +110,9 @@ def _effect(item: Field[Any], values: Mapping[str, Any]) -> Affects:
 
 
 def complete_settings(told: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """Return the settings of a checkpoint, completed by the defaults of keys that are newer than it.
+    """Return the settings of a checkpoint, completed by the defaults of keys that are newer than the checkpoint.
 
-    The defaults are the behaviour without the key, so another value means another training.
+    The defaults are the behaviour without the key, so another value means a different training.
 
     Args:
         told: recorded settings of the checkpoint.

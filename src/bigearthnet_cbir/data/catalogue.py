@@ -1,4 +1,4 @@
-"""The catalogue of an index: what is known of each pair besides its pixels, as columns and as a GeoParquet file."""
+"""The catalogue of an index: the metadata of each pair, as columns and as a GeoParquet file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bigearthnet_cbir.types import ByteArray, DoubleArray, IntArray, PatchPair
 
 _ACQUISITION: Final = re.compile(r"(S[12].+?)(?:_T?\d{1,2}[A-Z]{3})?_\d+_\d+")
 _SHORT_TIME: Final = re.compile(r"T(?=\d{5}$)")
-"""Names of version 1 may have lost the hour's leading zero."""
+"""Names of version 1 may lack the leading zero of the hour."""
 
 _NAMES: Final = ("name_s1", "name_s2")
 _CATEGORIES: Final = ("tile", "season", "country", "split", "acquisition_s1", "acquisition_s2")
@@ -27,26 +27,26 @@ _CATEGORIES: Final = ("tile", "season", "country", "split", "acquisition_s1", "a
 
 @dataclass(frozen=True)
 class Catalogue:
-    """N pairs; what a source does not tell is "", NaN, NaT or, for column and row, -1.
+    """N pairs. Unknown values are "", NaN, NaT or, for column and row, -1.
 
     Attributes:
         name_s1: Sentinel-1 names.
         name_s2: Sentinel-2 names.
         tile: MGRS tile.
-        column: (N,) int32, in patches of 1.2 km from the tile's left.
-        row: (N,) int32, from its top.
-        epsg: (N,) int32 code of the UTM zone, 0 where unknown.
+        column: (N,) int32, in patches of 1.2 km from the left edge of the tile.
+        row: (N,) int32, in patches of 1.2 km from the top edge of the tile.
+        epsg: (N,) int32 code of the UTM zone, 0 if unknown.
         left: (N,) float64 easting of the upper left corner, metres.
-        top: (N,) float64 its northing.
+        top: (N,) float64 northing of the upper left corner, metres.
         longitude: (N,) float64 of the centre, degrees.
         latitude: (N,) float64 of the centre, degrees.
-        date_s1: (N,) datetime64[D] of Sentinel-1's acquisition.
-        date_s2: (N,) datetime64[D] of Sentinel-2's.
-        season: Winter, Spring, Summer or Fall, at Sentinel-2's acquisition.
+        date_s1: (N,) datetime64[D] acquisition day of Sentinel-1.
+        date_s2: (N,) datetime64[D] acquisition day of Sentinel-2.
+        season: Winter, Spring, Summer or Fall, at the acquisition by Sentinel-2.
         country: English name.
         split: train, val or test.
-        acquisition_s1: what patches of one pass of the satellite share: the name up to tile or column.
-        acquisition_s2: likewise.
+        acquisition_s1: identifier shared by all patches of one satellite pass: the name up to tile or column.
+        acquisition_s2: as acquisition_s1, for Sentinel-2.
     """
 
     name_s1: Names
@@ -79,8 +79,8 @@ def build_catalogue(
     Args:
         pairs: N pairs.
         places: of the same pairs.
-        known: Sentinel-2 name -> what lists tell of the pair; may lack some.
-        splits: the split of each pair, "" where unknown; then the lists' counts.
+        known: Sentinel-2 name -> metadata of the pair from the lists; may lack some pairs.
+        splits: the split of each pair, "" if unknown; then that of the lists is used.
     """
     s1, s2 = [pair.s1 for pair in pairs], [pair.s2 for pair in pairs]
     infos = [known.get(pair.s2) or PairInfo(*pair) for pair in pairs]
@@ -111,7 +111,7 @@ def read_catalogue(path: Path) -> Catalogue:
     """Return the catalogue of a file.
 
     Raises:
-        DataError: it is missing, damaged, or no catalogue.
+        DataError: it is missing, damaged, or not a catalogue.
     """
     found = read_columns(path, _NAMES, _CATEGORIES)
     return Catalogue(**{field.name: found[field.name] for field in fields(Catalogue)})

@@ -1,4 +1,4 @@
-"""Files of embeddings that other programs wrote, as columns: .npz, .npy with a file of names, (Geo)Parquet."""
+"""Embedding files of other programs, read as columns: .npz, .npy with a file of names, (Geo)Parquet."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bigearthnet_cbir.errors import DataError, MissingDataError
 from bigearthnet_cbir.types import Columns
 
 UNNAMED: Final = "embedding"
-"""Column of a matrix that has no name of its own."""
+"""Column of a matrix without a name."""
 
 NAME_FILES: Final = (".csv", ".txt")
-"""Ends of the file of names beside a .npy file."""
+"""Suffixes of the file of names next to a .npy file."""
 
 ATTRIBUTES: Final = "bigearthnet_cbir"
-"""Key of a Parquet file's metadata: a JSON object of what this project says of its vectors."""
+"""Key in the metadata of a Parquet file: a JSON object with this project's metadata of the vectors."""
 
 
 def read_npz(path: Path) -> Columns:
-    """Return the arrays of a .npz file; its `class_names` and texts without an axis are attributes.
+    """Return the arrays of a .npz file; its `class_names` and zero-dimensional texts are attributes.
 
     Raises:
-        DataError: it is missing, broken, or holds Python objects.
+        DataError: it is missing, broken, or contains Python objects.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -44,13 +44,13 @@ def read_npz(path: Path) -> Columns:
 
 
 def read_npy(path: Path) -> Columns:
-    """Return the matrix of a .npy file, and the names that a .csv or .txt file beside it lists.
+    """Return the matrix of a .npy file, and the names from a .csv or .txt file next to it.
 
-    The file of names has the same name up to its end, no header, and a line for each row: one name, or the
-    Sentinel-2 name, a comma and the Sentinel-1 name.
+    The file of names differs only in its suffix. It has no header, and a line for each row: one name, or the Sentinel-2
+    name, a comma and the Sentinel-1 name.
 
     Raises:
-        DataError: a file is missing or broken, or holds Python objects.
+        DataError: a file is missing or broken, or contains Python objects.
     """
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -77,10 +77,10 @@ def _names_in(path: Path) -> list[Any]:
 
 
 def read_parquet(path: Path) -> Columns:
-    """Return the columns of a Parquet or GeoParquet file: lists of equal length as matrices, all else as lists.
+    """Return the columns of a Parquet or GeoParquet file: lists of equal length as matrices, all others as lists.
 
     Raises:
-        DataError: it is missing, broken, or a list column of numbers has rows of several lengths or empty places.
+        DataError: it is missing, broken, or a list column of numbers has rows of different lengths or null values.
     """
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)

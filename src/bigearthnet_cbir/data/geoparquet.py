@@ -1,4 +1,4 @@
-"""GeoParquet 1.1 files of points, which GeoPandas, QGIS, DuckDB and GDAL open, and their columns as arrays.
+"""GeoParquet 1.1 files of points for GeoPandas, QGIS, DuckDB and GDAL, and reading of their columns as arrays.
 
 Specification: https://geoparquet.org/releases/v1.1.0/. Geometries are WKB points in longitude and latitude on WGS 84
 (OGC:CRS84, the default of the specification).
@@ -28,11 +28,11 @@ _LITTLE_ENDIAN, _POINT_KIND = 1, 1
 
 
 class Categories(Sequence[str]):
-    """Text that repeats, as one small number a row.
+    """Repeated texts, stored as one integer code per row.
 
     Attributes:
-        values: the different texts.
-        codes: (N,) int32, which of them each row has.
+        values: the distinct texts.
+        codes: (N,) int32 index into `values` of each row.
     """
 
     def __init__(self, values: Sequence[str], codes: npt.NDArray[np.integer[Any]]) -> None:
@@ -56,13 +56,13 @@ class Categories(Sequence[str]):
         return np.array(self.values, dtype or object)[self.codes] if self.values else np.empty(0, dtype or object)
 
     def is_in(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Return (N,) which rows have one of the texts."""
+        """Return an (N,) mask of the rows that have one of the texts."""
         wanted = np.array([value in texts for value in self.values] or [False])
         return wanted[self.codes]
 
 
 class TextLists(NamedTuple):
-    """A list of texts in each row: row after row, and how many each row has."""
+    """A list of texts in each row: the concatenated texts, and the number of texts of each row."""
 
     texts: Categories
     counts: npt.NDArray[np.int64]
@@ -90,7 +90,7 @@ def write_points(
     Args:
         path: the file.
         columns: name -> (N,) numbers, dates or texts; (N, D) numbers become lists of fixed size.
-        longitude: (N,) degrees east; NaN, as in the latitude, where a row has no place.
+        longitude: (N,) degrees east; longitude and latitude are NaN for a row of unknown location.
         latitude: (N,) degrees north.
         metadata: further entries of the file's metadata.
         group_rows: rows of a row group, by default pyarrow's choice.
@@ -118,7 +118,7 @@ def _bounds(longitude: DoubleArray, latitude: DoubleArray) -> dict[str, list[flo
 
 
 def _points(longitude: DoubleArray, latitude: DoubleArray) -> pa.Array:
-    """Return WKB points; a row without a place is null."""
+    """Return WKB points; null for a row of unknown location."""
     known = np.isfinite(longitude) & np.isfinite(latitude)
     points = np.empty(int(known.sum()), _POINT)
     points["order"], points["kind"] = _LITTLE_ENDIAN, _POINT_KIND
@@ -154,7 +154,7 @@ def read_columns(path: Path, names: Sequence[str] = (), categories: Sequence[str
     Args:
         path: the file.
         names: columns of texts that are all different.
-        categories: columns of texts that repeat; all columns but these, the geometry and lists are read as numbers.
+        categories: columns of repeated texts; all columns but these, the geometry and lists are read as numbers.
 
     Raises:
         DataError: the file is missing, damaged, or lacks a column.

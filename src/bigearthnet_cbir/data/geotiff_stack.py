@@ -1,4 +1,4 @@
-"""One GeoTIFF with named bands, of any size and resolution, brought to the patch that an encoder sees."""
+"""Conversion of one GeoTIFF with named bands, of any size and resolution, to a patch for an encoder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bigearthnet_cbir.data.patch_rules import Bands, check_values
 from bigearthnet_cbir.errors import DataError, MissingDataError, summarize_names
 
 MOST_PIXELS: Final = 4096
-"""Along one side of a stack: 40 km at 10 m."""
+"""Maximum width and height of a stack in pixels: 40 km at 10 m."""
 
 _METRES: Final = 1200
 _BAND: Final = re.compile(r"(?:.*[^A-Z0-9])?(?:B0?(\d{1,2})(A?)|(V[VH]))(?![A-Z0-9]).*", re.IGNORECASE)
 _LEAST_REFLECTANCE: Final = 4.0
-"""Floats that are nowhere above are no reflectance x 10 000 but a reflectance of 0 to 1."""
+"""Float bands without any greater value are reflectance from 0 to 1, not reflectance x 10 000."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class StackPatch:
 
     Attributes:
         bands: band name -> (120, 120) or (60, 60), uint16 or float32.
-        changes: what was done to make a patch of it, in words; empty where nothing was.
+        changes: descriptions of the changes made to obtain a patch; empty without changes.
     """
 
     bands: Bands
@@ -40,11 +40,11 @@ class StackPatch:
 
 
 def read_stack(path: Path, sensor: str) -> StackPatch:
-    """Return the bands of one sensor from the middle of a stack.
+    """Return the bands of one sensor from the centre of a stack.
 
-    A band is known by its description in the file ("B02", "b8a", "VV"). Each is resampled to its native resolution
-    (10 or 20 m; averaged where the stack is finer, bilinear where it is coarser), then cut or padded around its middle
-    to 1.2 km, padding by its outermost pixels.
+    The description of a band in the file identifies it ("B02", "b8a", "VV"). Each band is resampled to its native
+    resolution (10 or 20 m): averaged if the stack is finer, bilinear if it is coarser. Then it is cropped or padded
+    around its centre to 1.2 km. Padding repeats the outermost pixels.
 
     Args:
         path: a GeoTIFF in metres.
@@ -52,9 +52,9 @@ def read_stack(path: Path, sensor: str) -> StackPatch:
 
     Raises:
         DataError: it is missing or unreadable, lacks a band, is in degrees, too large, has pixels without data, or
-            values that are none of its unit.
+            values outside the range of its unit.
     """
-    import rasterio  # loaded only where a stack is read
+    import rasterio  # imported only if a stack is read
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     if not path.is_file():
@@ -62,7 +62,7 @@ def read_stack(path: Path, sensor: str) -> StackPatch:
     wanted = S1_BANDS if sensor == "s1" else MODEL_S2_BANDS
     try:
         with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # told in our own words
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # reported by a message of this module
             with rasterio.open(path, driver="GTiff") as source:
                 return _read(source, path, sensor, wanted)
     except RasterioError as error:
@@ -99,7 +99,7 @@ def band_of(description: str | None) -> str | None:
 
 
 def _numbers(source: Any, path: Path, wanted: Sequence[str]) -> dict[str, int]:
-    """Return band -> its number in the file."""
+    """Return band -> its 1-based number in the file."""
     found: dict[str, int] = {}
     for number, description in zip(source.indexes, source.descriptions, strict=True):
         band = band_of(description)
@@ -113,7 +113,7 @@ def _numbers(source: Any, path: Path, wanted: Sequence[str]) -> dict[str, int]:
 
 
 def _pixel_metres(source: Any, path: Path) -> tuple[tuple[float, float], list[str]]:
-    """Return metres of a pixel, down and across, and what had to be assumed."""
+    """Return the pixel size in metres, down and across, and the assumptions that were made."""
     if source.crs is None:
         return (10.0, 10.0), ["taken to have pixels of 10 m: it says no coordinate system"]
     transform = source.transform
@@ -129,7 +129,7 @@ def _pixel_metres(source: Any, path: Path) -> tuple[tuple[float, float], list[st
 def _resampled(
     source: Any, number: int, metres: tuple[float, float], native: float, path: Path, band: str
 ) -> npt.NDArray[np.generic]:
-    """Return a band at its native resolution; one that is so already is read as it stands."""
+    """Return a band at its native resolution; a band that has it already is not resampled."""
     from rasterio.enums import Resampling
 
     mask = source.read_masks(number)
@@ -145,7 +145,7 @@ def _resampled(
 
 
 def _fitted(pixels: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
-    """Return the middle size x size pixels, padded by the outermost ones where there are fewer."""
+    """Return the central size x size pixels; smaller bands are padded by repeating the outermost pixels."""
     for axis in (0, 1):
         length = pixels.shape[axis]
         if length > size:
@@ -160,7 +160,7 @@ def _fitted(pixels: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generi
 
 
 def _check_units(bands: dict[str, npt.NDArray[np.generic]], path: Path, sensor: str) -> None:
-    """Bring the values to the types that encoders take, and refuse those of another unit."""
+    """Convert the values to the data types that encoders accept, and reject values of another unit."""
     for band, pixels in bands.items():
         bands[band] = pixels if pixels.dtype == np.uint16 and sensor == "s2" else pixels.astype(np.float32)
     kinds = {pixels.dtype for pixels in bands.values()}

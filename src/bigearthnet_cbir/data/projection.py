@@ -1,4 +1,4 @@
-"""Coordinates from one coordinate system to another, by PROJ."""
+"""Transformation of coordinates between coordinate reference systems, by PROJ."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ DEGREES = 4326
 
 
 def transform_points(source: int, target: int, x: DoubleArray, y: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Return points of one coordinate system in another.
+    """Transform points from one coordinate reference system to another.
 
     Args:
         source: EPSG code of the points.
-        target: EPSG code wanted.
+        target: EPSG code of the result.
         x: (N,) eastings in metres, or longitudes in degrees.
         y: (N,) northings in metres, or latitudes in degrees.
     """
-    from rasterio.warp import transform  # loaded only where there is something to transform
+    from rasterio.warp import transform  # imported only if there are points
 
     if not len(x):
         return np.empty(0), np.empty(0)

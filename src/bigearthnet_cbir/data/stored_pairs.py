@@ -1,4 +1,4 @@
-"""Whether archives hold the pairs of a list, asked before anything heavy is imported."""
+"""Check that archives contain the pairs of a list, before slow imports."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from bigearthnet_cbir.errors import DataError, summarize_names
 
 
 def check_stored(pairs: PairList, s2_store: PatchStore, s1_store: PatchStore) -> None:
-    """Refuse pairs of which an archive lacks a patch.
+    """Raise an error if an archive lacks a patch of the pairs.
 
     Raises:
-        DataError: a store lacks some of the names: their number and the first few; or it cannot be read.
+        DataError: a store lacks some of the names (the message has their number and the first few), or is unreadable.
     """
     for store, names, sensor in (
         (s2_store, pairs.s2, "Sentinel-2"),

@@ -1,4 +1,4 @@
-"""Losses on relaxed binary codes: contrast between the sensors, or cosine softmax against fixed class codes."""
+"""Losses on relaxed binary codes: contrast between the sensors, or cosine softmax with fixed class codes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch.nn import functional
 from bigearthnet_cbir.losses.ntxent import NTXentLoss
 
 CODE_DRAWS = 1000
-"""Random sets of class codes, of which the one nearest to orthogonal is kept."""
+"""Number of random sets of class codes, from which the one nearest to orthogonal is chosen."""
 
 
 def quantisation(codes: Tensor) -> Tensor:
-    """Return the mean of (|u| - 1)^2 over (B, bits) relaxed codes: what their signs lose of them."""
+    """Return the mean of (|u| - 1)^2 over (B, bits) relaxed codes, the quantisation error of their signs."""
     return (codes.abs() - 1.0).square().mean()
 
 
 def bit_balance(codes: Tensor) -> Tensor:
     """Return the mean over bits of (the bit's mean over the batch)^2, of (B, bits) relaxed codes.
 
-    It is 0 where every bit is 1 for half of the batch. A code of its own need not have as many ones as zeros.
+    It is 0 if every bit is 1 for half of the batch. A single code need not have as many ones as zeros.
     """
     return codes.mean(dim=0).square().mean()
 
 
 class _Regularised(nn.Module):
-    """What both losses add: weighted quantisation and balance terms, averaged over the sensors."""
+    """The common terms of both losses: weighted quantisation and balance terms, averaged over the sensors."""
 
     def __init__(self, quantisation_weight: float, balance_weight: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Regularised(nn.Module):
 
 
 class ContrastiveHashLoss(_Regularised):
-    """NT-Xent between the relaxed codes of the two sensors, a quantisation term and bit balance; reads no labels.
+    """NT-Xent between the relaxed codes of the two sensors, a quantisation term and bit balance; ignores labels.
 
     Args:
         temperature: of NT-Xent; > 0.
@@ -52,7 +52,7 @@ class ContrastiveHashLoss(_Regularised):
         self.contrast = NTXentLoss(temperature)
 
     def forward(self, u1: Tensor, u2: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the loss of (B, bits) relaxed codes, a float32 scalar; `label` is not read."""
+        """Return the loss of (B, bits) relaxed codes, a float32 scalar; `label` is ignored."""
         contrast: Tensor = self.contrast(u1, u2)
         return contrast + self.penalty(u1, u2)
 
@@ -61,9 +61,9 @@ class OrthoHashLoss(_Regularised):
     """Cross entropy between the labels and the cosine similarity of relaxed codes to fixed codes of the classes.
 
     Hoe et al. 2021, "One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning Objective"
-    (OrthoHash), https://arxiv.org/abs/2109.14449. The target of a patch with several labels is y / sum(y); patches
-    without labels are left out. We add the terms of `ContrastiveHashLoss`, which the paper, of one kind of image,
-    does without: without the contrast the two sensors' codes of a place are further apart (docs/codes.md).
+    (OrthoHash), https://arxiv.org/abs/2109.14449. The target of a patch with several labels is y / sum(y). Patches
+    without labels are ignored. The terms of `ContrastiveHashLoss` are an addition to the paper, which has a single
+    modality. Without the contrast, the codes of the two sensors of a pair are further apart (docs/codes.md).
 
     Args:
         classes: number of classes.
@@ -116,9 +116,9 @@ class OrthoHashLoss(_Regularised):
 
 
 def near_orthogonal_codes(classes: int, bits: int, seed: int = 0) -> Tensor:
-    """Return (classes, bits) float32 of +1 and -1, rows as near to orthogonal as many random draws give.
+    """Return (classes, bits) float32 of +1 and -1, with rows as near to orthogonal as many random draws give.
 
-    Of CODE_DRAWS draws of fair coins the one is kept whose greatest |cosine| between two rows is the smallest; the
+    Of CODE_DRAWS uniform random draws, the result is the one whose largest |cosine| between two rows is smallest. The
     paper draws once.
     """
     generator = torch.Generator().manual_seed(seed)

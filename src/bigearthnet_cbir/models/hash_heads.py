@@ -1,4 +1,4 @@
-"""Hash heads: a linear layer per sensor from an embedding to relaxed codes, whose signs are the bits."""
+"""Hash heads: one linear layer per sensor from an embedding to relaxed codes, whose signs are the bits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.types import FloatArray
 
 MOST_BITS = 16_384
-"""Longest code; a damaged file that says more would take gigabytes before it is refused."""
+"""Maximum length of a code. The limit rejects a damaged file before it would allocate gigabytes."""
 
 
 class LinearBits(NamedTuple):
-    """One head as a code needs it: bit b of a unit vector x is [x . projection[:, b] > thresholds[b]].
+    """One head as a projection with thresholds: bit b of a unit vector x is [x . projection[:, b] > thresholds[b]].
 
     Attributes:
         projection: (D, bits) float32.
@@ -28,10 +28,10 @@ class LinearBits(NamedTuple):
 
 
 class HashHeads(nn.Module):
-    """A head per sensor: u = tanh(W (x - mean) / scale + b) of a unit vector x.
+    """One head per sensor: u = tanh(W (x - mean) / scale + b) of a unit vector x.
 
-    A linear head is all that OrthoHash and HashNet use behind a trunk. Its signs need no network: `as_bits` gives
-    them as one projection and thresholds, which search without PyTorch.
+    OrthoHash and HashNet also use only a linear head on the backbone. Its signs need no network: `as_bits` returns them
+    as one projection and thresholds, with which a search works without PyTorch.
 
     Args:
         width: length of an embedding.
@@ -58,13 +58,13 @@ class HashHeads(nn.Module):
 
     @torch.no_grad()
     def start_from(self, mean_s1: Tensor, mean_s2: Tensor, scale: float, projection: Tensor) -> None:
-        """Begin with one projection (width, bits) for both sensors, zero bias, and these statistics of unit vectors.
+        """Initialise both heads with one projection (width, bits), zero bias, and these statistics of unit vectors.
 
         Args:
             mean_s1: (width,) of Sentinel-1.
             mean_s2: (width,) of Sentinel-2.
             scale: standard deviation of one element, over both sensors.
-            projection: its signs are the code that the heads start from, that of iterative quantisation for example.
+            projection: its signs are the initial code, for example that of iterative quantisation.
         """
         self.mean_s1.copy_(mean_s1)
         self.mean_s2.copy_(mean_s2)
@@ -74,14 +74,14 @@ class HashHeads(nn.Module):
             head.bias.zero_()
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
-        """Return relaxed codes u1, u2 (B, bits) between -1 and 1 of embeddings (B, width); lengths do not matter."""
+        """Return relaxed codes u1, u2 (B, bits) between -1 and 1 of embeddings (B, width) of any length."""
         one = self.head_s1((functional.normalize(x1, dim=1) - self.mean_s1) / self.scale)
         two = self.head_s2((functional.normalize(x2, dim=1) - self.mean_s2) / self.scale)
         return one.tanh(), two.tanh()
 
     @torch.no_grad()
     def as_bits(self) -> tuple[LinearBits, LinearBits]:
-        """Return the heads of Sentinel-1 and Sentinel-2 as projections and thresholds of unit vectors."""
+        """Return the heads of Sentinel-1 and Sentinel-2 as projections and thresholds for unit vectors."""
         found = []
         for head, mean in ((self.head_s1, self.mean_s1), (self.head_s2, self.mean_s2)):
             weight = head.weight.double()

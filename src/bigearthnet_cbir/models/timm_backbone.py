@@ -1,7 +1,7 @@
 """Backbones from timm: convolutional networks and vision transformers by name, without their classification layer.
 
 Wightman 2019, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models. Networks are built with
-random weights: nothing is downloaded.
+random weights. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATCH_SIDE: Final = 120
 
 
 def import_timm() -> Any:
-    """Import timm, after torchvision, whose operators beside a CPU-only torch must be declared first.
+    """Import timm after torchvision, whose operators must be declared first if torch is a CPU-only build.
 
     Raises:
         ConfigError: timm is not installed.
@@ -43,9 +43,9 @@ def import_timm() -> Any:
 class TimmBackbone(nn.Module):
     """A network of timm from its first layer to its pooled features.
 
-    A network of any image size sees patches as they are. One of a fixed size is built for patches of 120 pixels where
-    its patches divide them, as those of 8 do; else images are resized to the size that it was made for. Either is said
-    in the log.
+    A network for any image size gets patches unchanged. A network for a fixed size is built for 120 x 120 pixels if its
+    patch size divides 120, as 8 does. Otherwise, images are resized to the size for which the network was designed. The
+    log reports both cases.
 
     Args:
         backbone: "timm:" and the name of a network.
@@ -53,11 +53,11 @@ class TimmBackbone(nn.Module):
 
     Attributes:
         width: length of the pooled features.
-        side: pixels along a side that images are resized to; None where they stay as they are.
-        first_convolution: name of the layer that sees the channels, as timm tells it; "" where it tells none.
+        side: width and height in pixels that images are resized to; None without resizing.
+        first_convolution: name of the first layer according to timm; "" if timm does not give it.
 
     Raises:
-        ConfigError: timm is not installed, or has no network of that name that gives pooled features.
+        ConfigError: timm is not installed, or has no network of that name with pooled features.
     """
 
     def __init__(self, backbone: str, in_channels: int) -> None:
@@ -73,7 +73,7 @@ class TimmBackbone(nn.Module):
 
         Args:
             images: normalised; with a stem, (B, its channels, H, W).
-            stem: 1x1 convolution that comes before the network.
+            stem: 1x1 convolution that is applied before the network.
         """
         if self.side is not None and images.shape[-2:] != (self.side, self.side):
             images = functional.interpolate(images, size=(self.side, self.side), mode="bicubic", align_corners=False)
@@ -96,7 +96,7 @@ def _checked_name(backbone: str) -> str:
 
 
 def _build(name: str, in_channels: int) -> tuple[nn.Module, int | None]:
-    """Return a network, and the side that images must be resized to; None where they are 120 pixels or any size."""
+    """Return a network, and the size to which images must be resized; None if it accepts 120 pixels or any size."""
     timm = import_timm()
     options = {"pretrained": False, "in_chans": in_channels, "num_classes": 0}
     network: nn.Module = timm.create_model(name, **options)
@@ -120,12 +120,12 @@ def _build(name: str, in_channels: int) -> tuple[nn.Module, int | None]:
 
 
 def _settings(network: nn.Module) -> dict[str, Any]:
-    """Return what timm says of a network: input size, name of the first convolution."""
+    """Return timm's settings of a network: input size, name of the first convolution."""
     return dict(network.default_cfg)  # type: ignore[arg-type]
 
 
 def _width(network: nn.Module, in_channels: int, side: int, backbone: str) -> int:
-    """Return the length of the pooled features, found by one image of zeros."""
+    """Return the length of the pooled features, determined with an image of zeros."""
     network.eval()
     try:
         with torch.no_grad():

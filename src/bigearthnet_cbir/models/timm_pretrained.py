@@ -1,4 +1,4 @@
-"""Starting weights for backbones from timm, from a local file in timm's naming; nothing is downloaded."""
+"""Pretrained weights for backbones from timm, from a local file with timm's names. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_timm_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file under timm's names.
 
     Raises:
-        CheckpointError: the file is missing, broken, or holds no weights.
+        CheckpointError: the file is missing, broken, or contains no weights.
     """
     if path.suffix == ".safetensors":
         try:
@@ -48,10 +48,10 @@ def read_timm_weights(path: Path) -> dict[str, Tensor]:
 def load_timm_weights(
     trunk: TimmBackbone, weights: Mapping[str, Tensor], bands: tuple[str, ...] | None, source: str
 ) -> set[str]:
-    """Copy weights into a backbone, and return the names of its weights that now come from the file.
+    """Copy weights into a backbone, and return the names of its weights that come from the file.
 
-    The first convolution takes the bands that both have, as that of a ResNet does, and stays random for the joint type.
-    Position embeddings of another image size are resampled.
+    The first convolution gets the bands that both have, as in a ResNet, and stays random for the joint type. Position
+    embeddings of another image size are resampled.
 
     Args:
         trunk: the backbone whose weights are replaced.
@@ -60,7 +60,7 @@ def load_timm_weights(
         source: the file, for messages.
 
     Raises:
-        CheckpointError: the file is of another network.
+        CheckpointError: the weights are of another network.
     """
     own = trunk.network.state_dict()
     first = f"{trunk.first_convolution}.weight"
@@ -85,21 +85,21 @@ def load_timm_weights(
 
 
 def _first(tensor: Tensor | None, own: Tensor, bands: tuple[str, ...] | None) -> Tensor | None:
-    """Return the first convolution for these bands; None where it stays random, as for the joint type."""
+    """Return the first convolution for these bands; None for the joint type, where it stays random."""
     if tensor is None or bands is None or tensor.ndim != own.ndim:
         return None
     return tensor if tensor.shape == own.shape or tensor.ndim != 4 else first_convolution(tensor, bands)
 
 
 def _name_in_file(name: str) -> str:
-    """Return the file's name of a weight: one where each sensor has its own batch norm."""
+    """Return the name of a weight in the file, also if each sensor has its own batch norm."""
     for sensor in SENSORS:
         name = name.replace(f".norms.{sensor}.", ".")
     return name
 
 
 def _resampled(trunk: TimmBackbone, positions: Tensor, own: Tensor) -> Tensor:
-    """Return the position embeddings of a vision transformer for the backbone's own grid of patches."""
+    """Return the position embeddings of a vision transformer, resampled to the patch grid of the backbone."""
     grid = getattr(getattr(trunk.network, "patch_embed", None), "grid_size", None)
     if positions.shape == own.shape or grid is None or positions.ndim != 3:
         return positions

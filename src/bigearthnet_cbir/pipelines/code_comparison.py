@@ -1,4 +1,4 @@
-"""Codes of every kind and length beside the vectors that they are made of: quality against bytes a patch."""
+"""Comparison of codes of every method and length with the original vectors: quality against bytes per patch."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LENGTHS: Final = (16, 32, 64, 128, 256, 512)
-"""Bits of the codes that are compared."""
+"""Lengths in bits of the codes that are compared."""
 
 COMPARED_QUERIES: Final = 1000
 COMPARED_PATCHES: Final = 20_000
-"""Queries and archive patches at most, evenly spaced: every kind and length is fitted on these and searches in them."""
+"""Maximum number of queries and of archive patches, evenly spaced. Methods are fitted and searched on these."""
 
 RANKS: Final = 10
 COSINE_FLOATS: Final = "cosine, floats"
@@ -48,11 +48,11 @@ _HEADS: Final = re.compile(r"hash_heads_([a-z]+)_([0-9]+)\.pth\.tar")
 
 
 class CodeComparison:
-    """Measures searches of one run's vectors: by cosine, by codes, by codes and then cosine.
+    """Evaluates searches with the vectors of one run: by cosine, by codes, and by codes with cosine re-ranking.
 
     Args:
         config: of the run.
-        source: names the directions, and the encoder that learned heads must belong to.
+        source: gives the directions, and the encoder that learned heads must belong to.
         query: query.h5, opened; at most COMPARED_QUERIES of its rows are used.
         archive: archive.h5, opened; at most COMPARED_PATCHES of its rows are used.
         exclude: (Q, 1) positions of the queries themselves in the archive, -1 for none; or None.
@@ -84,7 +84,8 @@ class CodeComparison:
         Args:
             name: of the method.
             binarizers: of every kind of vectors.
-            candidates: how many are ordered by the cosine of the vectors, which then are read too; 0: none.
+            candidates: number of results by code that are re-ranked by the cosine of the vectors, which are then read
+                too; 0: no re-ranking.
         """
         method = next(iter(binarizers.values())).method
         searched = {kinds_of(direction)[1] for direction in self.source.directions}
@@ -122,7 +123,7 @@ def _step(file: h5py.File, most: int) -> int:
 
 
 def _sampled(file: h5py.File, step: int) -> dict[str, npt.NDArray[Any]]:
-    """Return every so many rows of the features and labels of a file, which is read in blocks."""
+    """Return evenly spaced rows of the features and labels of a file, which is read in blocks."""
     return {
         name: np.concatenate([read(file[name], np.s_[a:b])[-a % step :: step] for a, b in _blocks(len(file[name]))])
         for name in (*FEATURES, "label")
@@ -135,11 +136,11 @@ def _blocks(rows: int) -> Iterator[tuple[int, int]]:
 
 
 def compare_codes(comparison: CodeComparison, folder: RunFolder) -> list[CodeQuality]:
-    """Return the quality of floats, of codes that need no training, and of all trained heads of a run's folder.
+    """Return the quality of the vectors, of codes without training, and of all trained heads in a run folder.
 
     Args:
         comparison: of the run's vectors.
-        folder: holds the heads.
+        folder: contains the heads.
     """
     began = time.perf_counter()
     found = list(comparison.floats())

@@ -1,4 +1,4 @@
-"""Codes of a run's vectors: which binarizer each kind of vectors has, and what a direction compares."""
+"""Binary codes of a run's vectors: the binarizer of each kind of vectors, and the codes that a direction compares."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ ONE_BIT_A_FEATURE: Final = ("median", "mean")
 
 
 def code_bits(config: Config) -> int | None:
-    """Return the length of a code; None: one bit for each feature."""
+    """Return the length of a code in bits; None: one bit for each feature."""
     return config.code_bits or (None if config.code in ONE_BIT_A_FEATURE else DEFAULT_BITS)
 
 
 @dataclass
 class Coder:
-    """Turns the vectors of feature files into codes.
+    """Computes the codes of the vectors in feature files.
 
     Attributes:
-        config: decides how one sensor stands for both.
-        binarizers: kind of vectors -> what makes its codes.
+        config: determines how a single sensor replaces fused vectors.
+        binarizers: kind of vectors -> its binarizer.
     """
 
     config: Config
@@ -52,7 +52,7 @@ class Coder:
     _made: dict[tuple[str, str], ByteArray] = field(default_factory=dict)
 
     def codes(self, kind: str, file: h5py.File) -> ByteArray:
-        """Return the (N, B) packed codes of one kind of vectors of a file; made once and kept."""
+        """Return the (N, B) packed codes of one kind of vectors of a file; computed once and cached."""
         key = kind, file.filename
         if key not in self._made:
             binarizer = self.binarizers[kind]
@@ -65,7 +65,7 @@ class Coder:
         return self.codes(asked, query), self.codes(searched, archive)
 
     def describe(self, archive: h5py.File) -> dict[str, Any]:
-        """Return what results record: method, bits, and bits that never change over the archive; log it too."""
+        """Return what results record: method, bits, and number of bits that are constant over the archive; log it."""
         method = self.config.code
         counts = {
             kind: constant_bits(self.codes(kind, archive), binarizer.bits)
@@ -87,10 +87,10 @@ class Coder:
 
 
 def code_identity(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """Return what decides the codes beside the archive's vectors, as plain values; empty where no codes are made.
+    """Return what determines the codes besides the archive's vectors, as plain values; empty if no codes are computed.
 
     Raises:
-        CheckpointError: there are no learned heads.
+        CheckpointError: there are no learned hash heads.
     """
     if config.distance != "hamming":
         return {}
@@ -101,18 +101,18 @@ def code_identity(config: Config, folder: RunFolder) -> dict[str, Any]:
 
 
 def prepare_codes(config: Config, folder: RunFolder, source: FeatureExtractor, archive: h5py.File) -> Coder:
-    """Return what makes a run's codes: from codes.h5 where that fits, else fitted on the archive and written there.
+    """Return the coder of a run: read from codes.h5 if it matches, or else fitted on the archive and written there.
 
-    An interrupted search goes on with the very same codes, though a fit may differ in its last digits elsewhere.
+    A resumed search uses exactly the same codes, even if a fit on another machine would differ in the last digits.
 
     Args:
-        config: names method, length and seed.
-        folder: holds archive.h5, codes.h5 and the learned heads.
-        source: names the directions, and the encoder that learned heads must belong to.
+        config: gives method, length and seed.
+        folder: contains archive.h5, codes.h5 and the learned hash heads.
+        source: gives the directions, and the encoder that learned heads must belong to.
         archive: archive.h5, opened.
 
     Raises:
-        SearchError: the vectors have no codes of this kind.
+        SearchError: the method is undefined for the vectors.
         CheckpointError: there are no learned heads for this encoder.
     """
     wanted = fingerprint({
@@ -131,11 +131,11 @@ def prepare_codes(config: Config, folder: RunFolder, source: FeatureExtractor, a
 
 
 def fit_codes(config: Config, source: FeatureExtractor, archive: Mapping[str, Any]) -> dict[str, Binarizer]:
-    """Fit each space of vectors: the two sensors' together where they are compared, and the fused ones'.
+    """Fit each vector space: one for both sensors if they are compared with each other, and one for the fused vectors.
 
     Args:
-        config: names a method that needs no training, length and seed.
-        source: names the directions.
+        config: gives a method without training, length and seed.
+        source: gives the directions.
         archive: archive.h5, opened; or arrays by the names of its datasets.
     """
     needed = {kind for direction in source.directions for kind in kinds_of(direction)}
@@ -162,7 +162,7 @@ def load_learned(path: Path, source: FeatureExtractor) -> dict[str, Binarizer]:
 
 
 def learned_binarizers(heads: HashHeads) -> dict[str, Binarizer]:
-    """Return the binarizers of hash heads, for every kind of vectors; all their codes can be compared."""
+    """Return the binarizers of hash heads for every kind of vectors. All their codes are comparable."""
     one, two = heads.as_bits()
     found = {
         kind: Binarizer("learned", head.thresholds, head.projection, unit=True)

@@ -1,4 +1,4 @@
-"""Embeddings from files that anyone may have written: vectors per sensor, names of patches, labels, all checked."""
+"""Reading and validation of embedding files from any source: vectors per modality, names of patches, labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READERS: Final[Mapping[str, Callable[[Path], Columns]]] = {
     ".parquet": read_parquet,
     ".geoparquet": read_parquet,
 }
-"""End of a file's name -> how it is read."""
+"""File name suffix -> reader."""
 
 VECTORS: Final = {
     FUSED: ("feature", "fused", "embedding_fused"),
@@ -40,14 +40,14 @@ _UNNAMED: Final = (UNNAMED, "embeddings", "vector")
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """The rows of one file, or of several that hold one sensor each.
+    """The rows of one file, or of several files that hold one sensor each.
 
     Attributes:
         source: names of the files, for messages.
-        names: of the patches of each sensor, as far as the files tell them.
+        names: of the patches of each sensor that the files give.
         vectors: fused, s1 or s2 -> (N, D) float32, finite.
-        labels: (N, 19) uint8 in the order of data.labels.CLASSES, or None where the files have none.
-        told: what the files say of all rows.
+        labels: (N, 19) uint8 in the order of data.labels.CLASSES, or None if the files have none.
+        told: metadata of the files that apply to all rows.
     """
 
     source: str
@@ -61,15 +61,15 @@ class EmbeddingTable:
 
 
 def read_embeddings(paths: Sequence[Path], sensor: str | None = None) -> EmbeddingTable:
-    """Read one file, or several with the same patches in the same order, say one of each sensor.
+    """Read one file, or several with the same patches in the same order, for example one for each sensor.
 
     Args:
         paths: .h5, .npz, .npy, .parquet.
-        sensor: what a matrix without a name of its own was computed from: s1, s2 or fused; None: the sensor of the
-            names, fused where both are named.
+        sensor: modality of a matrix whose name does not give it: s1, s2 or fused; None: the sensor of the names, fused
+            if the file has the names of both.
 
     Raises:
-        DataError, ResultsError: a file is missing or malformed, two of them do not fit, in one line.
+        DataError, ResultsError: a file is missing or malformed, or two of them do not match; the message has one line.
     """
     table = _read(paths[0], sensor)
     for path in paths[1:]:
@@ -95,13 +95,13 @@ def _read(path: Path, sensor: str | None) -> EmbeddingTable:
 
 
 def _matrix(values: Any, names: Sides, where: str) -> FloatArray:
-    """Return (N, D) float32 vectors; raise DataError where they are none, or one is not finite."""
+    """Return (N, D) float32 vectors; raise DataError if the values are not a matrix of finite numbers."""
     given = np.asarray(values)
     if given.ndim != 2 or given.dtype.kind != "f" or given.shape[1] == 0:
         raise DataError(f"{where} is {given.dtype} of shape {given.shape}; vectors are floats of shape (N, D)")
     if len(given) != len(names):
         raise DataError(f"{where} has {len(given):,} rows, but the file names {len(names):,} patches; write both anew")
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused below
+    with np.errstate(over="ignore"):  # float64 values beyond float32 become infinite, which is rejected below
         vectors = np.ascontiguousarray(given, np.float32)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
@@ -114,7 +114,7 @@ def _matrix(values: Any, names: Sides, where: str) -> FloatArray:
 
 
 def _merge(one: EmbeddingTable, other: EmbeddingTable) -> EmbeddingTable:
-    """Return the columns of both; raise DataError where their rows are not the same patches in the same order."""
+    """Return the columns of both; raise DataError unless their rows are the same patches in the same order."""
     _check_order(one, other)
     twice = sorted(one.vectors.keys() & other.vectors.keys())
     if twice:

@@ -1,4 +1,4 @@
-"""Labels and Sentinel-1 partners of patches that files of embeddings name: from the files, a table or an archive."""
+"""Labels and Sentinel-1 partners of the patches in embedding files: from the files, a table or an archive."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _SEPARATOR = ";"
 
 
 def read_label_column(columns: Mapping[str, Any], told: Mapping[str, Any], rows: int, path: Path) -> ByteArray | None:
-    """Return the (N, 19) labels of a file's columns, or None where it has none.
+    """Return the (N, 19) labels from the columns of a file, or None if it has none.
 
-    Either a matrix of 0 and 1 with the names of its classes beside it (`class_names`), or class names for each row,
-    of the 19- or the 43-class nomenclature, as a list or joined by semicolons.
+    The labels are either a matrix of 0 and 1 together with the class names of its columns (`class_names`), or class
+    names for each row, of the 19- or the 43-class nomenclature, as a list or separated by semicolons.
 
     Raises:
-        DataError: the matrix has no class names or those of another order, or a value is no label.
+        DataError: the matrix has no class names or another order of classes, or a value is not a label.
     """
     name = next((name for name in _COLUMNS if name in columns), None)
     if name is None:
@@ -83,7 +83,7 @@ def _of_names(rows: Sequence[Any], where: str) -> ByteArray:
 
 
 def labels_from(source: Path, pairs: PairList) -> ByteArray:
-    """Return the (N, 19) labels that a metadata.parquet or an archive (an LMDB folder) has for N pairs.
+    """Return the (N, 19) labels of N pairs from a metadata.parquet or an archive (an LMDB folder).
 
     Raises:
         DataError: the source is malformed, or has no labels for some of the patches.
@@ -107,9 +107,9 @@ def labels_from(source: Path, pairs: PairList) -> ByteArray:
 
 
 def pairs_of(names: Sides, labels: Path | None) -> PairList:
-    """Return both names of each row; where nothing tells the partner, the name that is known stands for both.
+    """Return both names of each row. If the name of the partner is unknown, the known name is used for both.
 
-    Partners are those of a metadata.parquet that gives the labels, else of the official lists where they are installed.
+    Partners are read from the metadata.parquet that provides the labels, or else from the official lists if installed.
     """
     if names.has(S1) and names.has(S2):
         return PairList(names.of(S2), names.of(S1))

@@ -1,4 +1,4 @@
-"""Names of patches beside embeddings: of Sentinel-1, of Sentinel-2, or of both, told apart by how they begin."""
+"""Names of patches in embedding files: of Sentinel-1, of Sentinel-2, or of both. Their prefix identifies the sensor."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import DataError, short
 
 NAME_COLUMNS: Final = {S1: ("name_s1", "s1_name"), S2: ("name_s2", "s2_name", "patch_id")}
-"""Columns of one sensor's names."""
+"""Columns with the names of one sensor."""
 
 EITHER: Final = ("patch_name", "name", "names")
-"""Columns whose names tell by themselves whose they are; also (N, 2) with both."""
+"""Columns with names of either sensor, identified by their prefix; also (N, 2) with both."""
 
 _PATTERNS: Final = {S1: S1_NAME, S2: S2_NAME}
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The names of N pairs.
+    """The names of N pairs. At least one sensor is known.
 
     Attributes:
-        s1: of the Sentinel-1 patches, None where they are not told.
-        s2: of the Sentinel-2 patches, likewise; one of the two is told.
+        s1: of the Sentinel-1 patches, None if unknown.
+        s2: of the Sentinel-2 patches, None if unknown.
     """
 
     s1: Sequence[str] | None
@@ -40,41 +40,41 @@ class Sides:
 
     @property
     def known(self) -> Sequence[str]:
-        """Those by which a row is known: of Sentinel-2, else of Sentinel-1."""
+        """The names that identify the rows: of Sentinel-2 if known, else of Sentinel-1."""
         return self.of(S2 if self.s2 is not None else S1)
 
     @property
     def side(self) -> str:
-        """Sensor of a matrix that says nothing else: fused where both sensors are named."""
+        """Default modality of a matrix: fused if the names of both sensors are known."""
         if self.s1 is None or self.s2 is None:
             return S1 if self.s2 is None else S2
         return FUSED
 
     def has(self, side: str) -> bool:
-        """Return whether the names of a sensor, s1 or s2, are told."""
+        """Return whether the names of a sensor, s1 or s2, are known."""
         return (self.s1 if side == S1 else self.s2) is not None
 
     def of(self, side: str) -> Sequence[str]:
-        """Return the names of a sensor that has them."""
+        """Return the names of a sensor, which must be known."""
         found = self.s1 if side == S1 else self.s2
         assert found is not None, side
         return found
 
     def rows(self, positions: npt.NDArray[np.int64]) -> Sides:
-        """Return the names at some positions."""
+        """Return the names at the given positions."""
         chosen = [None if names is None else [names[row] for row in positions] for names in (self.s1, self.s2)]
         return Sides(*chosen)
 
     def merged(self, other: Sides) -> Sides:
-        """Return the names of both for the same rows."""
+        """Return the names of both objects for the same rows."""
         return Sides(other.s1 if self.s1 is None else self.s1, other.s2 if self.s2 is None else self.s2)
 
 
 def read_sides(columns: Mapping[str, Any], path: Path) -> Sides:
-    """Return the names in a file's columns.
+    """Return the names in the columns of a file.
 
     Raises:
-        DataError: there are none, one is no name of a patch, or one is there twice.
+        DataError: there are none, one is not the name of a patch, or one occurs twice.
     """
     found: dict[str, list[str]] = {}
     for side, known in NAME_COLUMNS.items():
@@ -88,7 +88,7 @@ def read_sides(columns: Mapping[str, Any], path: Path) -> Sides:
         words = ", ".join((*EITHER, *NAME_COLUMNS[S1], *NAME_COLUMNS[S2]))
         raise DataError(f"{path}: which patches are these? Add a column of their names: one of {words}")
     for side, names in found.items():
-        # An archive of bigearthnet_encoder knows both sensors of a pair by the Sentinel-2 name.
+        # Archives of bigearthnet_encoder store both sensors of a pair under the Sentinel-2 name.
         if side == S2 or names != found.get(S2):
             _check(names, side, path)
     return Sides(found.get(S1), found.get(S2))
@@ -103,7 +103,7 @@ def _texts(values: Any, where: str) -> list[str]:
 
 
 def _split(values: Any, where: str) -> dict[str, list[str]]:
-    """Return the names of a column that holds one for each row, or two in either order."""
+    """Return the names in a column with one name for each row, or with two in either order."""
     rows = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if not rows:
         raise DataError(f"{where} is empty; there is nothing to search with or in")

@@ -1,4 +1,4 @@
-"""From tables of embeddings to what is compared: rows in a list's order, fused vectors, and the directions."""
+"""Preparation of embeddings for retrieval: rows in the order of a list, fused vectors, and possible directions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Vectors:
         pairs: both names of each row.
         vectors: fused, s1 or s2 -> (N, D) float32.
         labels: (N, 19) uint8.
-        beyond: rows of the files that the split does not have.
+        beyond: number of rows of the files that are not in the split.
     """
 
     source: str
@@ -42,17 +42,17 @@ class Vectors:
 def chosen_rows(
     vectors: dict[str, FloatArray], labels: ByteArray | None, rows: npt.NDArray[np.int64] | None
 ) -> tuple[dict[str, FloatArray], ByteArray | None]:
-    """Return vectors and labels of these rows, in this order; all as they are where rows is None."""
+    """Return the given rows of vectors and labels, in this order; everything unchanged if rows is None."""
     if rows is None:
         return vectors, labels
     return {side: values[rows] for side, values in vectors.items()}, None if labels is None else labels[rows]
 
 
 def with_fused(vectors: dict[str, FloatArray], how: str, source: str) -> dict[str, FloatArray]:
-    """Return vectors with the fusion of both sensors where there are both and no fused ones.
+    """Return vectors with the fusion of both sensors added, if both are present and fused vectors are not.
 
     Raises:
-        DataError: the sensors' vectors differ in width, and the fusion is not concat.
+        DataError: the vectors of the sensors differ in dimension, and the fusion is not concat.
     """
     if FUSED in vectors or not {S1, S2} <= vectors.keys():
         return vectors
@@ -68,7 +68,7 @@ def with_fused(vectors: dict[str, FloatArray], how: str, source: str) -> dict[st
 
 
 def check_widths(query: Vectors, archive: Vectors) -> None:
-    """Raise DataError where the two files' vectors of one kind have several widths."""
+    """Raise DataError if queries and archive have vectors of different dimension for one modality."""
     for side in query.vectors.keys() & archive.vectors.keys():
         asked, searched = query.vectors[side].shape[1], archive.vectors[side].shape[1]
         if asked != searched:
@@ -79,14 +79,14 @@ def check_widths(query: Vectors, archive: Vectors) -> None:
 
 
 def directions_of(query: Vectors, archive: Vectors, how: str, distance: str) -> tuple[str, ...]:
-    """Return the directions that have a meaning with these vectors.
+    """Return the directions that these vectors support.
 
-    Queries and archive must have the vectors of a direction, in one width. One sensor stands in for the fused vectors
-    only where those are the fusion `how` of both sensors; and codes of the queries need their own sensor's medians
-    over the archive.
+    Queries and archive must have the vectors of a direction, with equal dimension. A single sensor can replace the
+    fused vectors only if these are the fusion `how` of both sensors. Codes of the queries also need the medians of
+    their own sensor over the archive.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no direction.
     """
     found = []
     for name, direction in DIRECTIONS.items():
@@ -110,7 +110,7 @@ def _widths(side: Vectors) -> str:
 
 
 def _is_fusion(vectors: dict[str, FloatArray], how: str) -> bool:
-    """Return whether the fused vectors are what `fuse` makes of the two sensors'."""
+    """Return whether the fused vectors equal the result of `fuse` for the vectors of the two sensors."""
     if how not in FUSIONS or not {FUSED, S1, S2} <= vectors.keys() or vectors[S1].shape != vectors[S2].shape:
         return False
     for start in range(0, len(vectors[FUSED]), _CHECKED_ROWS):

@@ -1,4 +1,4 @@
-"""Which rows of embeddings a named protocol asks with and searches in: the lists of its splits, in their order."""
+"""The query and archive rows of a named protocol: the lists of its splits, in their order."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class ProtocolLists(NamedTuple):
     Attributes:
         protocol: its name in configurations: ben14k is csmae on the lists of the small benchmark.
         query: pairs, or Sentinel-2 names alone, of the query split.
-        archive: likewise of the archive split.
-        origin: where the lists are from, for the provenance.
+        archive: pairs, or Sentinel-2 names alone, of the archive split.
+        origin: source of the lists, for the provenance.
     """
 
     protocol: str
@@ -91,7 +91,7 @@ def _of_ben14k(pairs: PairList | Names) -> PairList | Names:
 
 
 def rows_of(wanted: PairList | Names, names: Sides, source: str) -> npt.NDArray[np.int64]:
-    """Return the rows of a file that a list wants, in the list's order.
+    """Return the rows of a file that a list names, in the order of the list.
 
     Raises:
         DataError: the file lacks some of the patches.

@@ -1,4 +1,4 @@
-"""Embeddings made anywhere, measured as a run of this project: files in, a run folder out."""
+"""Evaluation of embeddings from files, computed by any method: reads the files and writes a run folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from bigearthnet_cbir.storage.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 GROUP: Final = "embeddings"
-"""Group of experiments that these runs are put into."""
+"""Group of experiments of these runs."""
 
 _BLOCK: Final = 1 << 14
 
@@ -52,7 +52,7 @@ Files = Path | str | Sequence[Path | str]
 
 @dataclass(frozen=True)
 class _Request:
-    """Files, and how they are to be measured: the arguments of evaluate_files, as paths."""
+    """The arguments of evaluate_files, as paths."""
 
     files: tuple[list[Path], list[Path]]
     model: str
@@ -75,22 +75,22 @@ def evaluate_files(
     splits: Path | str | None = None,
     **settings: Any,
 ) -> Path:
-    """Measure embeddings that were made anywhere, described in docs/embeddings.md, and return their retrieval.h5.
+    """Evaluate embeddings that were computed by any method (docs/embeddings.md), and return their retrieval.h5.
 
     Args:
-        queries: .h5, .npz, .npy (names in a .csv beside it), .parquet; several files where each has one sensor.
-        archive: likewise; with a protocol the same file may be both.
-        name: of the model; by default that of the queries' file.
+        queries: .h5, .npz, .npy (names in a .csv next to it), .parquet; several files if each has one sensor.
+        archive: as queries; with a protocol, both may be the same file.
+        name: of the model; by default the name of the file of the queries.
         output: the run folder; by default logs/embeddings/<name>.
-        sensor: what a matrix without a name of its own was computed from: s1, s2 or fused.
-        labels: metadata.parquet or LMDB folder, for files without labels, or instead of theirs.
-        protocol: original, csmae or ben14k: rows are restricted to its lists, and ordered as they are; None: all rows.
-        splits: its lists: "official" (BigEarthNet v1), a metadata.parquet, or a folder of CSV lists; by default a
-            metadata.parquet that `labels` names, else official.
+        sensor: modality of a matrix whose name does not give it: s1, s2 or fused.
+        labels: metadata.parquet or LMDB folder, for files without labels, or to replace theirs.
+        protocol: original, csmae or ben14k: rows are restricted to its lists, in their order; None: all rows.
+        splits: lists of the protocol: "official" (BigEarthNet v1), a metadata.parquet, or a folder of CSV lists; by
+            default the metadata.parquet given as `labels`, or else official.
         settings: keys of a YAML file: fusion, distance, top_k, exclude_within, num_cpu.
 
     Raises:
-        ConfigError, DataError, ResultsError, SearchError: what is wrong, in one line.
+        ConfigError, DataError, ResultsError, SearchError: an input is missing or invalid; the message has one line.
     """
     asked, searched = _paths(queries), _paths(archive)
     model = name or asked[0].stem
@@ -129,7 +129,7 @@ def _place_of_lists(splits: Path | str | None, labels: Path | None) -> str:
 
 
 def _select(table: EmbeddingTable, wanted: PairList | Names | None, labels: Path | None, fusion: str) -> Vectors:
-    """Return the rows of a table that are wanted, in that order, all where none are named, with labels and names."""
+    """Return the wanted rows of a table in the given order, or all rows if None, with labels and names."""
     rows = None if wanted is None else rows_of(wanted, table.names, table.source)
     names = table.names if rows is None else table.names.rows(rows)
     pairs = wanted if isinstance(wanted, PairList) else pairs_of(names, labels)
@@ -176,7 +176,7 @@ def _no_network(batch: PairBatch) -> dict[str, Tensor]:
 
 
 def _write(path: Path, side: Vectors, fusion: str, told: dict[str, str]) -> str:
-    """Write a feature file, unless it is there already, and return the digest of its content."""
+    """Write a feature file unless it exists, and return the digest of its content."""
     made_from = {
         "schema": SCHEMA_VERSION,
         "pairs": pairs_digest(side.pairs),

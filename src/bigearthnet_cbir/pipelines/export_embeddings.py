@@ -1,4 +1,4 @@
-"""A run's embeddings and codes as GeoParquet and .npz, for vector databases, maps and other people's scripts."""
+"""Export of a run's embeddings and codes as GeoParquet and .npz, for vector databases, maps and scripts."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ from bigearthnet_cbir.types import ByteArray, FloatArray
 logger = logging.getLogger(__name__)
 
 GROUP_ROWS: Final = 1 << 16
-"""Rows of a row group: readers fetch and filter by these, vector databases load them in parallel."""
+"""Rows of a row group, the unit in which readers fetch and filter and vector databases load in parallel."""
 
 CODES: Final = {"feature": "code", "feature_s1": "code_s1", "feature_s2": "code_s2"}
 """Column of vectors -> column of their binary codes."""
 
 
 def export_embeddings(run: Path | str, output: Path | str | None = None) -> list[Path]:
-    """Write what retrieval computed of a run as query.parquet, archive.parquet, query.npz and archive.npz.
+    """Write the vectors that retrieval computed for a run as query.parquet, archive.parquet, query.npz and archive.npz.
 
-    Columns: name_s1, name_s2, split, date_s1, date_s2, labels, the vectors feature, feature_s1, feature_s2 as the run
-    has them, and their codes, one bit a feature cut at the archive's medians, packed from the highest bit down.
-    docs/embeddings.md describes them. `evaluate_files` reads either kind back to the same figures.
+    Columns: name_s1, name_s2, split, date_s1, date_s2, labels; the vectors feature, feature_s1, feature_s2 that the run
+    has; and their codes. A code has one bit for each feature, with the archive's medians as thresholds, packed from the
+    most significant bit. docs/embeddings.md describes the columns. `evaluate_files` computes the same results from
+    either format.
 
     Args:
         run: run folder with query.h5 and archive.h5.
@@ -93,11 +94,11 @@ def _export(path: Path, target: Path, thresholds: Mapping[str, FloatArray], run:
 
 
 def describe_vectors(attributes: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """Return what a file of embeddings says of all its rows.
+    """Return the metadata that apply to all rows of an embedding file.
 
     Args:
         attributes: of the run's feature file.
-        run: its name, for a model that has no other.
+        run: its name, used if the model has no other.
     """
     configuration = json.loads(attributes.get("configuration", "{}"))
     outside = attributes.get("vectors") == OUTSIDE

@@ -1,4 +1,4 @@
-"""Encoders of other projects: a callable that the YAML file names, what it must return, and how it is loaded."""
+"""Encoders of other projects: a callable named in the YAML file, the interface of its result, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _KEY: Final = "encoder"
 
 
 class ForeignEncoder(Protocol):
-    """What the callable returns; docs/embeddings.md has a complete example.
+    """The interface of the object that the callable returns; docs/embeddings.md has a complete example.
 
-    An encoder of one sensor has no bands of the other, and needs no method for it. Where there are `to` and `eval`, as
-    every torch.nn.Module has them, they are called. Optional: `encode_fused(s1, s2)`, in place of the configured
-    fusion of both vectors; `weights`, the path of the file that its weights are from.
+    An encoder of one sensor has no bands of the other, and needs no method for it. The methods `to` and `eval` are
+    called if they exist, as in every torch.nn.Module. Optional: `encode_fused(s1, s2)`, which replaces the configured
+    fusion of both vectors; `weights`, the path of the file with its weights.
 
     Attributes:
         bands_s1: some of VV, VH, in the order of the channels.
         bands_s2: some of B01 to B12 and B8A (BigEarthNet has no B10), in the order of the channels.
-        size: pixels along a side of the images that it wants; patches have 120.
-        normalisation: band -> (mean, standard deviation); a channel is (value - mean) / standard deviation of what the
-            patch store has: reflectance x 10 000, or dB. Bands that are not in it stay as they are.
+        size: width and height of the input images in pixels; patches have 120.
+        normalisation: band -> (mean, standard deviation); a channel is (value - mean) / standard deviation of the
+            values in the patch store: reflectance x 10 000, or dB. Bands without an entry are not normalised.
     """
 
     bands_s1: Sequence[str]
@@ -57,13 +57,13 @@ class ForeignEncoder(Protocol):
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder that was loaded and whose declaration is sound.
+    """A loaded encoder with a valid interface.
 
     Attributes:
-        network: what the callable returned.
-        bands: sensor, s1 or s2 -> its bands; a sensor that it does not know is left out.
-        identity: plain values that decide its vectors, as far as they can be seen from here.
-        where: begins each message about it.
+        network: the object that the callable returned.
+        bands: sensor, s1 or s2 -> its bands; sensors that it does not support are absent.
+        identity: plain values that determine its vectors, as far as they are visible from outside.
+        where: prefix of each message about it.
     """
 
     network: Any
@@ -72,12 +72,12 @@ class LoadedEncoder:
     where: str
 
     def call(self, name: str, *images: Tensor) -> Any:
-        """Return what one of its methods returns; raises ConfigError with the line of its code where that fails."""
+        """Return the result of one of its methods; raises ConfigError with the line of its code that failed."""
         return _guarded(lambda: getattr(self.network, name)(*images), f"{self.where}: {name}")
 
 
 def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
-    """Import the callable that `spec` names, call it, and check what it returns.
+    """Import the callable that `spec` names, call it, and validate the result.
 
     Args:
         spec: package.module:function.
@@ -85,7 +85,8 @@ def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
         source: the YAML file, for messages.
 
     Raises:
-        ConfigError: the module is missing or fails, the name is no callable, or what it returns lacks something.
+        ConfigError: the module is missing or fails, the name is not a callable, or the result lacks a part of the
+            interface.
     """
     where = f"{source}: {_KEY} is {spec}"
     module_name, _, name = spec.partition(":")
@@ -111,23 +112,23 @@ def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
 
 
 def load_configured(config: Config) -> LoadedEncoder:
-    """Return the encoder that the key encoder names; raises as load_foreign does."""
+    """Return the encoder that the key encoder names; raises the errors of load_foreign."""
     folder = None if config.encoder_path is None else Path(config.encoder_path)
     return load_foreign(str(config.encoder), folder, config.source)
 
 
 def refuse_foreign(config: Config, why: str) -> None:
-    """Raise ConfigError where the key encoder is set, for what needs a network of this project."""
+    """Raise ConfigError if the key encoder is set, for commands that need a network of this project."""
     if config.encoder is not None:
         raise ConfigError(f"{config.source}: encoder is {config.encoder}, which is trained elsewhere; {why}")
 
 
 _searched: list[Path] = []
-"""Folders of YAML files that modules were looked for in, the latest last."""
+"""Folders of YAML files added to the module search path, the latest last."""
 
 
 def _import(name: str, folder: Path | None, where: str) -> ModuleType:
-    """Import a module from the installed environment, else from the folder."""
+    """Import a module from the installed environment, or else from the folder."""
     _search_in(folder, name.partition(".")[0])
     try:
         return importlib.import_module(name)
@@ -141,9 +142,9 @@ def _import(name: str, folder: Path | None, where: str) -> ModuleType:
 
 
 def _search_in(folder: Path | None, top: str) -> None:
-    """Put a folder at the end of Python's path, in place of an earlier YAML file's.
+    """Append a folder to Python's search path, replacing the folder of an earlier YAML file.
 
-    Two YAML files may name two modules of one name: the one that an earlier folder gave is forgotten.
+    Two YAML files may name different modules of the same name, so a module imported from an earlier folder is unloaded.
     """
     origin = getattr(sys.modules.get(top), "__file__", None)
     if origin is not None and any(Path(origin).is_relative_to(other) for other in _searched if other != folder):
@@ -221,7 +222,7 @@ def _guarded(call: Callable[[], Any], where: str) -> Any:
 
 
 def _failure(error: Exception, where: str) -> ConfigError:
-    """Return one line for an exception in somebody else's code: what, and where in that code."""
+    """Return a one-line error for an exception in external code, with its message and location."""
     logger.debug("%s failed", where, exc_info=error)
     frames = traceback.extract_tb(error.__traceback__)
     place = next((f"{frame.filename}, line {frame.lineno}" for frame in reversed(frames) if _is_theirs(frame)), "")

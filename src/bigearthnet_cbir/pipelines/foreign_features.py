@@ -1,4 +1,4 @@
-"""Features from an encoder of another project: its input from a batch of pairs, and checks of its output."""
+"""Features from an encoder of another project: preparation of its input and validation of its output."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ForeignFeatures:
     """Computes the vectors of batches of pairs.
 
     Attributes:
-        directions: those that its vectors have.
+        directions: those that its vectors support.
     """
 
     def __init__(self, encoder: LoadedEncoder, device: torch.device, precision: torch.dtype, fusion: str) -> None:
-        """Move the encoder to the device, and try it on one image of zeros.
+        """Move the encoder to the device, and test it on one image of zeros.
 
         Raises:
-            ConfigError: it fails on it, or gives no (B, D) floats.
+            ConfigError: the encoder fails, or its output is not a (B, D) tensor of floats.
         """
         self._encoder = encoder
         self._device = device
@@ -67,10 +67,10 @@ class ForeignFeatures:
 
     @torch.inference_mode()
     def __call__(self, batch: PairBatch) -> dict[str, Tensor]:
-        """Return feature_s1, feature_s2 and feature, as far as the encoder has them, each (B, D) float32 on the CPU.
+        """Return those of feature_s1, feature_s2 and feature that the encoder provides, each (B, D) float32 on the CPU.
 
         Raises:
-            ConfigError: the encoder fails, or gives another shape than before, or a value that is not finite.
+            ConfigError: the encoder fails, or returns a different shape than before, or a value that is not finite.
             DataError: the archive lacks a band.
         """
         images = {sensor: self._images(batch, bands) for sensor, bands in self._encoder.bands.items()}
@@ -121,7 +121,7 @@ class ForeignFeatures:
         return output.float()
 
     def _images(self, batch: PairBatch, bands: tuple[str, ...]) -> Tensor:
-        """Return (B, len(bands), size, size): normalised first, then resized band by band, as for our own networks."""
+        """Return (B, len(bands), size, size): first normalised, then resized per band, as for own networks."""
         channels: dict[str, Tensor] = {}
         for field, stored in _STORED:
             wanted = [band for band in stored if band in bands]

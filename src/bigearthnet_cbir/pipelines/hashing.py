@@ -1,4 +1,4 @@
-"""Hash heads of a run: embeddings of its training split, extracted once, and heads trained on them."""
+"""Hash heads of a run: the embeddings of its training split are computed once, and heads are trained on them."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def train_hash_heads(
     overwrite: bool = False,
     settings: HashSettings | None = None,
 ) -> Path:
-    """Train hash heads on a run's frozen encoder and return their checkpoint.
+    """Train hash heads on the frozen encoder of a run and return their checkpoint.
 
     Args:
-        config: the run's configuration; its code_bits, hash_loss, feature and seed decide the heads.
+        config: the run's configuration; its code_bits, hash_loss, feature and seed determine the heads.
         folder: the run's folder, by default the configured one.
-        resume: go on from heads of the same settings; begin anew where there are none.
+        resume: continue from heads of the same settings; start from scratch if there are none.
         overwrite: replace earlier heads.
-        settings: how they are trained; None for the defaults.
+        settings: training settings; None for the defaults.
 
     Raises:
         CheckpointError: there is no encoder, or there are heads already and neither option was given.
-        DataError: the training split cannot be read, or has no labels where the loss reads them.
-        LockedError: another command is at work in the run folder.
+        DataError: the training split cannot be read, or lacks the labels that the loss needs.
+        LockedError: another command is writing to the run folder.
     """
     config = as_config(config)
     folder = folder or RunFolder(config.run_folder)
@@ -104,12 +104,12 @@ def _build_trainer(
 
 
 def _encoder_identity(source: FeatureExtractor) -> dict[str, Any]:
-    """Return what decides the embeddings: heads belong to just this encoder."""
+    """Return what determines the embeddings. Heads are valid for this encoder only."""
     return {"encoder": source.identity["checkpoint"], "feature": source.identity["feature"]}
 
 
 def _start_from_itq(heads: HashHeads, file: h5py.File, bits: int, seed: int) -> None:
-    """Begin with the code of iterative quantisation, fitted on the training split."""
+    """Initialise the heads with iterative quantisation (ITQ), fitted on the training split."""
     sensors = {sensor: file[DATASETS[sensor]] for sensor in ("s1", "s2")}
     projection = fit_binarizers("itq", sensors, bits, seed)["s1"].projection
     means = {sensor: mean_unit_row(vectors) for sensor, vectors in sensors.items()}
@@ -126,10 +126,10 @@ def load_heads(path: Path, source: FeatureExtractor) -> HashHeads:
 
     Args:
         path: their checkpoint.
-        source: the encoder whose embeddings they are to turn into codes.
+        source: the encoder whose embeddings the heads will convert to codes.
 
     Raises:
-        CheckpointError: they are missing, damaged, unfinished, or belong to another encoder.
+        CheckpointError: the heads are missing, damaged, unfinished, or belong to another encoder.
     """
     content = load_checkpoint(path)
     if "feature" not in source.identity:

@@ -1,4 +1,4 @@
-"""Making the index of a run: embeddings of splits or of the whole archive, what retrieval computed reused."""
+"""Building the index of a run: embeddings of splits or of the whole archive. Features from retrieval are reused."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def build_index(
     recompute: bool = False,
     allow_different: bool = False,
 ) -> Path:
-    """Write the index of a run, or keep one that was made from just the same, and return its folder.
+    """Write the index of a run and return its folder. An existing index of the same inputs is kept.
 
-    An interrupted run goes on where it stopped. Embeddings that retrieval has in query.h5 or archive.h5, from the same
-    checkpoint, pairs and archives, are taken from there.
+    An interrupted run is resumed. Embeddings in query.h5 or archive.h5 are reused if retrieval computed them from the
+    same checkpoint, pairs and archives.
 
     Args:
         run: a run folder, its parameters.yaml, or a configuration.
         splits: some of train, val, test; or "all": these, and every other pair of the archive.
-        json_root: folder of version 1 patch folders of one sensor; where a patch's JSON tells another place than its
-            name, the JSON is right.
-        recompute: make it anew even where the one there matches.
-        allow_different: go on where the checkpoint was trained with other settings, and record both.
+        json_root: folder of version 1 patch folders of one sensor. If the JSON file of a patch and its name give
+            different locations, the JSON file is used.
+        recompute: rebuild the index even if the existing one matches.
+        allow_different: continue if the checkpoint was trained with other settings, and record both.
 
     Raises:
         LockedError: another process is writing to the folder.
-        CheckpointError, ConfigError, DataError, ResultsError: what is wrong, in one line.
+        CheckpointError, ConfigError, DataError, ResultsError: an input is missing or invalid; the message has one line.
 
     Example (`run` is a run folder, here with five pairs in its splits and 8 numbers per sensor):
         >>> import bigearthnet_cbir as cbir
@@ -81,7 +81,7 @@ def build_index(
 
 
 def _run(run: Config | Mapping[str, Any] | Path | str) -> tuple[Config, RunFolder]:
-    """Return the configuration of a run, and its folder, which may have been moved since."""
+    """Return the configuration of a run and its folder, which may have been moved since."""
     if isinstance(run, Path | str) and Path(run).is_dir():
         return as_config(RunFolder(Path(run)).parameters), RunFolder(Path(run))
     config = as_config(run)
@@ -98,7 +98,7 @@ def _build(
     json_root: Path | None,
     recompute: bool,
 ) -> None:
-    """Make the index of some parts, unless the one that is there was made from just the same."""
+    """Build the index of some parts, unless the existing one has the same inputs."""
     origins = {part.split: made_from(part.dataset, source) for part in parts}
     settings = {"distance": config.distance, "json_root": str(json_root), "lists": list_digests(config)}
     wanted = fingerprint({"schema": INDEX_SCHEMA, "parts": origins, **settings})
@@ -116,7 +116,7 @@ def _fill(
     wanted: str,
     json_root: Path | None,
 ) -> None:
-    """Compute what is missing, and finish the index."""
+    """Compute the missing rows and complete the index."""
     if config.distance == "hamming" and config.code != "median":
         logger.warning(
             "code is %s; the index has median codes: its Hamming lists are not those of retrieval", config.code
@@ -142,7 +142,7 @@ def _fill(
 def _blocks(
     config: Config, folder: RunFolder, source: FeatureExtractor, parts: list[IndexPart], skip: int
 ) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield embeddings by side, and labels, of all pairs but the first `skip`, block by block."""
+    """Yield embeddings by modality, and labels, of all pairs after the first `skip`, block by block."""
     for part in parts:
         left = part.chosen[skip:]
         skip = max(0, skip - len(part.chosen))
@@ -157,7 +157,7 @@ def _blocks(
 
 
 def _retrieved(folder: RunFolder, part: IndexPart, source: FeatureExtractor) -> Path | None:
-    """Return the feature file that was computed from just this split, or None."""
+    """Return the feature file that retrieval computed from exactly this split, or None."""
     wanted = fingerprint(made_from(part.dataset, source))
     return next((path for path in (folder.archive, folder.query) if reusable_digest(path, wanted)), None)
 

@@ -1,4 +1,4 @@
-"""What an index is made from: the pairs of splits or of the whole archive, and what lists tell of them."""
+"""Inputs of an index: the pairs of splits or of the whole archive, and their metadata from the lists."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 class IndexPart(NamedTuple):
-    """Pairs of one split that go into an index.
+    """Pairs of one split that are part of an index.
 
     Attributes:
-        split: train, val or test; "" for pairs of the archive that no list has.
+        split: train, val or test; "" for pairs of the archive that are in no list.
         dataset: all pairs of the split.
-        chosen: rows of them that no part before has.
+        chosen: rows of the dataset that no earlier part contains.
     """
 
     split: str
@@ -45,7 +45,7 @@ class IndexPart(NamedTuple):
 
 
 def index_parts(config: Config, splits: Sequence[str]) -> list[IndexPart]:
-    """Return the pairs of splits, each once.
+    """Return the pairs of splits, without duplicates.
 
     Args:
         config: of the run.
@@ -53,7 +53,7 @@ def index_parts(config: Config, splits: Sequence[str]) -> list[IndexPart]:
 
     Raises:
         ConfigError: a split is unknown.
-        DataError: a list or an archive cannot be read, or there is no pair.
+        DataError: a list or an archive cannot be read, or there are no pairs.
     """
     wanted = index_splits(splits)
     parts, seen = [], set[str]()
@@ -72,7 +72,7 @@ def index_parts(config: Config, splits: Sequence[str]) -> list[IndexPart]:
 
 
 def _unlisted(known: BigEarthNetMM, seen: set[str]) -> BigEarthNetMM:
-    """Return the pairs of the archive that no split has."""
+    """Return the pairs of the archive that are in no split."""
     s2_store, s1_store = PatchStore(known.s2_store.path), PatchStore(known.s1_store.path)
     names = Names(name for name in s2_store.names() if S2_NAME.fullmatch(name) and name not in seen)
     pairs = find_partners(names, s2_store, s1_store)
@@ -86,10 +86,10 @@ def _unlisted(known: BigEarthNetMM, seen: set[str]) -> BigEarthNetMM:
 
 
 def known_pairs(config: Config, pairs: Sequence[PatchPair]) -> dict[str, PairInfo]:
-    """Return Sentinel-2 name -> what lists tell: country, season, split.
+    """Return a mapping of Sentinel-2 name -> country, season and split from the lists.
 
-    A metadata.parquet that is a split list, or lies beside one, in or beside an archive; then, for names of version 1,
-    the official lists where they are installed.
+    The source is each metadata.parquet that is a split list, is next to a split list, or is in or next to an archive.
+    For names of version 1, the official lists are a further source if they are installed.
     """
     wanted = {pair.s2 for pair in pairs}
     found: dict[str, PairInfo] = {}
@@ -97,7 +97,7 @@ def known_pairs(config: Config, pairs: Sequence[PatchPair]) -> dict[str, PairInf
         for row in read_metadata(table):
             if row.s2 in wanted:
                 found[row.s2] = PairInfo(row.s2, row.s1, row.split, row.country or None)
-    # Names of version 2 have the tile, and the official lists of version 1 do not know them.
+    # Names of version 2 contain the tile, and the official lists of version 1 do not contain them.
     rest = {name for name in wanted - found.keys() if (grid_cell(name) or ("",))[0] is None}
     if rest and is_installed():
         found |= {pair.s2: pair for pair in read_official_lists() if pair.s2 in rest}
@@ -105,7 +105,7 @@ def known_pairs(config: Config, pairs: Sequence[PatchPair]) -> dict[str, PairInf
 
 
 def _tables(config: Config) -> list[Path]:
-    """Return the tables of version 2 that belong to a run's lists and archives, each once."""
+    """Return the tables of version 2 that belong to the lists and archives of a run, without duplicates."""
     listed: list[Path] = []
     folders = [Path(store) for store in (config.bigEarthPthLMDB_S2, config.bigEarthPthLMDB_S1)]
     for split in SPLITS:
@@ -118,15 +118,15 @@ def _tables(config: Config) -> list[Path]:
 
 
 def with_told_places(places: PatchPositions, pairs: Sequence[PatchPair], root: Path) -> PatchPositions:
-    """Return positions in which the coordinates of version 1's JSONs stand where they differ from the names'.
+    """Return positions with the coordinates from version 1 JSON files where they differ from those of the names.
 
     Args:
         places: of the pairs, from their names.
         pairs: N pairs.
-        root: folder of patch folders of one sensor; pairs without one there keep their place.
+        root: folder of patch folders of one sensor; pairs without a folder keep their position.
 
     Raises:
-        DataError: it holds no patch folder, or a JSON is malformed.
+        DataError: the folder contains no patch folder, or a JSON file is malformed.
     """
     sensor = "S2" if any(place.name.startswith("S2") for place in islice(root.glob("S[12]*"), 1)) else "S1"
     folders = PatchFolders(root, sensor)

@@ -1,4 +1,4 @@
-"""Whether an index is of its run as that is now: same checkpoint, lists, archives and settings."""
+"""Whether an index matches the current state of its run: checkpoint, lists, archives and settings."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _CURE = "run project/index.py again"
 
 
 def list_digests(config: Config) -> dict[str, str]:
-    """Return the digest of each split's list, of those that are there."""
+    """Return the digest of the list of each split, for the lists that exist."""
     files = {split: list_file(config, split) for split in SPLITS}
     return {split: file_digest(path) for split, path in files.items() if path.is_file()}
 
 
 def list_file(config: Config, split: str) -> Path:
-    """Return the file that a split's pairs are read from."""
+    """Return the file that lists the pairs of a split."""
     parquet = parquet_split(config.split_csv(split))
     return Path(config.split_csv(split)) if parquet is None else parquet[0]
 
 
 def open_current_index(folder: Path | str) -> Index:
-    """Open the index of a run folder, and make sure that it is not out of date.
+    """Open the index of a run folder and verify that it is up to date.
 
-    What is not there (archives and lists on another machine) makes no index stale.
+    Missing inputs (archives and lists on another machine) do not make an index out of date.
 
     Raises:
-        QueryError: there is no index, or it was made from something else than is there now.
+        QueryError: there is no index, or its inputs differ from the current ones.
     """
     run = RunFolder(Path(folder))
     index = open_index(run.index)

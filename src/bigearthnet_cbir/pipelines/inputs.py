@@ -1,6 +1,6 @@
-"""The lists and archives that a configuration names, opened and checked without torch.
+"""The lists and archives of a configuration, opened and checked without torch.
 
-Commands call this before they import torch (2 s), so that a mistake in them is reported within a second.
+Commands call this before they import torch (2 s), so that an error in the inputs is reported within a second.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from bigearthnet_cbir.data.stored_pairs import check_stored
 from bigearthnet_cbir.errors import ConfigError, DataError
 
 ALL: Final = "all"
-"""In place of splits: these, and every other pair of the archive."""
+"""Value in place of splits: train, val, test and every other pair of the archive."""
 
 
 class SplitInputs(NamedTuple):
-    """One split, of which the archives hold every pair.
+    """One split with its archives, which hold every pair.
 
     Attributes:
-        pairs: the names, in the list's order.
-        s2_store: archive of the Sentinel-2 patches, with the labels of the list's table where it has one.
-        s1_store: archive of the Sentinel-1 patches; the same object where both are one folder.
+        pairs: the names, in the order of the list.
+        s2_store: archive of the Sentinel-2 patches, with the labels from the list's table if it has labels.
+        s1_store: archive of the Sentinel-1 patches; the same object if both are in one folder.
     """
 
     pairs: PairList
@@ -62,20 +62,20 @@ def _open(config: Config, split: str) -> SplitInputs:
 
 
 def _check(config: Config, split: str) -> int:
-    """Open a split anew, keep it for the pipeline, and return its number of pairs."""
+    """Open a split again, cache it for the pipeline, and return its number of pairs."""
     found = _checked[_key(config, split)] = _open(config, split)
     return len(found.pairs)
 
 
 def open_stores(config: Config, labels: LabelTable | None = None) -> tuple[PatchStore, PatchStore]:
-    """Return the stores of Sentinel-2 and Sentinel-1, one and the same where both paths are."""
+    """Return the stores of Sentinel-2 and Sentinel-1; one object if both paths are equal."""
     s2_store = PatchStore(config.bigEarthPthLMDB_S2, labels)
     same = Path(config.bigEarthPthLMDB_S1).resolve() == Path(config.bigEarthPthLMDB_S2).resolve()
     return s2_store, s2_store if same else PatchStore(config.bigEarthPthLMDB_S1)
 
 
 def read_configured_pairs(config: Config, split: str) -> PairList:
-    """Return the names of the pairs of train, val or test, whether or not the archives hold them."""
+    """Return the names of the pairs of train, val or test, whether or not the archives contain them."""
     return read_pairs(config.split_csv(split), *open_stores(config))
 
 
@@ -83,7 +83,7 @@ def check_retrieval_inputs(config: Config) -> None:
     """Check the inputs of a retrieval: lists, archives, names.
 
     Raises:
-        DataError: as open_split, or a list is empty.
+        DataError: see open_split; or a list is empty.
     """
     for split in dict.fromkeys((config.query_split, config.archive_split)):
         if _check(config, split) == 0:
@@ -91,7 +91,7 @@ def check_retrieval_inputs(config: Config) -> None:
 
 
 def index_splits(splits: Sequence[str]) -> tuple[str, ...]:
-    """Return the lists that an index of these splits reads, each once; "all" reads every one.
+    """Return the lists that an index of these splits reads, without duplicates; "all" reads every list.
 
     Raises:
         ConfigError: a split is unknown.
@@ -103,7 +103,7 @@ def index_splits(splits: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_index_inputs(config: Config, splits: Sequence[str]) -> None:
-    """Check the inputs of an index: lists, archives, names; raises as index_splits and open_split do."""
+    """Check the inputs of an index: lists, archives, names; raises the errors of index_splits and open_split."""
     for split in index_splits(splits):
         _check(config, split)
 
@@ -112,14 +112,14 @@ def check_training_inputs(config: Config) -> None:
     """Check the inputs of a training: lists, archives, names.
 
     Raises:
-        DataError: as open_split, or a list has too few pairs for the loss.
+        DataError: see open_split; or a list has too few pairs for the loss.
     """
     for split in ("train", "val"):
         require_pairs(config, split, _check(config, split))
 
 
 def require_pairs(config: Config, split: str, size: int) -> None:
-    """Raise DataError where a list has too few pairs to train on."""
+    """Raise DataError if a list has too few pairs for training."""
     least = 2 if config.loss_func == "contrastive" else 1
     if size < least:
         why = "the contrastive loss of one pair is always 0" if size else "training needs pairs"

@@ -1,4 +1,4 @@
-"""The index of a run whose vectors were made outside this project: of its feature files, which are all there is."""
+"""The index of a run with external vectors, built from its feature files, which are the only source."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BLOCK: Final = 4096
 
 
 def index_outside(config: Config, folder: RunFolder, *, recompute: bool = False) -> Path:
-    """Write the index of the archive and, of the queries, those that are not in it; return its folder.
+    """Write the index of the archive and of those queries that are not in the archive; return its folder.
 
     Raises:
         ResultsError: a feature file is missing or damaged.
@@ -42,7 +42,7 @@ def index_outside(config: Config, folder: RunFolder, *, recompute: bool = False)
         return folder.index
     chosen, pairs, splits = _rows(files, read_attribute(folder.query, "query_split") == config.query_split)
     writer = IndexWriter(folder.index, wanted, len(pairs))
-    if writer.rows > 0:  # it takes seconds: an interrupted one begins anew
+    if writer.rows > 0:  # it takes seconds, so an interrupted index is built again from the start
         (folder.index.with_name(f".{folder.index.name}.part") / "progress.json").unlink()
         writer = IndexWriter(folder.index, wanted, len(pairs))
     for path, rows in chosen.items():
@@ -54,7 +54,7 @@ def index_outside(config: Config, folder: RunFolder, *, recompute: bool = False)
 
 
 def _rows(files: dict[Path, str], has_splits: bool) -> tuple[dict[Path, list[int]], PairList, list[str]]:
-    """Return the rows of each file that no file before has, their pairs, and the split of each, "" where unknown."""
+    """Return the rows of each file that no earlier file has, their pairs, and the split of each, "" if unknown."""
     chosen: dict[Path, list[int]] = {}
     pairs, splits, seen = [], [], set[str]()
     for path, split in files.items():

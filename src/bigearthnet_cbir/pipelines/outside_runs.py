@@ -1,4 +1,4 @@
-"""Run folders of vectors that were made outside this project: their configuration and what they record."""
+"""Run folders of external vectors: their configuration and provenance."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bigearthnet_cbir.pipelines.embedding_splits import ProtocolLists
 from bigearthnet_cbir.storage.features import OUTSIDE
 
 _DECIDED: Final = ("protocol", "query_split", "archive_split", "feature", "encoder")
-"""Keys of the measurement that the files and the lists decide."""
+"""Keys of the evaluation that the files and the lists determine."""
 
 
 def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, measured: Mapping[str, Any]) -> Config:
-    """Return a valid configuration of such a run, whose lists of pairs lie in its folder.
+    """Return a valid configuration of such a run, whose lists of pairs are in its folder.
 
     Args:
         root: the run folder.
-        lists: of the protocol, None where all rows are measured.
-        labels: where the labels are from; an archive also serves the report with images.
-        measured: keys of the measurement, as a YAML file has them.
+        lists: of the protocol, None if all rows are evaluated.
+        labels: source of the labels; if it is an archive, the report also takes its images from there.
+        measured: keys of the evaluation, as in a YAML file.
 
     Raises:
-        ConfigError: one of them is wrong.
+        ConfigError: one of the keys is invalid.
     """
     check_measured(measured)
     store = labels if labels is not None and labels.is_dir() else root / "patches.lmdb"
@@ -46,7 +46,7 @@ def run_config(root: Path, lists: ProtocolLists | None, labels: Path | None, mea
 
 
 def check_measured(measured: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a key is none that the measurement of given vectors has."""
+    """Raise ConfigError if a key does not apply to the evaluation of external vectors."""
     known = [key for key in names_affecting(Config, MEASUREMENT) if key not in _DECIDED] + ["num_cpu"]
     unknown = [key for key in measured if key not in known]
     if unknown:
@@ -54,7 +54,7 @@ def check_measured(measured: Mapping[str, Any]) -> None:
 
 
 def told_fusion(told: Mapping[str, Any]) -> str | None:
-    """Return the fusion that a file says of its fused vectors: in an attribute, or in its run's configuration."""
+    """Return the fusion of a file's fused vectors: from an attribute, or from the configuration of its run."""
     fusion = told.get("fusion")
     if fusion is None:
         try:
@@ -67,7 +67,7 @@ def told_fusion(told: Mapping[str, Any]) -> str | None:
 def record(
     model: str, config: Config, lists: ProtocolLists | None, sides: Sequence[Vectors], digests: Sequence[Sequence[str]]
 ) -> dict[str, str]:
-    """Return what query.h5, archive.h5 and retrieval.h5 record of where their vectors came from."""
+    """Return the provenance of the vectors, which query.h5, archive.h5 and retrieval.h5 record."""
     query, archive = sides
     configuration = settings_affecting(config, MEASUREMENT)
     if Path(config.bigEarthPthLMDB_S2).is_dir():

@@ -1,4 +1,4 @@
-"""Questions to a run: by name, by a patch from outside, by a point on the map, or by marks."""
+"""Queries to a run: by name, by an external patch, by a point on the map, or by relevance feedback."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ METHODS: Final = ("rocchio", "logistic")
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of an index; one of patch, s2/s1, at, like.
+    """A query to an index: one of patch, s2/s1, at, like.
 
     Attributes:
-        patch: name of a pair, by either sensor.
+        patch: Sentinel-1 or Sentinel-2 name of a pair.
         s2: folder of a Sentinel-2 patch, or a GeoTIFF with named bands.
-        s1: likewise of Sentinel-1.
+        s1: folder of a Sentinel-1 patch, or a GeoTIFF with named bands.
         at: longitude and latitude in degrees.
-        like: names of patches that should be found.
-        unlike: names of patches that should not.
-        method: how marks become a query: rocchio or logistic.
-        sensor: side of the query; None for the sensor that is given, or else the side that is searched.
-        archive: side that is searched; None for fused.
-        distance: None for the run's own.
-        top: pairs wanted.
-        filters: what they must be.
+        like: names of relevant patches.
+        unlike: names of patches that are not relevant.
+        method: how relevance feedback computes the query: rocchio or logistic.
+        sensor: modality of the query; None for the given sensor, or for the modality to search if both are given.
+        archive: modality to search; None for fused.
+        distance: None for the distance in the configuration of the run.
+        top: number of pairs wanted.
+        filters: conditions on the results.
     """
 
     patch: str | None = None
@@ -63,7 +63,7 @@ class Question:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question as a vector, what it is called, the pairs that ask, and the labels that results may share."""
+    """A query as a vector, its description, the query pairs, and the labels that results are compared with."""
 
     vector: FloatArray
     words: str
@@ -72,16 +72,16 @@ class _Asked:
 
 
 def ask(index: Index, question: Question, run: Path | str) -> Answer:
-    """Return the pairs of an index that are nearest to what a question asks for.
+    """Return the pairs of an index that are nearest to a query.
 
     Args:
         index: from `open_current_index` or `open_index`.
-        question: what is asked.
-        run: the run's folder, whose encoder is loaded for patches from outside.
+        question: the query.
+        run: the run folder, whose encoder is loaded for external patches.
 
     Raises:
-        QueryError: the question is none, or asks for what the index does not have.
-        DataError: a patch from outside cannot be read.
+        QueryError: the query is invalid, or the index lacks what it refers to.
+        DataError: an external patch cannot be read.
     """
     ways = [question.patch, question.s2 or question.s1, question.at, question.like or question.unlike]
     if sum(bool(way) for way in ways) != 1:
@@ -121,7 +121,7 @@ def _inside(index: Index, question: Question, side: str, archive: str) -> _Asked
 
 
 def _by_marks(index: Index, question: Question, side: str, archive: str) -> _Asked:
-    """Return the query of marks; labels that all wanted patches share are those that results may share."""
+    """Return the query of relevance feedback; its labels are those that all relevant patches share."""
     wanted, unwanted = ([index.position(name) for name in names] for names in (question.like, question.unlike))
     twice = [index.names_s2[position] for position in set(wanted) & set(unwanted)]
     if twice:
@@ -144,12 +144,13 @@ def mark_vector(
     method: str = "rocchio",
     distance: str | None = None,
 ) -> FloatArray:
-    """Return the (D,) query of marked pairs, by Rocchio's rule or a logistic regression.
+    """Return the (D,) query vector of marked pairs, by Rocchio's rule or a logistic regression.
 
-    Hamming codes are cut at medians of vectors as they are, so their query gets the marks' mean length back.
+    The thresholds of Hamming codes are medians of unnormalised vectors, so for hamming the query is scaled to the mean
+    length of the marked vectors.
 
     Raises:
-        QueryError: marks are missing or cancel out, or logistic is asked for with another distance than the cosine.
+        QueryError: marks are missing or cancel each other, or logistic is combined with another distance than cosine.
     """
     distance = distance or index.distance
     vectors = [
@@ -168,20 +169,20 @@ def mark_vector(
 
 
 def _given_side(question: Question, archive: str) -> str:
-    """Return the sensor that is given, or where both are, the side that is searched."""
+    """Return the given sensor or, if both are given, the modality to search."""
     if question.s1 is None:
         return S2
     return S1 if question.s2 is None else archive
 
 
 def _from_outside(index: Index, question: Question, side: str, archive: str, run: Path | str) -> _Asked:
-    """Return the query of a patch from outside; where the index knows its name, that pair asks and is not found."""
+    """Return the query of an external patch. If the index has its name, that pair is excluded from the results."""
     given = {S2: question.s2, S1: question.s1}
     lacking = [sensor for sensor in ((S1, S2) if side == FUSED else (side,)) if given[sensor] is None]
     if lacking:
         raise QueryError(f"--sensor {side} needs --{lacking[0]} too; give it, or another --sensor")
     bands = {sensor: read_query_patch(path, sensor) for sensor, path in given.items() if path is not None}
-    from bigearthnet_cbir.pipelines.query_encoder import QueryEncoder  # torch: only where something is encoded
+    from bigearthnet_cbir.pipelines.query_encoder import QueryEncoder  # imports torch: only if a patch is encoded
 
     encoder = QueryEncoder(run)
     if encoder.identity["checkpoint"] != index.manifest["checkpoint"]:
@@ -195,10 +196,10 @@ def _from_outside(index: Index, question: Question, side: str, archive: str, run
 
 
 def read_query_patch(path: Path, sensor: str) -> Bands:
-    """Return the bands of a patch from outside: a folder of single-band GeoTIFFs, or one GeoTIFF with named bands.
+    """Return the bands of an external patch: a folder of single-band GeoTIFFs, or one GeoTIFF with named bands.
 
     Raises:
-        DataError: it cannot be read, lacks a band, or holds what its unit cannot be.
+        DataError: it cannot be read, lacks a band, or holds values outside the range of its unit.
     """
     if path.is_dir():
         return read_s2_folder(path) if sensor == S2 else read_s1_folder(path)

@@ -1,4 +1,4 @@
-"""Vectors of patches that are in no archive: published folders, or one GeoTIFF with named bands, through an encoder."""
+"""Embeddings of patches outside the archive: published folders, or one GeoTIFF with named bands."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from bigearthnet_cbir.types import FloatArray
 
 
 class QueryEncoder:
-    """The encoder of a run, loaded once, for patches that come from outside.
+    """The encoder of a run, loaded once, for external patches.
 
     Attributes:
-        identity: its checkpoint's digest and what else decides its vectors.
+        identity: digest of the checkpoint and everything else that determines the vectors.
     """
 
     def __init__(self, folder: Path | str, *, allow_different: bool = False) -> None:
-        """Load the encoder of a run folder; raises CheckpointError or ConfigError where it cannot be."""
+        """Load the encoder of a run folder; raises CheckpointError or ConfigError if that fails."""
         run = RunFolder(Path(folder))
         config: Config = load_config(run.parameters)
         refuse_outside(run)
@@ -38,7 +38,7 @@ class QueryEncoder:
         self.identity = self._extractor.identity
 
     def encode(self, s2: Bands | None = None, s1: Bands | None = None) -> dict[str, FloatArray]:
-        """Return side -> (D,) float32 vector of the sensors that are given; fused where both are.
+        """Return modality -> (D,) float32 vector of the given sensors; also fused if both are given.
 
         Args:
             s2: band name -> uint16 or float32 reflectance x 10 000, the ten bands of the encoders at native size.
@@ -66,7 +66,7 @@ class QueryEncoder:
 
 
 def _stack(bands: Bands | None, names: tuple[str, ...], size: int, dtype: type) -> torch.Tensor:
-    """Return (1, B, size, size) of bands; zeros stand in for a sensor that is not there, whose vector nobody reads."""
+    """Return (1, B, size, size) of bands; zeros for a missing sensor, whose vector is not used."""
     if bands is None:
         return torch.from_numpy(np.zeros((1, len(names), size, size), dtype))
     lacking = [name for name in names if name not in bands]

@@ -1,4 +1,4 @@
-"""The files that an answer can be taken away as: tables, points, a page, GeoTIFFs; each whole or not there."""
+"""Output files of an answer: tables, points, a page, GeoTIFFs. Each is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from bigearthnet_cbir.report.query_page import PagePatch, QueryPage, render_quer
 from bigearthnet_cbir.types import PatchPair
 
 _NORTH = 32600
-"""EPSG codes of WGS 84 / UTM on the northern hemisphere begin after this."""
+"""Base of the EPSG codes of WGS 84 / UTM on the northern hemisphere, to which the zone is added."""
 
 
 def write_answer(answer: Answer, index: Index, files: Mapping[str, Path]) -> Iterator[Path]:
-    """Write an answer, and yield each path once it is there.
+    """Write an answer, and yield each path after it is written.
 
     Args:
-        answer: what was found.
-        index: what was searched.
+        answer: to write.
+        index: that was searched.
         files: csv, geojson, json and html -> file; tiffs -> folder.
 
     Raises:
         ConfigError: a file cannot be written.
-        DataError: the archive that the patches are in cannot be read.
-        QueryError: a patch has no known place to write a GeoTIFF for.
+        DataError: the archive that holds the patches cannot be read.
+        QueryError: a patch has no known location, which a GeoTIFF needs.
     """
     texts = {"csv": as_csv, "geojson": as_geojson, "json": as_json}
     for kind, path in files.items():
@@ -53,13 +53,13 @@ def write_answer(answer: Answer, index: Index, files: Mapping[str, Path]) -> Ite
 
 
 def patch_stores(index: Index) -> tuple[PatchStore, PatchStore]:
-    """Return the stores of Sentinel-2 and Sentinel-1 that an index was made from."""
+    """Return the Sentinel-2 and Sentinel-1 stores from which an index was built."""
     configuration: dict[str, Any] = index.manifest["configuration"]
     return PatchStore(configuration["bigEarthPthLMDB_S2"]), PatchStore(configuration["bigEarthPthLMDB_S1"])
 
 
 def answer_page(answer: Answer, index: Index) -> str:
-    """Return an answer as one page of HTML that needs nothing else; where the archive is gone, without images.
+    """Return an answer as one self-contained HTML page; without images if the archive is missing.
 
     Raises:
         DataError: a patch cannot be read.
@@ -101,13 +101,13 @@ def _page_patch(hit: Hit, images: PatchImages | None) -> PagePatch:
 
 
 def write_tiffs(answer: Answer, index: Index, folder: Path) -> Path:
-    """Write the patches found as folders of single-band GeoTIFFs, both sensors, values and data types as stored.
+    """Write the patches found as folders of single-band GeoTIFFs of both sensors, with values and data types as stored.
 
-    Each folder is written beside its place and then moved there; one that is there already is kept.
+    Each folder is written under a temporary name and then renamed. An existing folder is kept.
 
     Raises:
         DataError: a patch cannot be read.
-        QueryError: a patch has no known place.
+        QueryError: a patch has no known location.
     """
     s2, s1 = patch_stores(index)
     for hit in answer.hits:
@@ -119,7 +119,7 @@ def write_tiffs(answer: Answer, index: Index, folder: Path) -> Path:
 
 
 def _bands(store: PatchStore, key: str, first: str) -> dict[str, Any]:
-    """Return a sensor's bands of a record, which may hold both."""
+    """Return the bands of one sensor from a record that may hold both sensors."""
     found = {band: pixels for band, pixels in store.read(key).bands.items() if band.startswith(first)}
     if not found:
         raise DataError(f"{store.path}: record {key} has no such band; are the two LMDB paths swapped?")

@@ -1,1 +1,1 @@
-"""Questions to an index: filters, one exact search, and marks that refine it."""
+"""Queries to an index: filters, exact similarity search and relevance feedback."""

@@ -1,4 +1,4 @@
-"""The answer to a query: what was asked, and the pairs found with all that is known of them."""
+"""The answer to a query: its description, and the known metadata of the pairs found."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from bigearthnet_cbir.query.index import Index
 
 @dataclass(frozen=True)
 class Hit:
-    """A pair of an index; what is unknown is None or "".
+    """A pair of an index. An unknown value is None or "".
 
     Attributes:
-        rank: from 1; 0 for the pair that asks.
+        rank: from 1; 0 for the query pair itself.
         distance: to the query.
         position: in the index.
         name_s1: Sentinel-1 name.
         name_s2: Sentinel-2 name.
         labels: class names.
-        shared: those of them that the query has too.
-        date_s1: day of Sentinel-1's acquisition, YYYY-MM-DD.
-        date_s2: day of Sentinel-2's.
+        shared: the class names that the query has too.
+        date_s1: acquisition day of Sentinel-1, YYYY-MM-DD.
+        date_s2: acquisition day of Sentinel-2, YYYY-MM-DD.
         longitude: of the centre, degrees east.
         latitude: of the centre, degrees north.
         country: English name.
-        season: at Sentinel-2's acquisition.
+        season: at the acquisition by Sentinel-2.
         split: train, val or test.
         tile: MGRS tile.
     """
@@ -51,17 +51,17 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """A query and what it found.
+    """A query and its results.
 
     Attributes:
-        question: in words.
-        query: side of the query: s1, s2 or fused.
-        archive: side that was searched.
+        question: description of the query in words.
+        query: modality of the query: s1, s2 or fused.
+        archive: modality that was searched.
         distance: cosine, euclidean, chi2 or hamming.
-        kept: pairs that passed the filters.
-        size: pairs of the index.
-        labels: of the query, where they are known.
-        asked: the pairs that ask, where they are in the index.
+        kept: number of pairs that passed the filters.
+        size: number of pairs in the index.
+        labels: class names of the query; empty if unknown.
+        asked: the query pairs that are in the index.
         hits: nearest first.
     """
 
@@ -77,7 +77,7 @@ class Answer:
 
 
 def describe_hits(index: Index, found: Found, labels: tuple[str, ...]) -> tuple[Hit, ...]:
-    """Return what is known of the pairs found; `labels` are the query's."""
+    """Return the known metadata of the pairs found; `labels` are those of the query."""
     pairs = zip(found.indices.tolist(), found.distances.tolist(), strict=True)
     return tuple(
         describe_pair(index, position, rank, distance, labels) for rank, (position, distance) in enumerate(pairs, 1)
@@ -87,7 +87,7 @@ def describe_hits(index: Index, found: Found, labels: tuple[str, ...]) -> tuple[
 def describe_pair(
     index: Index, position: int, rank: int = 0, distance: float = 0.0, labels: tuple[str, ...] = ()
 ) -> Hit:
-    """Return what is known of one pair."""
+    """Return the known metadata of one pair."""
     known, own = index.catalogue, index.labels_of(position)
     return Hit(
         rank=rank,

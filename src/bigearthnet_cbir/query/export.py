@@ -1,4 +1,4 @@
-"""An answer as text that other programs read: CSV, GeoJSON, JSON."""
+"""Export of an answer as CSV, GeoJSON or JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _FIELDS: Final = (
     "country", "season", "split", "tile",
 )  # fmt: skip
 _SEPARATOR: Final = "; "
-"""Between labels in a cell; some class names hold a comma."""
+"""Separates labels within a cell. Not a comma, because some class names contain one."""
 
 
 def as_csv(answer: Answer) -> str:
-    """Return the pairs found as CSV with a header, after RFC 4180 but for line ends of one character."""
+    """Return the pairs found as CSV with a header row, as in RFC 4180, except that lines end in LF only."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_FIELDS)
@@ -28,7 +28,7 @@ def as_csv(answer: Answer) -> str:
 
 
 def as_geojson(answer: Answer) -> str:
-    """Return the pairs found as GeoJSON points (RFC 7946); a pair of unknown place has no geometry."""
+    """Return the pairs found as GeoJSON points (RFC 7946). A pair of unknown location has a null geometry."""
     features = [{"type": "Feature", "geometry": _geometry(hit), "properties": _properties(hit)} for hit in answer.hits]
     found = {"type": "FeatureCollection", "features": features, "question": answer.question}
     return json.dumps(found, indent=1, allow_nan=False) + "\n"

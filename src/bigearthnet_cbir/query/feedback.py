@@ -1,8 +1,9 @@
-"""Relevance feedback: a query made from patches that were marked as wanted and unwanted.
+"""Relevance feedback: a query vector computed from patches marked as relevant and not relevant.
 
-Rocchio's rule (Rocchio 1971, "Relevance feedback in information retrieval", in Salton, The SMART Retrieval System;
-Manning et al. 2008, chapter 9, https://nlp.stanford.edu/IR-book) with weights 2 and 1, as Qdrant's average vector and
-Earth Index have them; or the weights of a logistic regression. Either is one vector, and so one exact cosine search.
+Two methods are available. Rocchio's rule (Rocchio 1971, "Relevance feedback in information retrieval", in Salton, The
+SMART Retrieval System; Manning et al. 2008, chapter 9, https://nlp.stanford.edu/IR-book) has the weights 2 and 1, as in
+Qdrant's average vector and in Earth Index. The other is the weight vector of a logistic regression. Both give a single
+vector, so one exact cosine search ranks the archive.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from bigearthnet_cbir.types import DoubleArray, FloatArray
 WANTED_WEIGHT: Final = 2.0
 UNWANTED_WEIGHT: Final = 1.0
 LEAST_MARKS: Final = 5
-"""Marks of each kind that a logistic regression needs."""
+"""Minimum number of marks of each kind for a logistic regression."""
 
 
 def rocchio(wanted: npt.NDArray[np.float32], unwanted: npt.NDArray[np.float32] | None = None) -> FloatArray:
-    """Return the (D,) float32 unit vector of 2 mean(wanted) - mean(unwanted), both of vectors at length 1.
+    """Return the (D,) float32 unit vector of 2 mean(wanted) - mean(unwanted), with all vectors scaled to unit length.
 
     Args:
-        wanted: (P, D) vectors of the patches that should be found, P >= 1.
-        unwanted: (M, D) of those that should not, M >= 0; None for none.
+        wanted: (P, D) vectors of the relevant patches, P >= 1.
+        unwanted: (M, D) vectors of the patches that are not relevant, M >= 0; None for none.
 
     Raises:
-        QueryError: there is nothing wanted, a vector is zero or not finite, or the marks cancel out.
+        QueryError: `wanted` is empty, a vector is zero or not finite, or the marks cancel each other.
     """
     if not len(wanted):
         raise QueryError("feedback without a wanted patch has no direction; mark one or more as wanted")
@@ -43,18 +44,18 @@ def rocchio(wanted: npt.NDArray[np.float32], unwanted: npt.NDArray[np.float32] |
 
 
 def logistic(wanted: npt.NDArray[np.float32], unwanted: npt.NDArray[np.float32]) -> FloatArray:
-    """Return the (D,) float32 unit vector w of a logistic regression on vectors at length 1.
+    """Return the (D,) float32 weight vector w, of unit length, of a logistic regression on unit-length vectors.
 
-    Ranking by w . x over an archive at length 1 is the ranking by cosine distance to w.
+    For an archive of unit-length vectors, ranking by w . x equals ranking by cosine distance to w.
 
     Args:
-        wanted: (P, D), P >= 5.
-        unwanted: (M, D), M >= 5.
+        wanted: (P, D) vectors of the relevant patches, P >= 5.
+        unwanted: (M, D) vectors of the patches that are not relevant, M >= 5.
 
     Raises:
-        QueryError: there are fewer marks, or a vector is zero or not finite.
+        QueryError: there are too few marks, or a vector is zero or not finite.
     """
-    from sklearn.linear_model import LogisticRegression  # a second to load, for those who ask for it
+    from sklearn.linear_model import LogisticRegression  # imported here: loading it takes a second
 
     for what, marks in (("wanted", wanted), ("unwanted", unwanted)):
         if len(marks) < LEAST_MARKS:

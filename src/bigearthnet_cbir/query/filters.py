@@ -1,4 +1,4 @@
-"""Filters of a query: which pairs of an index may be found. They apply before the search, so it stays exact."""
+"""Filters of a query: conditions on the pairs of an index. They apply before the search, so the search stays exact."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Filters:
-    """What a pair must be to be found; empty tuples and None ask for nothing.
+    """Conditions that a result must meet. Empty tuples and None mean no condition.
 
     Attributes:
-        labels: classes that it must all have.
-        any_labels: classes of which it must have one or more.
-        without_labels: classes of which it must have none.
-        countries: English names, one of which it must lie in.
+        labels: classes that the pair must all have.
+        any_labels: classes of which the pair must have at least one.
+        without_labels: classes that the pair must not have.
+        countries: English names; the pair must lie in one of them.
         seasons: Winter, Spring, Summer, Fall, at the acquisition by Sentinel-2.
         splits: train, val, test.
-        since: first day of the acquisition by Sentinel-2.
-        until: its last day.
-        box: west, south, east, north in degrees, that the centre must lie in; west > east crosses the antimeridian.
-        exclude_within: leave out pairs of the query's tile at most so many columns and rows away, and all pairs that
-            share an acquisition with it, of either sensor, as the configuration's exclude_within does.
+        since: first acquisition day of Sentinel-2, inclusive.
+        until: last acquisition day of Sentinel-2, inclusive.
+        box: west, south, east, north in degrees; it must contain the centre; west > east crosses the antimeridian.
+        exclude_within: radius in patches; excludes the pairs of the query's tile at most that many columns and rows
+            away, and all pairs that share an acquisition of either sensor with it, like exclude_within in the
+            configuration.
     """
 
     labels: tuple[str, ...] = ()
@@ -49,15 +50,15 @@ class Filters:
     exclude_within: int | None = None
 
     def mask(self, index: Index, asked: Sequence[int] = ()) -> Mask:
-        """Return (N,) which pairs may be found.
+        """Return an (N,) boolean mask of the pairs that pass.
 
         Args:
             index: N pairs.
-            asked: positions of the pairs that ask, which may not be found; none where the query is not in the index.
+            asked: positions of the query pairs, which never pass; empty if the query is not in the index.
 
         Raises:
-            QueryError: a word is unknown to the index, the box or the dates are none, or exclude_within is asked for
-                a query of no known place.
+            QueryError: the index does not know a value, the box or the dates are invalid, or exclude_within is set for
+                a query of unknown location.
         """
         kept: Mask = np.ones(index.size, np.bool_)
         for part in (*self._by_label(index), *self._by_word(index), *self._by_time(index), *self._by_place(index)):
@@ -92,7 +93,7 @@ class Filters:
     def _by_time(self, index: Index) -> Iterable[Mask]:
         if self.since is not None and self.until is not None and self.since > self.until:
             raise QueryError(f"dates from {self.since} to {self.until}: the first is later; swap them")
-        # NaT compares false: a pair of unknown date is not found.
+        # Comparisons with NaT are false, so a pair of unknown date does not pass.
         if self.since is not None:
             yield index.catalogue.date_s2 >= np.datetime64(self.since)
         if self.until is not None:
@@ -103,7 +104,7 @@ class Filters:
             return
         west, south, east, north = self.box
         in_bounds = all(-180 <= value <= 180 for value in (west, east)) and -90 <= south <= north <= 90
-        if not in_bounds:  # also where a number is NaN
+        if not in_bounds:  # also true for NaN
             raise QueryError(f"box {west:g},{south:g},{east:g},{north:g}: must be west,south,east,north in degrees")
         x, y = index.catalogue.longitude, index.catalogue.latitude
         yield (y >= south) & (y <= north)
@@ -111,7 +112,7 @@ class Filters:
 
 
 def _neighbourhood(index: Index, asked: int, radius: int) -> Mask:
-    """Return which pairs lie near a pair, or were acquired with it."""
+    """Return a mask of the pairs that lie near a pair or share an acquisition with it."""
     if radius < 0:
         raise QueryError(f"exclude-within is {radius}; give a whole number >= 0")
     found = index.catalogue
@@ -130,7 +131,7 @@ def _bits(words: Sequence[str], class_names: Sequence[str]) -> int:
 
 
 def _known(word: str, values: Sequence[str], what: str) -> str:
-    """Return the value that a word means, in any case."""
+    """Return the known value that equals a word, ignoring case."""
     known = {value.casefold(): value for value in values if value}
     found = known.get(word.casefold().strip())
     if found is not None:

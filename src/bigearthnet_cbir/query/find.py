@@ -1,4 +1,4 @@
-"""One exact search of an index: a vector, filters, and the nearest pairs that pass them."""
+"""Exact similarity search in an index with a query vector and filters."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ from bigearthnet_cbir.types import FloatArray, Neighbours
 EVERYTHING = Filters()
 
 Nearest: TypeAlias = Callable[[Index, npt.NDArray[Any], str, str, int, npt.NDArray[np.bool_]], Neighbours]
-"""Called like `nearest_here`."""
+"""The signature of `nearest_here`."""
 
 LEAST_SHARE: Final = 0.4
-"""Of the pairs, below which measuring each is faster than a search that leaves the others out (docs/query.md)."""
+"""Share of the pairs that pass the filters, below which computing each distance directly is faster than a masked search
+(docs/query.md).
+"""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The nearest pairs, nearest first, ties by position in the index.
+    """The nearest pairs, in ascending order of distance, ties in order of position in the index.
 
     Attributes:
-        indices: (k,) int64 positions; fewer than asked for where fewer pass the filters.
+        indices: (k,) int64 positions; fewer than requested if fewer pass the filters.
         distances: (k,) float32.
-        kept: how many pairs of the index passed the filters.
+        kept: number of pairs of the index that passed the filters.
     """
 
     indices: npt.NDArray[np.int64]
@@ -46,7 +48,7 @@ class Found:
 
 
 def check_direction(query: str, archive: str) -> None:
-    """Raise QueryError unless queries of one side can be searched for in the other."""
+    """Raise QueryError unless queries of one modality can be searched in the other."""
     pairs = [(known.query, known.archive) for known in DIRECTIONS.values()]
     if (check_side(query), check_side(archive)) not in pairs:
         known = ", ".join(direction.title for direction in DIRECTIONS.values())
@@ -54,7 +56,7 @@ def check_direction(query: str, archive: str) -> None:
 
 
 def stand_in(index: Index, vectors: FloatArray, query: str, archive: str) -> FloatArray:
-    """Return (Q, D) vectors of one side as queries to another: one sensor stands in for both where these are fused."""
+    """Return the (Q, D) queries for an archive; if it is fused, the available sensor replaces the missing one."""
     check_direction(query, archive)
     if archive == FUSED and query != FUSED:
         return MissingModality(vectors, index.fusion)[0 : len(vectors)]
@@ -62,13 +64,13 @@ def stand_in(index: Index, vectors: FloatArray, query: str, archive: str) -> Flo
 
 
 def query_vector(index: Index, patch: int | str, query: str = FUSED, archive: str = FUSED) -> FloatArray:
-    """Return the (D,) float32 vector by which a pair of an index asks.
+    """Return the (D,) float32 query vector of a pair of an index.
 
     Args:
         index: from `open_index`.
-        patch: position of the pair, or its name of either sensor.
-        query: side of the pair that asks: s1, s2 or fused.
-        archive: side that will be searched; where it is fused, one sensor stands in for both (docs/metrics.md).
+        patch: position of the pair, or its Sentinel-1 or Sentinel-2 name.
+        query: modality of the query: s1, s2 or fused.
+        archive: modality to search; if fused, a single sensor of the query replaces both (docs/metrics.md).
 
     Raises:
         QueryError: there is no such name, or no such direction.
@@ -106,17 +108,17 @@ def find(
     Args:
         index: from `open_index`.
         vector: (D,) float32, from `query_vector`, an encoder or `feedback`.
-        archive: side that is searched: s1, s2 or fused.
-        query: side that the vector is of, by default the same; it decides where Hamming codes are cut.
-        distance: cosine, euclidean, chi2 or hamming; None for the run's own.
-        k: pairs wanted, >= 1.
-        filters: they apply before the search, so that k pairs are found wherever k pass.
-        asked: position of the pair that asks, or positions of the pairs, which are never found.
-        nearest: searches the index elsewhere than in this process; see `Nearest`.
+        archive: modality to search: s1, s2 or fused.
+        query: modality of the vector, by default that of the archive; it selects the thresholds of Hamming codes.
+        distance: cosine, euclidean, chi2 or hamming; None for the distance in the configuration of the run.
+        k: number of pairs wanted, >= 1.
+        filters: conditions on the results; they apply before the search, so k pairs are found whenever k pass.
+        asked: position or positions of the query pairs, which are never returned.
+        nearest: replaces the search in this process; see `Nearest`.
 
     Raises:
-        QueryError: the vector does not fit the side, k is no number of pairs, or a filter asks for what is unknown.
-        SearchError: the vector has no defined distance.
+        QueryError: the vector does not fit the modality, k is invalid, or the index does not know a filter value.
+        SearchError: the distance is undefined for the vector.
 
     Example: see `query_vector`.
     """
@@ -133,7 +135,7 @@ def find(
 def _checked_query(
     index: Index, vector: npt.NDArray[np.float32], query: str, archive: str, distance: str, k: int
 ) -> npt.NDArray[Any]:
-    """Return a query as it is compared: its (D,) vector, or for hamming its (B,) code."""
+    """Return a query in the form that is compared: its (D,) vector, or its (B,) code for hamming."""
     check_distance(distance)
     if k < 1:
         raise QueryError(f"{k} pairs are asked for; give a whole number >= 1")
@@ -145,17 +147,17 @@ def _checked_query(
 
 
 def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
-    """Return where the bits of a query are cut: at the medians of its own side, as it stands in for the other."""
+    """Return the thresholds of a query's code: the medians of its modality, in fused form for a fused archive."""
     return np.ascontiguousarray(stand_in(index, np.asarray(index.thresholds(query))[None], query, archive)[0])
 
 
 def nearest_here(
     index: Index, asks: npt.NDArray[Any], archive: str, distance: str, k: int, mask: npt.NDArray[np.bool_]
 ) -> Neighbours:
-    """Return the k nearest of the pairs in a mask, which holds k or more; `asks` is a vector, or a code for hamming.
+    """Return the k nearest pairs within a mask of at least k pairs; `asks` is a vector, or a code for hamming.
 
-    Where most of an archive that is laid out for search may be found, the others are left out of that search; else
-    every pair that may be found gets its distance directly. The results are the same.
+    If a modality is prepared for search and the mask holds most of the pairs, the prepared search skips the others.
+    Otherwise the distance to each pair in the mask is computed directly. Both give the same results.
     """
     if distance == "hamming":
         return nearest_code(asks, index.codes(archive), k, mask)

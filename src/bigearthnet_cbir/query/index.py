@@ -1,4 +1,4 @@
-"""The index of a run: embeddings, codes, labels and catalogue of its pairs, memory-mapped."""
+"""The index of a run: embeddings, binary codes, labels and catalogue of its pairs, memory-mapped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bigearthnet_cbir.search.shards import PreparedArchive
 from bigearthnet_cbir.types import ByteArray, FloatArray, IntArray, PatchPair
 
 INDEX_SCHEMA: Final = 1
-"""Raised when an index written before can no longer be read the same way."""
+"""Version of the format. It increases when older indexes can no longer be read in the same way."""
 
 SIDES: Final = (S1, S2, FUSED)
 MANIFEST: Final = "manifest.json"
@@ -29,7 +29,7 @@ _CURE: Final = "run project/index.py again"
 
 
 def vectors_file(side: str) -> str:
-    """Return the name of the file with the embeddings of s1, s2 or fused."""
+    """Return the name of the file with the embeddings of a modality: s1, s2 or fused."""
     return f"embeddings_{side}.npy"
 
 
@@ -39,21 +39,21 @@ def codes_file(side: str) -> str:
 
 
 def thresholds_file(side: str) -> str:
-    """Return the name of the file with the thresholds that the codes were cut at."""
+    """Return the name of the file with the thresholds of the codes."""
     return f"thresholds_{side}.npy"
 
 
 class Index:
-    """The N pairs of an index. Nothing is read before it is asked for; vectors and codes are memory-mapped.
+    """The N pairs of an index. Data is read on first access; vectors and codes are memory-mapped.
 
     Attributes:
-        folder: where it lies.
-        manifest: what it was made from, and its sizes.
+        folder: folder of the index.
+        manifest: provenance and sizes.
         size: N.
         class_names: of the label columns.
-        distance: that the run was configured with.
-        fusion: how the fused vectors came about: concat, avg, max or sum.
-        prepared: (side, distance) -> that side laid out for search, where `prepare` was called.
+        distance: the distance in the configuration of the run.
+        fusion: how the fused vectors were computed: concat, avg, max or sum.
+        prepared: (side, distance) -> vectors prepared for search; filled by `prepare`.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Index:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """Names, places, dates, season, country and split of the pairs."""
+        """Names, locations, dates, season, country and split of the pairs."""
         self._check_same()
         try:
             found = read_catalogue(self.folder / CATALOGUE)
@@ -98,26 +98,26 @@ class Index:
 
     @cached_property
     def names(self) -> NameIndex:
-        """Look-up by name."""
+        """Search by name."""
         return NameIndex(self.names_s1, self.names_s2)
 
     def position(self, name: str) -> int:
-        """Return the position of the pair that a name, of either sensor, belongs to.
+        """Return the position of the pair with a Sentinel-1 or Sentinel-2 name.
 
         Raises:
-            QueryError: there is no such name; the nearest spellings are named.
+            QueryError: there is no such name; the message lists the nearest spellings.
         """
         return self.names.position(name)
 
     @cached_property
     def labels(self) -> ByteArray:
-        """(N, 19) uint8 multi-hot labels, all zero where a pair has none."""
+        """(N, 19) uint8 multi-hot labels; all zero for a pair without labels."""
         found: ByteArray = self._array(LABELS)
         return found
 
     @cached_property
     def label_bits(self) -> IntArray:
-        """(N,) int32 labels, bit c set where the pair has class c."""
+        """(N,) int32 labels as bit masks: bit c is set if the pair has class c."""
         bits = np.zeros(self.size, np.int32)
         for column in range(len(self.class_names)):
             bits |= self.labels[:, column].astype(np.int32) << column
@@ -133,7 +133,7 @@ class Index:
         return tuple(self.class_names[column] for column in np.flatnonzero(self.labels[position]))
 
     def vectors(self, side: str) -> FloatArray:
-        """Return the (N, D) float32 embeddings of s1, s2 or fused, memory-mapped."""
+        """Return the (N, D) float32 embeddings of a modality (s1, s2 or fused), memory-mapped."""
         found: FloatArray = self._array(vectors_file(check_side(side)))
         return found
 
@@ -143,22 +143,22 @@ class Index:
         return found
 
     def thresholds(self, side: str) -> FloatArray:
-        """Return the (D,) float32 medians of the embeddings, at which codes are cut."""
+        """Return the (D,) float32 medians of the embeddings, which are the thresholds of the codes."""
         found: FloatArray = self._array(thresholds_file(check_side(side)))
         return found
 
     def prepare(self, side: str, distance: str | None = None) -> None:
-        """Lay one side out for many queries, which are several times faster then; codes need no preparation.
+        """Prepare one modality for many queries, which makes each several times faster. Codes need no preparation.
 
-        It costs a pass over the vectors, and for the cosine half their size in memory. The pages of the file that the
-        pass touched are given back to the system.
+        The cost is one pass over the vectors and, for cosine, memory of half their size. The memory pages that the pass
+        read are released to the system.
 
         Args:
             side: s1, s2 or fused.
-            distance: cosine, euclidean or chi2; None for the run's own.
+            distance: cosine, euclidean or chi2; None for the distance in the configuration of the run.
 
         Raises:
-            SearchError: the vectors have no such distance.
+            SearchError: the distance is undefined for the vectors.
         """
         wanted = distance or self.distance
         if wanted == "hamming" or (side, wanted) in self.prepared:
@@ -168,13 +168,13 @@ class Index:
         _release_pages(rows)
 
     def release_pages(self) -> None:
-        """Give the pages of the vectors that were read back to the system; a query reads them again."""
+        """Release the memory pages of the vectors to the system. A later query reads them again."""
         for side in SIDES:
             if vectors_file(side) in self._arrays:
                 _release_pages(self._arrays[vectors_file(side)])
 
     def _check_same(self) -> None:
-        """Refuse to read on in an index that was made anew since it was opened."""
+        """Raise an error if the index was rebuilt since it was opened."""
         if _written(self.folder) != self._written:
             raise QueryError(f"{self.folder}: was made anew since it was opened; open it again")
 
@@ -200,7 +200,7 @@ class Index:
 
 
 def _written(folder: Path) -> tuple[int, int] | None:
-    """Return what differs between two indexes that stood in one place, None where there is none."""
+    """Return an identifier of the index currently in a folder, or None without an index; a rebuild changes it."""
     try:
         found = (folder / MANIFEST).stat()
     except OSError:
@@ -209,24 +209,24 @@ def _written(folder: Path) -> tuple[int, int] | None:
 
 
 def _release_pages(rows: FloatArray) -> None:
-    """Let the system forget the pages of a memory map: they come back from the file when they are read again."""
+    """Release the resident pages of a memory map. The next access reads them from the file again."""
     mapped = getattr(rows, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def check_side(side: str) -> str:
-    """Return a side; raise QueryError where it is none of s1, s2, fused."""
+    """Return a side; raise QueryError unless it is s1, s2 or fused."""
     if side not in SIDES:
         raise QueryError(f"side is {short(side)}; choose one of {', '.join(SIDES)}")
     return side
 
 
 def open_index(folder: Path | str) -> Index:
-    """Open the index in a run's folder, or a folder that is an index itself.
+    """Open the index of a run folder, or a folder that is an index itself.
 
     Raises:
-        QueryError: there is none, it is unfinished or damaged, or another version of this project wrote it.
+        QueryError: there is no index, it is incomplete or damaged, or it has a format of another version.
     """
     place = Path(folder)
     if not (place / MANIFEST).is_file() and (place / "index").is_dir():

@@ -1,7 +1,7 @@
-"""Writing an index: embeddings grow block by block in a folder beside the index, which takes its place when done.
+"""Writing an index. Blocks of embeddings are appended in a temporary folder that replaces the index when complete.
 
-A kill loses the blocks since the last record of progress, and never the index before. Arrays are plain .npy files,
-appended to: a full disk is an error, where a memory map would be a bus error.
+An interruption loses at most the blocks since the last progress record, and never the previous index. Arrays are plain
+.npy files written by appending, because a full disk then raises an error, where a memory map would end in a bus error.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
 
 PROGRESS: Final = "progress.json"
 RECORD_ROWS: Final = 4096
-"""Rows after which progress is recorded: a second or two of a GPU's work."""
+"""Number of rows between progress records: one or two seconds of work on a GPU."""
 
 
 class IndexWriter:
-    """Fills the arrays of an index, and goes on where an interrupted one of the same fingerprint stopped.
+    """Writes the arrays of an index and resumes an interrupted run of the same fingerprint.
 
     Attributes:
-        rows: how many are there.
+        rows: number of rows written so far.
     """
 
     def __init__(self, final: Path, fingerprint: str, size: int) -> None:
-        """Begin, or find what an interrupted run left.
+        """Start a new index, or resume from what an interrupted run left.
 
         Args:
             final: folder of the index.
-            fingerprint: of everything that decides its rows.
-            size: rows that it will have, N.
+            fingerprint: hash of everything that determines the rows.
+            size: final number of rows, N.
         """
         self._final = final
         self._part = final.with_name(f".{final.name}.part")
@@ -77,11 +77,11 @@ class IndexWriter:
                 stream.truncate(self._start(name, self.rows))
 
     def append(self, vectors: Mapping[str, npt.NDArray[np.float32]], labels: npt.NDArray[np.uint8]) -> None:
-        """Append a block of rows: the embeddings of s1, s2 and fused, as far as the encoder has them, and the labels.
+        """Append a block of rows: the labels, and those embeddings of s1, s2 and fused that the encoder provides.
 
         Raises:
             ResultsError: an embedding is not finite.
-            OSError: the disk is full, for example; rows before the last record of progress stay.
+            OSError: for example, the disk is full; the rows up to the last progress record are kept.
         """
         for side, values in vectors.items():
             if not np.isfinite(values).all():
@@ -118,7 +118,7 @@ class IndexWriter:
         return len(self._header(name)) + row * width * np.dtype(kind).itemsize
 
     def _record(self) -> None:
-        """Put all rows so far on the disk, then say so."""
+        """Flush all rows to the disk, then write the progress record."""
         for name in self._widths:
             with (self._part / name).open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -130,12 +130,12 @@ class IndexWriter:
         self._recorded = self.rows
 
     def finish(self, catalogue: Catalogue, class_names: tuple[str, ...], details: Mapping[str, Any]) -> None:
-        """Add codes, catalogue and manifest, and put the whole in the index's place.
+        """Write codes, catalogue and manifest, then move the folder to the place of the index.
 
         Args:
             catalogue: of the same N pairs.
             class_names: of the label columns.
-            details: for the manifest.
+            details: further entries of the manifest.
 
         Raises:
             ResultsError: rows are missing.
@@ -170,7 +170,7 @@ class IndexWriter:
         return found
 
     def _publish(self) -> None:
-        """Swap the folders. Between two renames there is no index, but the finished one lies beside it."""
+        """Replace the old folder by the new one. Between the two renames, only the complete new folder exists."""
         earlier = self._final.with_name(f".{self._final.name}.earlier")
         shutil.rmtree(earlier, ignore_errors=True)
         if self._final.exists():
@@ -180,7 +180,7 @@ class IndexWriter:
 
 
 def finished_part(final: Path, fingerprint: str) -> bool:
-    """Return whether a finished index of this fingerprint stands in its place, or lay beside it and now does."""
+    """Return whether a complete index of this fingerprint exists; move it into place if that was interrupted."""
     part = final.with_name(f".{final.name}.part")
     for place in (final, part):
         try:

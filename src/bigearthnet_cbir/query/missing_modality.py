@@ -1,4 +1,4 @@
-"""The vectors that a direction compares, and queries of one sensor against an archive of fused vectors."""
+"""The vectors that a retrieval direction compares, including single-sensor queries in an archive of fused vectors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from bigearthnet_cbir.storage.features import DATASETS
 from bigearthnet_cbir.types import FloatArray
 
 STAND_INS: Final = {S1: "s1_as_fused", S2: "s2_as_fused"}
-"""Kinds of vectors that stand for fused ones where a query lacks a sensor."""
+"""Kinds of vectors that replace fused ones for queries with one missing sensor."""
 
 
 class MissingModality:
     """Fused vectors of pairs with one missing sensor: the available vector replaces the missing one.
 
     The contrastive loss makes z1 and z2 of a pair similar, so the available vector is an estimate of the missing one
-    that needs no training (docs/metrics.md). Equals models.fusion.fuse(z, z, how), computed when rows are sliced.
+    that needs no training (docs/metrics.md). The result equals models.fusion.fuse(z, z, how) and is computed when rows
+    are sliced.
     """
 
     def __init__(self, vectors: Sliceable, how: str) -> None:
@@ -43,16 +44,17 @@ class MissingModality:
 
 
 def kinds_of(direction: str) -> tuple[str, str]:
-    """Return the kinds of vectors that the queries and the archive of a direction have."""
+    """Return the kinds of vectors of the queries and of the archive in a direction."""
     asked = DIRECTIONS[direction].query
     return STAND_INS[asked] if DIRECTIONS[direction].lacks_a_sensor else asked, DIRECTIONS[direction].archive
 
 
 def vectors_of(kind: str, file: Mapping[str, Any], fusion: str, method: str = "") -> Sliceable:
-    """Return one kind of vectors of a feature file whose fused vectors were made by a fusion.
+    """Return one kind of vectors of a feature file, given the fusion of its fused vectors.
 
-    The fused code of learned heads is the sign of the sum of both heads' values: its vectors are both sensors' unit
-    vectors side by side, and those of one sensor alone where it stands for both.
+    The fused code of learned hash heads is the sign of the sum of the outputs of both heads. Its vectors are the
+    concatenated unit vectors of both sensors; the vectors of a single sensor are used in their place for a query
+    without the other.
     """
     sensor = next((sensor for sensor, stand_in in STAND_INS.items() if stand_in == kind), None)
     if method == "learned":
@@ -65,7 +67,7 @@ def vectors_of(kind: str, file: Mapping[str, Any], fusion: str, method: str = ""
 
 
 class JoinedUnitRows:
-    """Both sensors' unit vectors side by side, (N, 2 D), joined as they are sliced."""
+    """Concatenated unit vectors of both sensors, (N, 2 D), computed when rows are sliced."""
 
     def __init__(self, one: Sliceable, two: Sliceable) -> None:
         """Wrap (N, D) vectors of Sentinel-1 and of Sentinel-2."""

@@ -1,4 +1,4 @@
-"""Look-up of patches by name, of either sensor: exact, by what a name begins with, or the nearest spellings."""
+"""Search for patches by the name of either sensor: exact, by prefix, or by nearest spelling."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bigearthnet_cbir.data.pair_list import Names
 from bigearthnet_cbir.errors import QueryError, short
 
 _BESIDE: Final = 200
-"""Names on either side, in alphabetical order, that are compared with one that is not there."""
+"""Names before and after an unknown name, in alphabetical order, that are candidates for similar spellings."""
 
 
 _LONGEST: Final = 600
-"""Characters of a name that are looked at; the longest names have fewer."""
+"""Maximum number of characters of a name that are compared; every valid name is shorter."""
 
 
 class NameIndex:
@@ -30,17 +30,17 @@ class NameIndex:
         self._texts: npt.NDArray[np.bytes_] = texts[self._order]
 
     def find(self, name: str) -> int | None:
-        """Return the position of the pair that a name belongs to, or None."""
+        """Return the position of the pair with a name, or None."""
         slot = self._slot(name)
         if slot < len(self._texts) and self._texts[slot] == name.encode(errors="replace"):
             return int(self._order[slot]) % self._size
         return None
 
     def position(self, name: str) -> int:
-        """Return the position of the pair that a name belongs to.
+        """Return the position of the pair with a name.
 
         Raises:
-            QueryError: it is in the index under no spelling; the nearest ones are named.
+            QueryError: the index has no such name; the message lists the nearest spellings.
         """
         found = self.find(name)
         if found is not None:
@@ -50,13 +50,13 @@ class NameIndex:
         raise QueryError(f"patch {short(name)} is not in the index; {hint}")
 
     def complete(self, beginning: str, most: int = 10) -> list[str]:
-        """Return the first few names, in alphabetical order, that begin with a text."""
+        """Return up to `most` names with a prefix, in alphabetical order."""
         slot = self._slot(beginning)
         found = self._decoded(slot, slot + most)
         return [name for name in found if name.startswith(beginning)]
 
     def similar(self, name: str, most: int = 3) -> list[str]:
-        """Return the nearest spellings among the names that stand beside it in alphabetical order."""
+        """Return the nearest spellings among the alphabetical neighbours of a name."""
         slot = self._slot(name[:200])
         return difflib.get_close_matches(name[:200], self._decoded(slot - _BESIDE, slot + _BESIDE), most, 0.8)
 

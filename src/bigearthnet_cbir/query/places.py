@@ -14,17 +14,17 @@ from bigearthnet_cbir.query.index import Index
 from bigearthnet_cbir.types import DoubleArray
 
 EARTH_METRES: Final = 6_371_008.8
-"""Mean radius."""
+"""Mean radius of the Earth in metres."""
 
 NEAREST_METRES: Final = 2 * PATCH_METRES
-"""How far a patch's centre may lie from a point that no patch covers."""
+"""Maximum distance in metres from a point outside all patches to the centre of the nearest one."""
 
 _CANDIDATES: Final = 32
-"""Patches around a point that are looked at in their own coordinates: no point is in so many overlapping tiles."""
+"""Number of nearest patches that are tested in their own UTM coordinates. Fewer tiles overlap at any point."""
 
 
 def distances_to(index: Index, longitude: float, latitude: float) -> DoubleArray:
-    """Return (N,) great-circle metres from a point to the centres of all pairs; infinite where that is unknown."""
+    """Return (N,) great-circle distances in metres from a point to the centres of all pairs; infinite if unknown."""
     x, y = np.radians(index.catalogue.longitude), np.radians(index.catalogue.latitude)
     east, north = math.radians(longitude), math.radians(latitude)
     half = np.sin((y - north) / 2) ** 2 + np.cos(y) * math.cos(north) * np.sin((x - east) / 2) ** 2
@@ -33,9 +33,9 @@ def distances_to(index: Index, longitude: float, latitude: float) -> DoubleArray
 
 
 def patch_at(index: Index, longitude: float, latitude: float) -> int:
-    """Return the position of the pair whose footprint holds a point, else of the nearest within NEAREST_METRES.
+    """Return the position of the pair whose footprint contains a point, or else the nearest pair within NEAREST_METRES.
 
-    Where tiles overlap, it is the one whose centre is nearest; ties by position.
+    Where tiles overlap, the pair with the nearest centre is returned, ties by position.
 
     Args:
         index: N pairs.
@@ -43,9 +43,9 @@ def patch_at(index: Index, longitude: float, latitude: float) -> int:
         latitude: degrees north.
 
     Raises:
-        QueryError: the coordinates are none, or the point is off the covered area.
+        QueryError: the coordinates are invalid, or the point is outside the covered area.
     """
-    if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):  # also where one is NaN
+    if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):  # also true for NaN
         raise QueryError(f"point {longitude:g},{latitude:g}: must be longitude,latitude in degrees")
     away = distances_to(index, longitude, latitude)
     near = np.argsort(away, kind="stable")[:_CANDIDATES]
@@ -63,7 +63,7 @@ def patch_at(index: Index, longitude: float, latitude: float) -> int:
 
 
 def _covers(index: Index, position: int, longitude: float, latitude: float) -> bool:
-    """Return whether a point lies on a patch, which is a square in its UTM zone."""
+    """Return whether a patch, a square in its UTM zone, contains a point."""
     known = index.catalogue
     if not known.epsg[position]:
         return False

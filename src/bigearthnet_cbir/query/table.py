@@ -1,4 +1,4 @@
-"""An answer as a table for a terminal: two lines a pair, what it is and what it shows."""
+"""An answer as a table for a terminal, with two lines per pair."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LEAST_WIDTH: Final = 60
 
 
 def answer_table(answer: Answer, width: int = 80) -> str:
-    """Return lines of at most `width` characters, names of patches apart, which are never broken.
+    """Return lines of at most `width` characters, except for patch names, which are never broken.
 
     Args:
-        answer: what was found.
+        answer: to be printed.
         width: of the terminal, in characters.
     """
     width = max(width, LEAST_WIDTH)

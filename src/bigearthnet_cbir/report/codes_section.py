@@ -1,4 +1,4 @@
-"""The codes section of a report: quality against the bytes that a patch takes while it is searched."""
+"""The codes section of a report: quality against bytes per patch during a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STYLES: Final = ("chance", "run-0", "run-1", "run-2", "run-3", "run-4", "run-5"
 
 
 class CodesPanel(NamedTuple):
-    """A direction: its chart, its lines with their best values, and what reranking found of the cosine lists."""
+    """A direction: its chart, its lines with their best values, and the recall of re-ranking."""
 
     direction: str
     title: str
@@ -33,7 +33,7 @@ class CodesView:
     """The section.
 
     Attributes:
-        searched: what the run itself searched with, in words.
+        searched: description of the run's own search.
         panels: one per direction.
     """
 
@@ -42,7 +42,7 @@ class CodesView:
 
 
 def codes_view(study: Study) -> CodesView | None:
-    """Return the comparison of codes of one run; None for several, and where the search was not by codes."""
+    """Return the comparison of codes of one run; None for several runs, and if the search did not use codes."""
     codes, told = study.runs[0].data.codes, study.runs[0].data.attributes
     if study.is_comparison or not codes:
         return None
@@ -61,7 +61,7 @@ def _panel(study: Study, codes: tuple[CodeQuality, ...], direction: str) -> Code
     legend = []
     for method, style in zip(dict.fromkeys(row.method for row in rows), _STYLES, strict=False):
         mine = sorted((row.bytes, row.f1) for row in rows if row.method == method)
-        if len(mine) == 1:  # one size: a level from that size on; the floats, which are the longest, all along
+        if len(mine) == 1:  # one size: a level line from it on; floats, the largest, over the full width
             ((size, value),) = mine
             mine = [(size if size < most else 2, value), (most, value)]
             label = f"{method} ({size:,} bytes)"
@@ -78,7 +78,7 @@ def _panel(study: Study, codes: tuple[CodeQuality, ...], direction: str) -> Code
 
 
 def _recall(study: Study, direction: str) -> str:
-    """Return a sentence on the reranked lists, or nothing where none were made."""
+    """Return a sentence on the re-ranked lists, or an empty text without re-ranking."""
     found = measured_sources(study, direction)[0][1].rerank
     if found is None or "recall_of_cosine" not in found.curves:
         return ""

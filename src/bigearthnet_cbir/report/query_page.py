@@ -1,4 +1,4 @@
-"""The page of one query: what was asked and the patches found, as one HTML file that needs nothing else."""
+"""The page of one query: the query and its results as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class PagePatch:
 
     Attributes:
         name: of the patch.
-        rank: from 1; 0 for the query's.
+        rank: from 1; 0 for the query patch.
         distance: to the query.
         labels: class names.
-        shared: those of them that the query has too.
-        facts: date, country, coordinates, as far as they are known.
-        images: keys of its images by sensor; none where the archive is not at hand.
+        shared: the class names that the query has too.
+        facts: date, country and coordinates, if known.
+        images: keys of its images by sensor; empty if the archive is missing.
     """
 
     name: str
@@ -46,18 +46,18 @@ class PagePatch:
 
     @property
     def label_views(self) -> tuple[LabelView, ...]:
-        """Its labels, in forms that fit below an image."""
+        """Its labels in short forms that fit below an image."""
         return tuple(LabelView(label, short_class_name(label), label in self.shared) for label in self.labels)
 
 
 @dataclass(frozen=True)
 class QueryPage:
-    """Everything that the page shows.
+    """The content of the page.
 
     Attributes:
-        question: in words.
-        facts: name and value of what the search was.
-        asked: the query's patch, where it is in the index.
+        question: description of the query in words.
+        facts: name and value of each search setting.
+        asked: the query patch, if it is in the index.
         hits: nearest first.
         images: key -> JPEG.
     """
@@ -70,7 +70,7 @@ class QueryPage:
 
 
 def render_query_page(page: QueryPage) -> str:
-    """Return the whole page; all text is escaped, and its policy forbids any script and any request."""
+    """Return the whole page. All text is escaped, and its content security policy forbids all scripts and requests."""
     images = {key: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for key, jpeg in page.images.items()}
     return (
         environment()

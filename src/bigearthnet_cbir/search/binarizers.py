@@ -1,7 +1,8 @@
-"""Binarizers: what turns vectors into binary codes, fitted on an archive once and then the same for every vector.
+"""Binarizers convert vectors to binary codes. They are fitted once on an archive and are then fixed for all vectors.
 
-Nothing here ever sees the queries, so a code does not depend on which other vectors it was made with. Nor does it on
-blocks, threads or processors: a bit is the sign of the exact sum, whatever order a matrix product adds in.
+They are never fitted on queries, so the code of a vector does not depend on the other vectors of its batch. It does not
+depend on blocks, threads or processors either: a bit is the sign of the exact sum, independent of the summation order
+of a matrix product.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.types import ByteArray, FloatArray
 
 FITTED_METHODS: Final = ("median", "mean", "rotation", "itq")
-"""median, mean: one bit a feature. rotation, itq: any number of bits, of unit vectors centred per kind of vector."""
+"""median, mean: one bit per feature. rotation, itq: any number of bits, of unit vectors centred per kind of vector."""
 
 _ROUNDING: Final = 2.0**-50
 """Several times the relative rounding error of one step of a sum in double precision."""
@@ -29,13 +30,13 @@ _ROUNDING: Final = 2.0**-50
 
 @dataclass(frozen=True)
 class Binarizer:
-    """Turns vectors of one kind (one sensor's, say) into codes.
+    """Converts vectors of one kind (for example, of one sensor) to codes.
 
     Attributes:
         method: one of FITTED_METHODS, or "learned".
-        thresholds: (bits,) float32; a bit is 1 where its value is above its threshold.
-        projection: (D, bits) float32, whose products with a vector are the values; None where its features are.
-        unit: whether vectors are divided by their lengths first.
+        thresholds: (bits,) float32; a bit is 1 if its value is above its threshold.
+        projection: (D, bits) float32; the values are the products of a vector with it; None if they are the features.
+        unit: whether vectors are scaled to unit length first.
     """
 
     method: str
@@ -45,14 +46,14 @@ class Binarizer:
 
     @property
     def bits(self) -> int:
-        """Bits of a code."""
+        """Length of a code in bits."""
         return len(self.thresholds)
 
     def codes(self, features: Sliceable) -> ByteArray:
         """Return the (N, ceil(bits / 8)) packed codes of (N, D) features, which are read piece by piece.
 
         Raises:
-            SearchError: the vectors have another length than those it was fitted on, or a value is not finite.
+            SearchError: the dimension differs from that of the fit, or a value is not finite.
         """
         if self.projection is None:
             return codes_of(features, self.thresholds)
@@ -66,7 +67,7 @@ class Binarizer:
         return codes
 
     def _bits_of(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
-        """Return (n, bits) of (n, D) rows: exact, where the product's rounding could decide too."""
+        """Return the (n, bits) bits of (n, D) rows; sums within rounding error of the threshold are exact."""
         assert self.projection is not None
         projection, thresholds = self.projection.astype(np.float64), self.thresholds.astype(np.float64)
         doubles = rows.astype(np.float64)
@@ -80,16 +81,16 @@ class Binarizer:
         return bits
 
     def arrays(self) -> dict[str, Any]:
-        """Return the arrays and plain values that `from_arrays` makes an equal one of, for a file."""
+        """Return the state as arrays and plain values for a file; `from_arrays` is the inverse."""
         plain = {"method": self.method, "unit": self.unit, "thresholds": self.thresholds}
         return plain if self.projection is None else {**plain, "projection": self.projection}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Binarizer:
-        """Return the binarizer that `arrays` was called on.
+        """Return the binarizer of which `arrays` returned the state.
 
         Raises:
-            SearchError: the arrays do not fit together.
+            SearchError: the arrays are inconsistent.
         """
         thresholds = np.asarray(arrays["thresholds"], np.float32)
         projection = np.asarray(arrays["projection"], np.float32) if "projection" in arrays else None
@@ -105,19 +106,19 @@ def fit_binarizers(
     seed: int = 0,
     others: Mapping[str, Sliceable] | None = None,
 ) -> dict[str, Binarizer]:
-    """Return a binarizer for each kind of vectors of one space, so that codes of all kinds can be compared.
+    """Return a binarizer for each kind of vectors of one space, such that codes of all kinds are comparable.
 
-    Each kind has its own thresholds; the projection of rotation and itq is one for all.
+    Each kind has its own thresholds. The projection of rotation and itq is shared.
 
     Args:
         method: one of FITTED_METHODS.
-        archive: kind -> (N, D) vectors of the archive, for example of each sensor; never the queries'.
-        bits: length of a code; None: one bit a feature, as median and mean always have.
+        archive: kind -> (N, D) vectors of the archive, for example of each sensor; never of the queries.
+        bits: length of a code; None: one bit per feature, which median and mean always have.
         seed: of the random rotations.
-        others: further kinds, whose thresholds are wanted but whose vectors do not decide the projection.
+        others: further kinds that need thresholds but do not contribute to the projection.
 
     Raises:
-        SearchError: the method is unknown, bits do not go with it, the widths differ, or a value is not finite.
+        SearchError: the method is unknown, bits do not apply to it, the dimensions differ, or a value is not finite.
     """
     kinds = {**archive, **(others or {})}
     width = _common_width(method, kinds, bits)
@@ -138,7 +139,7 @@ def fit_binarizers(
 
 
 def _common_width(method: str, kinds: Mapping[str, Sliceable], bits: int | None) -> int:
-    """Return the width of all kinds of vectors, and refuse what has no codes of this method."""
+    """Return the dimension of all kinds of vectors; raise SearchError if the method does not apply to them."""
     widths = {kind: vectors.shape[1] for kind, vectors in kinds.items()}
     width = next(iter(widths.values()))
     if method not in FITTED_METHODS:
@@ -163,7 +164,7 @@ def _thresholds(method: str, vectors: Sliceable) -> FloatArray:
 
 
 def constant_bits(codes: npt.NDArray[np.uint8], bits: int) -> int:
-    """Return how many of the first `bits` bits are the same in all (N, B) codes: they tell no two items apart."""
+    """Return how many of the first `bits` bits are constant over all (N, B) codes, and thus carry no information."""
     if not len(codes):
         return bits
     same = np.bitwise_and.reduce(codes, axis=0) | ~np.bitwise_or.reduce(codes, axis=0)

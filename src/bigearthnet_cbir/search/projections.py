@@ -1,4 +1,4 @@
-"""Projections before a threshold: seeded random rotations, PCA, and iterative quantisation."""
+"""Projections for binary codes: seeded random rotations, PCA, and iterative quantisation."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from bigearthnet_cbir.search.shards import lengths_of
 from bigearthnet_cbir.types import DoubleArray, FloatArray
 
 ITQ_ITERATIONS: Final = 50
-"""As in the paper; the quantisation error has stopped falling by then."""
+"""As in the paper; by then the quantisation error no longer decreases."""
 
 FIT_ROWS: Final = 50_000
 """Rows that PCA and rotation are fitted on, evenly spaced over the archive; means use all rows."""
 
 RANK_TOLERANCE: Final = 1e-10
-"""Principal components of less variance than this part of the first one's are rounding noise."""
+"""Principal components whose variance is a smaller fraction of the first one's are rounding noise."""
 
 
 def unit_vectors(features: npt.NDArray[np.float32]) -> FloatArray:
-    """Return (N, D) float32 rows divided by their Euclidean lengths; rows of zeros stay zero.
+    """Return (N, D) float32 rows scaled to unit length; rows of zeros stay zero.
 
-    A row's result depends on that row alone, to the last bit: neither on the batch nor on a BLAS library.
+    The result of a row depends on that row alone, bit for bit: not on the batch and not on a BLAS library.
     """
     lengths = lengths_of(features)[:, None]
     return np.divide(features, lengths, out=np.zeros(features.shape), where=lengths > 0).astype(np.float32)
 
 
 def unit_blocks(features: Sliceable) -> Iterator[tuple[int, FloatArray]]:
-    """Yield (first row, unit rows) of an archive, some MiB at a time.
+    """Yield (first row, unit rows) of an archive in blocks of some MiB.
 
     Raises:
         SearchError: a value is not finite.
@@ -58,10 +58,10 @@ def mean_unit_row(features: Sliceable) -> DoubleArray:
 
 
 def random_rotation(width: int, bits: int, generator: np.random.Generator) -> DoubleArray:
-    """Return a (width, bits) projection of random orthonormal columns; beyond `width` columns, of several rotations.
+    """Return a (width, bits) projection of random orthonormal columns; several rotations if bits > width.
 
     The columns of each rotation are uniform over the orthogonal matrices (Mezzadri 2007,
-    https://arxiv.org/abs/math-ph/0609050): QR of a Gaussian matrix, its signs made unique.
+    https://arxiv.org/abs/math-ph/0609050): QR of a Gaussian matrix, with signs made unique.
     """
     columns = [np.empty((width, 0))]
     for first in range(0, bits, max(width, 1)):
@@ -71,7 +71,7 @@ def random_rotation(width: int, bits: int, generator: np.random.Generator) -> Do
 
 
 def _sampled(archives: Sequence[Sliceable], means: Sequence[DoubleArray], most: int) -> Iterator[DoubleArray]:
-    """Yield centred unit rows, some MiB at a time: at most `most` rows, evenly spaced in each archive."""
+    """Yield centred unit rows in blocks of some MiB: at most `most` rows, evenly spaced in each archive."""
     step = max(1, -(-sum(archive.shape[0] for archive in archives) // most))
     for archive, mean in zip(archives, means, strict=True):
         for start, rows in unit_blocks(archive):
@@ -83,13 +83,14 @@ def principal_axes(
 ) -> DoubleArray:
     """Return the (D, d) first principal axes of several archives together, each centred at its own mean.
 
-    d is `most`, or less where the vectors vary in fewer directions. An axis's greatest element is positive.
+    d is `most`, or less if the vectors span fewer directions. The element of an axis with the largest magnitude is
+    positive.
 
     Args:
-        archives: (N_i, D) features, read piece by piece; their unit rows are meant.
+        archives: (N_i, D) features, read piece by piece and scaled to unit rows.
         means: of each archive's unit rows.
-        most: axes wanted at most.
-        rows: that the axes are computed from at most.
+        most: maximum number of axes.
+        rows: maximum number of rows used for the axes.
     """
     width = archives[0].shape[1]
     covariance = np.zeros((width, width))
@@ -108,7 +109,7 @@ def project_sample(
 ) -> DoubleArray:
     """Return the products of centred unit rows with (D, d) axes, of at most `most` rows, evenly spaced in each archive.
 
-    All rows are read, but no more than a block of them is in memory at full width.
+    All rows are read, but only one block of them is in memory at full dimension.
     """
     return np.concatenate([centred @ axes for centred in _sampled(archives, means, most)])
 
@@ -116,15 +117,15 @@ def project_sample(
 def itq_rotation(
     projected: DoubleArray, generator: np.random.Generator, iterations: int = ITQ_ITERATIONS
 ) -> tuple[DoubleArray, list[float]]:
-    """Return the rotation that brings centred vectors nearest to the corners of the cube, and the error on the way.
+    """Return the rotation that minimises the quantisation error of centred vectors, and the error per iteration.
 
-    Iterative quantisation (Gong & Lazebnik 2011, https://doi.org/10.1109/CVPR.2011.5995432): with B = sign(V R) fixed
-    the best R is the Procrustes rotation of V to B, with R fixed the best B is the signs; either lowers |B - V R|^2.
+    Iterative quantisation (Gong & Lazebnik 2011, https://doi.org/10.1109/CVPR.2011.5995432): for fixed B = sign(V R),
+    the best R is the Procrustes rotation of V to B; for fixed R, the best B is the signs. Both steps lower |B - V R|^2.
 
     Args:
         projected: (N, d) vectors V, centred, on their principal axes.
-        generator: of the random rotation that it starts from.
-        iterations: how often B and R are renewed.
+        generator: of the initial random rotation.
+        iterations: number of updates of B and R.
 
     Returns:
         (d, d) orthogonal R, and |B - V R|^2 before each iteration and at the end.
@@ -145,9 +146,9 @@ def itq_rotation(
 def itq_projection(
     archives: Sequence[Sliceable], means: Sequence[DoubleArray], bits: int, generator: np.random.Generator
 ) -> DoubleArray:
-    """Return the (D, bits) projection of PCA and iterative quantisation, one for all archives.
+    """Return the (D, bits) projection of PCA and iterative quantisation, shared by all archives.
 
-    Vectors that vary in fewer than `bits` directions give that many bits of it; a random rotation gives the others.
+    If the vectors span fewer than `bits` directions, these give as many bits; a random rotation gives the others.
     """
     axes = principal_axes(archives, means, bits, FIT_ROWS)
     rotation, _ = itq_rotation(project_sample(archives, means, axes, FIT_ROWS), generator)

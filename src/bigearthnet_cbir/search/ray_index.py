@@ -1,8 +1,8 @@
-"""An archive kept in Ray actors on the machines of a cluster, for one query at a time.
+"""An archive distributed over Ray actors on the machines of a cluster, for one query at a time.
 
-Each actor keeps consecutive rows and answers with the exact nearest of them; the lists are merged. A distance is
-decided row by row in double precision, so the result is that of `single_query`, to the last index. An actor that is
-lost is started again by Ray, on another machine where its own is gone; its rows are then sent again.
+Each actor holds consecutive rows and returns the exact nearest of them. The lists are then merged. Distances are
+computed row by row in double precision, so the result is identical to that of `single_query`, including the order of
+ties. Ray restarts a lost actor, on another machine if its own is gone. Its rows are then sent again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bigearthnet_cbir.search.single_query import nearest_code, nearest_rows
 from bigearthnet_cbir.types import Neighbours
 
 SECONDS_TO_RECOVER: Final = 300.0
-"""For a lost actor to be started again and to get its rows."""
+"""Time limit in seconds for restarting a lost actor and sending its rows."""
 
 _PAUSE: Final = 0.5
 _LOST: Final = (
@@ -34,7 +34,7 @@ _LOST: Final = (
 
 
 class ShardHolder:
-    """What an actor runs: rows of an archive by key, and exact answers from them."""
+    """The class of the actors: holds rows of an archive by key and searches them exactly."""
 
     def __init__(self) -> None:
         self._rows: dict[str, npt.NDArray[Any]] = {}
@@ -44,20 +44,20 @@ class ShardHolder:
         return os.getpid()
 
     def load(self, key: str, rows: npt.NDArray[Any]) -> None:
-        """Keep rows in this process; what Ray gives is a view of its object store."""
+        """Copy rows into this process, because the argument from Ray is a view of its object store."""
         self._rows[key] = np.array(rows)
 
     def nearest(
         self, key: str, query: npt.NDArray[Any], distance: str, k: int, allowed: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None:
-        """Return (1, k) positions and distances, -1 and infinity where too few rows are allowed; None without rows.
+        """Return (1, k) positions and distances, -1 and infinity if too few rows are allowed; None without rows.
 
         Args:
             key: of `load`.
             query: (D,) float32, or (B,) uint8 for hamming.
             distance: cosine, euclidean, chi2 or hamming.
-            k: neighbours wanted.
-            allowed: packed bits, one a row.
+            k: number of neighbours.
+            allowed: packed mask, one bit per row.
         """
         rows = self._rows.get(key)
         if rows is None:
@@ -74,15 +74,15 @@ class ShardHolder:
 
 
 class RayIndex:
-    """An archive of N rows on the machines of the Ray cluster that this process has joined, one actor a machine."""
+    """An archive of N rows on the machines of the Ray cluster that this process has joined, one actor per machine."""
 
     def __init__(self, size: int, read: Callable[[str], npt.NDArray[Any]], shards: int | None = None) -> None:
         """Start the actors.
 
         Args:
             size: N.
-            read: key -> (N, D) float32 or (N, B) uint8, memory-mapped; read again where an actor was lost.
-            shards: actors; None for as many as the cluster has machines.
+            read: key -> (N, D) float32 or (N, B) uint8, memory-mapped; called again after an actor was lost.
+            shards: number of actors; None for the number of machines in the cluster.
         """
         import ray
 
@@ -101,17 +101,17 @@ class RayIndex:
     def nearest(
         self, key: str, query: npt.NDArray[Any], distance: str, k: int, allowed: npt.NDArray[np.bool_]
     ) -> Neighbours:
-        """Return the k nearest of the rows that are allowed, as (1, k), nearest first, ties by position.
+        """Return the k nearest of the allowed rows, as (1, k), nearest first, ties by position.
 
         Args:
             key: of the rows, for `read`.
             query: (D,) float32, or (B,) uint8 for hamming.
             distance: cosine, euclidean, chi2 or hamming.
-            k: at most as many as are allowed.
-            allowed: (N,) which rows may be found.
+            k: number of neighbours, at most the number of allowed rows.
+            allowed: (N,) mask of the rows that may be found.
 
         Raises:
-            SearchError: a lost actor did not come back, or the head of the cluster is gone.
+            SearchError: a lost actor was not restarted in time, or the head node of the cluster is gone.
         """
         tasks = [
             (key, query, distance, k, np.packbits(allowed[first:stop])) for first, stop in self._spans
@@ -124,7 +124,7 @@ class RayIndex:
         return merge([Neighbours(np.asarray(part.indices, np.int32), part.distances) for part in parts])
 
     def _answer(self, number: int, reference: Any, task: tuple[Any, ...]) -> Any:
-        """Return an actor's answer; an actor without rows, new or started again, gets them first."""
+        """Return an actor's result. Rows are sent first to an actor without them, new or restarted."""
         from ray.exceptions import RayActorError
 
         end = time.monotonic() + SECONDS_TO_RECOVER
@@ -136,14 +136,14 @@ class RayIndex:
                 first, stop = self._spans[number]
                 rows = np.asarray(self._read(task[0])[first:stop])
                 _wait_for(self._actors[number].load.remote(task[0], rows), end)
-            except RayActorError:  # it is lost, or is being started again
+            except RayActorError:  # the actor is lost or is being restarted
                 time.sleep(_PAUSE)
             reference = self._actors[number].nearest.remote(*task)
         raise SearchError(_LOST.format(SECONDS_TO_RECOVER))
 
 
 def _wait_for(reference: Any, end: float) -> Any:
-    """Return a task's result, looking for the head of the cluster while it takes long; an actor may find no place."""
+    """Return a task's result. Check the head node during a long wait, because an actor may stay unscheduled."""
     import ray
     from ray.exceptions import GetTimeoutError
 

@@ -1,7 +1,7 @@
-"""One query, straight over the archive: nothing is prepared, and only the rows that are asked for are read.
+"""Exact search of a single query, without preparation of the archive. Only the rows that may be found are read.
 
-`search` lays the archive out for many queries, which costs more than one query does. Here every row gets its exact
-distance at once, so that the result is that of `search`, to the last index.
+`search` prepares the archive for many queries, which costs more than a single query. Here the exact distance of every
+row is computed directly. The result is identical to that of `search`, including the order of ties.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from bigearthnet_cbir.search.shards import ALIGNED, PreparedArchive, cut_shard, 
 from bigearthnet_cbir.types import DoubleArray, FloatArray, IntArray, Neighbours
 
 LEAST_ROWS: Final = 4096
-"""Rows that are worth a thread of their own."""
+"""Minimum number of rows for a separate thread."""
 
 FEW_QUERIES: Final = 3
-"""Queries, at most, for which codes are read as they are; bit planes take about as long for four as for one."""
+"""Maximum number of queries searched without bit planes, which take about as long for four queries as for one."""
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Return the threads of this process; a forked child has none of its parent's."""
+    """Return the thread pool of this process. A forked child does not inherit the threads of its parent."""
     return ThreadPoolExecutor(threads)
 
 
 def in_threads(
     size: int, task: Callable[[int, int], Any], threads: int | None = None, least: int = LEAST_ROWS
 ) -> list[Any]:
-    """Return the results of a task on consecutive ranges (first, stop) of 0 ... size - 1, one a thread.
+    """Return the results of a task on consecutive ranges (first, stop) of 0 ... size - 1, one range per thread.
 
-    The caller's own thread takes the first range, so that a small task wakes no other.
+    The calling thread computes the first range, so a small task starts no other thread.
     """
     wanted = max(1, min(threads or available_cores(), size // least))
     bounds = [size * number // wanted for number in range(wanted + 1)]
@@ -69,9 +69,9 @@ def in_threads(
 def _measure_rows(
     kind: int, query: Any, length: float, rows: Any, lengths: Any, positions: Any, first: int, stop: int, out: Any
 ) -> None:
-    """Write the exact distances of the rows at positions first ... stop - 1; NaN where chi2 is not defined.
+    """Write the exact distances of the rows at positions first ... stop - 1; NaN if chi2 is undefined.
 
-    `lengths` are those of all rows, or (0,) for the cosine to measure them.
+    `lengths` are those of all rows, or (0,) to compute them for cosine.
     """
     own = np.empty(1, np.float64)
     for place in range(first, stop):
@@ -94,18 +94,18 @@ def _measure_rows(
 def nearest_rows(
     query: FloatArray, rows: FloatArray, positions: IntArray, k: int, distance: str, lengths: DoubleArray | None = None
 ) -> Neighbours:
-    """Return the k nearest of chosen rows to one float query, as (1, k), nearest first, ties by position.
+    """Return the k nearest of the given rows to one float query, as (1, k), nearest first, ties by position.
 
     Args:
         query: (D,) float32.
         rows: (N, D) float32 archive, all finite; may be memory-mapped.
         positions: (M,) int32 ascending rows that may be found, M >= k.
-        k: how many to return.
+        k: number of neighbours.
         distance: cosine, euclidean or chi2.
-        lengths: (N,) Euclidean lengths of all rows where they are known, which saves the cosine half its work.
+        lengths: (N,) Euclidean lengths of all rows if known, which halves the work for cosine.
 
     Raises:
-        SearchError: the query or a row has no such distance, or k is not in 1 ... M.
+        SearchError: the distance is undefined for the query or a row, or k is not in 1 ... M.
     """
     check_distance(distance)
     if distance not in KINDS:
@@ -128,7 +128,7 @@ def nearest_rows(
 
 
 def _checked(query: FloatArray, distance: str) -> tuple[FloatArray, float]:
-    """Return one query as (1, D) and its length; raise SearchError where it has no defined distance."""
+    """Return one query as (1, D) and its length; raise SearchError if its distance is undefined."""
     asks = as_rows(query[None], distance, "queries")
     lengths = lengths_of(asks)
     check_features(asks, lengths, distance, "queries")
@@ -136,19 +136,19 @@ def _checked(query: FloatArray, distance: str) -> tuple[FloatArray, float]:
 
 
 def nearest_prepared(query: FloatArray, archive: PreparedArchive, k: int, exclude: IntArray) -> Neighbours:
-    """Return the k nearest rows of an archive that was prepared for the cosine, on a processor with integer products.
+    """Return the k nearest rows of an archive prepared for cosine, on a processor with integer dot products.
 
     Args:
         query: (D,) float32.
-        archive: prepared for the cosine, N rows.
-        k: how many to return.
-        exclude: (E,) int32 ascending positions that may not be found; k or more are left.
+        archive: prepared for cosine, N rows.
+        k: number of neighbours.
+        exclude: (E,) int32 ascending positions that may not be found; at least k others must remain.
 
     Returns:
         Neighbours of (1, k) arrays, nearest first, ties by position.
 
     Raises:
-        SearchError: the query has no defined distance.
+        SearchError: the distance is undefined for the query.
     """
     asks, _ = _checked(query, "cosine")
     shard: Any = archive.shard
@@ -163,7 +163,7 @@ def nearest_prepared(query: FloatArray, archive: PreparedArchive, k: int, exclud
 
 
 def _smallest(values: FloatArray, k: int) -> npt.NDArray[np.intp]:
-    """Return the places of the k smallest values, smallest first, ties by place."""
+    """Return the positions of the k smallest values, smallest first, ties by position."""
     if k < len(values):
         limit = np.partition(values, k - 1)[k - 1]
         near = np.flatnonzero(values <= limit)
@@ -184,10 +184,10 @@ def nearest_code(
 
     Args:
         query: (B,) uint8.
-        codes: (N, B) uint8; may be memory-mapped. Without a copy where B is a multiple of 8.
-        k: how many to return.
-        allowed: (N,) which of them may be found, k or more; None for all.
-        threads: threads to use; None for one a core.
+        codes: (N, B) uint8; may be memory-mapped. Not copied if B is a multiple of 8.
+        k: number of neighbours.
+        allowed: (N,) mask of the codes that may be found, at least k; None for all.
+        threads: number of threads; None for one per core.
 
     Returns:
         Neighbours of (1, k) arrays, nearest first, ties by position.
@@ -205,7 +205,7 @@ def nearest_code(
 
 
 def plain_codes(job: SearchRequest) -> npt.NDArray[np.uint8] | None:
-    """Return the codes of a search that is best done query by query, or None where it is not one of few codes."""
+    """Return the codes of a search that is fastest query by query, or None for searches of another kind."""
     if job.distance != "hamming" or not 1 <= job.queries.shape[0] <= FEW_QUERIES:
         return None
     given = job.archive.given if isinstance(job.archive, PreparedArchive) else job.archive

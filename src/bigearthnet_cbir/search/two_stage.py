@@ -1,4 +1,4 @@
-"""Two-stage search: a few candidates by the Hamming distance of codes, ordered by the cosine of the stored vectors."""
+"""Two-stage search: candidates by the Hamming distance of codes are re-ranked by the cosine of the stored vectors."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def _measure(queries: Any, query_lengths: Any, rows: Any, row_lengths: Any, slot
 def rerank_by_cosine(queries: npt.NDArray[Any], candidates: IntArray, archive: Sliceable, k: int) -> Neighbours:
     """Return the k nearest of each query's candidates by cosine distance, ties by archive index.
 
-    The distances are those of `knn.search` to the last bit, so the list is what an exact search would return if the
-    archive held the candidates alone.
+    The distances are bitwise equal to those of `knn.search`. The list is therefore the result of an exact search in an
+    archive of the candidates alone.
 
     Args:
         queries: (Q, D) float vectors.
         candidates: (Q, n) archive positions, n >= k, in any order.
-        archive: (N, D) float vectors; only the candidates' rows are used.
-        k: how many of them to keep.
+        archive: (N, D) float vectors; only the rows of the candidates are used.
+        k: number of neighbours.
 
     Raises:
-        SearchError: a vector has no cosine: NaN, infinite, or too long or short for float32.
+        SearchError: the cosine of a vector is undefined: NaN, infinite, or a length outside the range of float32.
     """
     rows = as_rows(queries, "cosine", "queries")
     query_lengths = lengths_of(rows)
@@ -65,8 +65,9 @@ def iter_rerank(
     Args:
         blocks: (first query, its block's candidates), of an exact search by Hamming distance.
         queries: (Q, D) vectors of all queries, read block by block.
-        archive: (N, D) vectors; kept in memory up to 2 GiB, else read for every block in pieces that hold candidates.
-        k: how many to keep.
+        archive: (N, D) vectors; cached in memory up to 2 GiB, or else read for every block, skipping pieces without
+            candidates.
+        k: number of neighbours.
     """
     kept = all_rows(archive, 0, archive.shape[0], "cosine") if _fits(archive) else archive
     for start, found in blocks:
@@ -78,7 +79,7 @@ def _fits(archive: Sliceable) -> bool:
 
 
 def _rows_at(archive: Sliceable, positions: npt.NDArray[np.int32]) -> FloatArray:
-    """Return rows of an archive at ascending positions; one that only slices is read in pieces that hold any."""
+    """Return rows of an archive at ascending positions. If it supports slices only, just the pieces needed are read."""
     if isinstance(archive, np.ndarray):
         return as_rows(archive[positions], "cosine", "archive")
     chosen = np.empty((len(positions), archive.shape[1]), np.float32)
@@ -93,10 +94,10 @@ def _rows_at(archive: Sliceable, positions: npt.NDArray[np.int32]) -> FloatArray
 
 
 def recall_curve(found: IntArray, exact: IntArray) -> DoubleArray:
-    """Return (k,) the mean over queries of recall@i: the share of the exact i nearest that the first i found hold.
+    """Return (k,) recall@i, averaged over queries: the share of the exact i nearest among the first i results.
 
     Args:
-        found: (Q, k) archive positions of a reranked search.
+        found: (Q, k) archive positions of a re-ranked search.
         exact: (Q, k) those of the exact search by the same distance.
     """
     return recall_sums(found, exact) / max(len(found), 1)
@@ -105,8 +106,8 @@ def recall_curve(found: IntArray, exact: IntArray) -> DoubleArray:
 def recall_sums(found: IntArray, exact: IntArray) -> DoubleArray:
     """Return (k,) sums over queries of recall@i; see `recall_curve`.
 
-    Both lists are in the order of (distance, position), so an exact i-th that was found at all stands among the
-    first i.
+    Both lists are in the order of (distance, position). Therefore, if the exact i-th neighbour was found at all, it is
+    among the first i.
     """
     offsets = np.arange(len(exact), dtype=np.int64)[:, None] << 32
     hits = np.isin(exact + offsets, found + offsets)

@@ -1,1 +1,1 @@
-"""The server: one page and a JSON API over the indexes of one or more runs."""
+"""The server: a single web page and a JSON API for the indexes of one or more runs."""

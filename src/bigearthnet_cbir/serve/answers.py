@@ -1,4 +1,4 @@
-"""What the server answers, as models: the same that /openapi.json describes."""
+"""Response models of the server, as described in /openapi.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class PatchAnswer(BaseModel):
-    """A pair of patches; what the source does not tell is "" or null, dates are YYYY-MM-DD."""
+    """A pair of patches. Unknown values are "" or null; dates are YYYY-MM-DD."""
 
     position: int
     name_s1: str
@@ -21,27 +21,27 @@ class PatchAnswer(BaseModel):
     longitude: float | None
     latitude: float | None
     on_map: int
-    """Position in the first run's index, whose patches the map shows; -1 where it has no such patch."""
+    """Position in the index of the first run, whose patches the map shows; -1 if that index lacks the patch."""
 
 
 class ResultAnswer(PatchAnswer):
-    """A patch that was found."""
+    """A search result."""
 
     rank: int
     distance: float
     shared: tuple[str, ...]
-    """Labels that the query has, too."""
+    """Labels that the query has too."""
 
 
 class SearchAnswer(BaseModel):
-    """The answer to a question."""
+    """The answer to a query."""
 
     run: str
     direction: str
     distance: str
     k: int
     kept: int
-    """Patches that passed the filters; the search is exact among them."""
+    """Number of patches that passed the filters. The search among them is exact."""
     size: int
     milliseconds: float
     query: PatchAnswer | None
@@ -49,7 +49,7 @@ class SearchAnswer(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """What an upload can be asked with."""
+    """An accepted upload, with the id that queries refer to."""
 
     upload: str
     sensors: list[str]
@@ -58,13 +58,13 @@ class UploadAnswer(BaseModel):
 
 
 class NamesAnswer(BaseModel):
-    """Names that begin with a text."""
+    """Names with a given prefix."""
 
     names: list[str]
 
 
 class RunAnswer(BaseModel):
-    """One of the runs that the server has."""
+    """A run of the server."""
 
     run: str
     size: int
@@ -73,25 +73,25 @@ class RunAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """Whether the server works, and what it serves: the words that filters may use among it."""
+    """Status of the server, its runs, and the values that filters accept."""
 
     status: str
     version: str
     runs: list[RunAnswer]
     class_names: list[str]
     short_names: list[str]
-    """The class names in a form that fits below a picture."""
+    """The class names in short form, to fit below a thumbnail."""
     countries: list[str]
     seasons: list[str]
     splits: list[str]
     first_day: str
     last_day: str
     pictures: bool
-    """Whether thumbnails can be shown."""
+    """Whether thumbnails are available."""
     uploads: bool
 
 
 class ErrorAnswer(BaseModel):
-    """Why a request was refused, in one sentence."""
+    """The reason why a request was rejected, in one sentence."""
 
     error: str

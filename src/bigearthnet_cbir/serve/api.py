@@ -1,4 +1,4 @@
-"""The JSON API: searches, patches, thumbnails, names, the catalogue and the server's health."""
+"""The JSON API: searches, patches, thumbnails, names, the catalogue and the status of the server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def search_by_address(
     box: Annotated[str | None, Query(description="W,S,E,N")] = None,
     exclude_within: int | None = None,
 ) -> SearchAnswer:
-    """Return the same for a query that fits into an address; an option may be given several times."""
+    """Return the same for a query in the URL parameters; an option may be repeated."""
     filters = {
         "labels": label, "any_labels": any_label, "without_labels": without_label, "countries": country,
         "seasons": season, "splits": split, "since": since, "until": until,
@@ -78,7 +78,7 @@ def similarity(question: SearchQuestion, state: Shared) -> Response:
 
 @search_router.post("/export", response_class=Response)
 def export(question: Export, state: Shared) -> Response:
-    """Return the answer to a question as a file: CSV, GeoJSON, or one HTML page with thumbnails."""
+    """Return the answer to a query as a file: CSV, GeoJSON, or one HTML page with thumbnails."""
     run = state.run(question.run)
     content, kind = as_file(question.format, run.index, run.find(question, state.vectors(question)))
     name = f"similar_patches.{question.format}"
@@ -87,14 +87,14 @@ def export(question: Export, state: Shared) -> Response:
 
 @search_router.get("/patch/{name}")
 def patch(name: str, state: Shared, run: Run = 0) -> PatchAnswer:
-    """Return what is known of a patch, by the name that it has in either sensor."""
+    """Return the metadata of the patch with a Sentinel-1 or Sentinel-2 name."""
     found = state.run(run)
     return found.patch(_position(state, run, name))
 
 
 @search_router.get("/position/{position}")
 def at_position(position: int, state: Shared, run: Run = 0) -> PatchAnswer:
-    """Return what is known of the patch at a position of the catalogue."""
+    """Return the metadata of the patch at a position of the catalogue."""
     try:
         return state.run(run).patch(position)
     except QueryError as error:
@@ -103,14 +103,14 @@ def at_position(position: int, state: Shared, run: Run = 0) -> PatchAnswer:
 
 @search_router.get("/surprise")
 def surprise(state: Shared, run: Run = 0) -> PatchAnswer:
-    """Return a patch drawn at random."""
+    """Return a randomly chosen patch."""
     found = state.run(run)
     return found.patch(int(np.random.default_rng().integers(found.index.size)))
 
 
 @search_router.get("/thumbnail/{name}/{sensor}", response_class=Response)
 def thumbnail(name: str, sensor: Literal["s1", "s2"], state: Shared, run: Run = 0) -> Response:
-    """Return the picture of a patch as JPEG: S2 in true colour, S1 as VV, VH and VV - VH."""
+    """Return the thumbnail of a patch as JPEG: S2 in true colour, S1 as VV, VH and VV - VH."""
     found = state.run(run)
     try:
         picture = found.thumbnails.jpeg(sensor, _position(state, run, name))
@@ -124,13 +124,13 @@ def names(
     state: Shared, prefix: Annotated[str, Query(min_length=1, max_length=200)], run: Run = 0,
     most: Annotated[int, Query(ge=1, le=50)] = 12,
 ) -> NamesAnswer:  # fmt: skip
-    """Return names, of either sensor, that begin with a text."""
+    """Return the names of either sensor that begin with a prefix."""
     return NamesAnswer(names=state.run(run).index.names.complete(prefix, most))
 
 
 @search_router.get("/catalogue", response_class=Response)
 def catalogue(request: Request, state: Shared) -> Response:
-    """Return places, labels, days and more of all patches as one binary answer (docs/serve.md)."""
+    """Return locations, labels, dates and further columns of all patches as one binary response (docs/serve.md)."""
     tag = f'"{state.runs[0].index.manifest["fingerprint"]}"'
     headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "accept-encoding"}
     if request.headers.get("if-none-match") == tag:
@@ -143,7 +143,7 @@ def catalogue(request: Request, state: Shared) -> Response:
 
 @search_router.get("/health")
 def health(state: Shared) -> HealthAnswer:
-    """Return whether the server works, and the words that filters may use."""
+    """Return the status of the server and the values that filters accept."""
     index = state.runs[0].index
     known = index.catalogue
     return HealthAnswer(

@@ -1,4 +1,4 @@
-"""The web application: the page's files, the JSON API, and every refusal as one sentence."""
+"""The web application: the files of the page, the JSON API, and error responses of one sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bigearthnet_cbir.serve.uploads import MOST_UPLOAD, Encoders
 logger = logging.getLogger(__name__)
 
 _UNPARSED: Final = "There was an error parsing the body"
-"""FastAPI's words for JSON that Python's parser gives up: nested too deeply, numbers of thousands of digits."""
+"""FastAPI's message for JSON that Python's parser rejects: nested too deeply, or numbers of thousands of digits."""
 
 API_DESCRIPTION = (
     "Finds the patches of BigEarthNet-MM that look like a given one. Searches are exact; filters apply before them. "
@@ -41,9 +41,9 @@ def create_app(
 
     Args:
         runs: one or more; the map shows the patches of the first.
-        encoders: that embed uploads; None where there are none.
-        only_loopback: answer requests to a loopback address only.
-        warm: prepare the search in the background as soon as the server runs.
+        encoders: compute the embeddings of uploads; None to disable uploads.
+        only_loopback: accept only requests that name a loopback address as host.
+        warm: prepare the search in the background when the server starts.
     """
     state = State(tuple(runs), encoders)
 
@@ -77,7 +77,7 @@ def _warm(state: State) -> None:
 
 
 def refusal(status: int, reason: str) -> JSONResponse:
-    """Return an answer that refuses a request."""
+    """Return an error response."""
     return JSONResponse({"error": reason}, status)
 
 
@@ -96,7 +96,7 @@ def _add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(CbirError)
     def unanswerable(_: Request, error: CbirError) -> JSONResponse:
-        # Only these tell of the request; others may tell of the server's files.
+        # Only these errors describe the request. Others may reveal files of the server.
         if type(error) in (QueryError, SearchError) and not _tells_a_path(app.state.cbir, str(error)):
             return refusal(422, f"{str(error).rstrip('.')}.")
         logger.error("a request failed: %s", error)

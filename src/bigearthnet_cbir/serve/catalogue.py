@@ -1,4 +1,4 @@
-"""The catalogue as the map reads it: one binary answer with a column after the other, made once."""
+"""The catalogue for the map: all columns in one binary response, computed once."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bigearthnet_cbir.query.index import Index
 UNKNOWN_DAY: Final = 65_535
 _ALIGNED: Final = 8
 _LEVEL: Final = 1
-"""Of gzip: on coordinates a higher one costs seconds and saves little."""
+"""Compression level of gzip. On coordinates, higher levels cost seconds and save little."""
 
 
 def pack_catalogue(index: Index) -> bytes:
     """Return the columns of N pairs that the map needs.
 
-    The bytes are: uint32 length of a JSON text, that text, then the arrays, little-endian, each at a multiple of 8
-    bytes from the beginning. The text names each array's type and place, and the values that its codes stand for.
-    Columns: longitude, latitude float32 (NaN: unknown); labels uint32, bit c is class c; country, season, split
-    uint8 codes; day uint16 of the Sentinel-2 acquisition since 1970-01-01 (65535: unknown).
+    Format: the length of a JSON text as uint32, that text, then the arrays, little-endian, each aligned to a multiple
+    of 8 bytes from the start. The JSON text gives the data type and offset of each array, and the values that its codes
+    represent. Columns: longitude, latitude float32 (NaN: unknown); labels uint32, bit c is class c; country, season,
+    split uint8 codes; day uint16 of the Sentinel-2 acquisition since 1970-01-01 (65535: unknown).
     """
     found = index.catalogue
     columns: dict[str, npt.NDArray[Any]] = {
@@ -63,5 +63,5 @@ def _days(dates: npt.NDArray[np.datetime64]) -> npt.NDArray[np.uint16]:
 
 
 def compress(packed: bytes) -> bytes:
-    """Return it compressed by gzip, the same bytes whenever it is made."""
+    """Return the data compressed by gzip. The output is deterministic."""
     return gzip.compress(packed, _LEVEL, mtime=0)

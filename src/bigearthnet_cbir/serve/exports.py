@@ -1,4 +1,4 @@
-"""Answers as files: the same that project/query.py writes."""
+"""Export of answers in the file formats of project/query.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vectors and codes of an index on the machines of a Ray cluster."""
+"""Search with the vectors and codes of an index distributed over a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _CODES, _VECTORS = "codes", "vectors"
 
 
 def on_ray(index: Index) -> Nearest:
-    """Return what searches an index on the machines of the cluster that this process has joined."""
+    """Return a search function that uses the Ray cluster which this process has joined."""
     return held_on_ray(index)[1]
 
 
 def held_on_ray(index: Index) -> tuple[RayIndex, Nearest]:
-    """Return the actors that keep an index, and what searches them.
+    """Return the actors that hold an index, and the function that searches them.
 
-    A side is sent to the machines when it is first searched; the catalogue, by which filters choose, stays here.
+    A modality is sent to the cluster when it is first searched. The catalogue, which filters use, stays in this
+    process.
     """
 
     def read(key: str) -> npt.NDArray[Any]:

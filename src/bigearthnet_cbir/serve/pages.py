@@ -1,4 +1,4 @@
-"""The files of the page, read once, each with its type and a compressed form."""
+"""The files of the page, read once, each with its media type and a compressed form."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Asset(NamedTuple):
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Return the files by name. Requests are looked up here, so no request can name a file of the server."""
+    """Return the files by name. Requests are resolved only here, so they cannot reach other files of the server."""
     found = {}
     for path in resources.files("bigearthnet_cbir.serve").joinpath("assets").iterdir():
         kind = TYPES.get(path.name.rpartition(".")[2])

@@ -1,4 +1,4 @@
-"""What a client may ask: models that check every field before anything is searched."""
+"""Request models. They validate every field before any search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bigearthnet_cbir.query.filters import Filters
 MOST_RESULTS: Final = 1000
 MOST_MARKS: Final = 200
 MOST_NUMBERS: Final = 65_536
-"""Numbers of a vector in a request."""
+"""Maximum number of values of a vector in a request."""
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 ManyWords = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=120)], ...], Field(max_length=40)]
@@ -26,13 +26,13 @@ _BEGINNINGS: Final = ("patch", "at", "vector", "upload")
 
 
 class Strict(BaseModel):
-    """A model that refuses fields which it does not know."""
+    """A model that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class FilterModel(Strict):
-    """Which patches may be found; what is left out asks for nothing. All filters apply before the search."""
+    """Conditions on the results. A missing field means no condition. All filters apply before the search."""
 
     labels: ManyWords = ()
     any_labels: ManyWords = ()
@@ -48,15 +48,15 @@ class FilterModel(Strict):
     exclude_within: int | None = Field(default=None, ge=0, le=1000, description="grid steps around the query's patch")
 
     def filters(self) -> Filters:
-        """Return them as the index takes them."""
+        """Return the filters in the form that the index accepts."""
         return Filters(**{name: getattr(self, name) for name in type(self).model_fields})
 
 
 class SearchQuestion(Strict):
-    """What is asked: one of patch, at, vector and upload, or marks; and where to look.
+    """A query: one of patch, at, vector and upload, or relevance feedback; with the direction and the filters.
 
-    With marks the query is normalise(2 mean(like) - mean(unlike)) of unit vectors (Rocchio 1971); a patch that is
-    asked for then counts as one more `like`.
+    With marks, the query is normalise(2 mean(like) - mean(unlike)) of unit vectors (Rocchio 1971). A `patch` given in
+    addition counts as one more `like`.
     """
 
     run: int = Field(0, ge=0, description="which of the runs, in the order of --filepath")
@@ -87,13 +87,13 @@ class SearchQuestion(Strict):
 
 
 class Export(SearchQuestion):
-    """A question whose answer is wanted as a file."""
+    """A query whose answer is exported as a file."""
 
     format: Literal["csv", "geojson", "html"]
 
 
 def sentence(errors: list[Any]) -> str:
-    """Return the first thing that is wrong with a request, as one sentence that names the field."""
+    """Return the first validation error of a request as one sentence that names the field."""
     first = errors[0]
     if first["type"] == "json_invalid":
         return NO_JSON

@@ -1,4 +1,4 @@
-"""What every request passes before it is looked at, and what every answer says to the browser."""
+"""Checks that every request passes first, and the security headers of every response."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 MOST_JSON: Final = 2 << 20
-"""Bytes of a request's body, where it is no upload."""
+"""Maximum size in bytes of a request body that is no upload."""
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, as it is bound to or asked for, is this machine's own loopback interface."""
+    """Return whether a host, as bound to or as requested, is the loopback interface of this machine."""
     name = host.strip("[]").lower()
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -33,15 +33,15 @@ def is_loopback(host: str) -> bool:
 
 
 class Gate:
-    """ASGI middleware: refuses foreign hosts and origins and too large bodies, and adds the headers above.
+    """ASGI middleware: rejects foreign hosts and origins and too large bodies, and adds the headers above.
 
-    A page of another site can have a browser send requests here. Such a request carries that site as its Origin, or,
-    where that site's name was made to lead here (DNS rebinding), as its Host.
+    A page of another site can make a browser send requests to this server. Such a request has the other site as its
+    Origin. If the name of that site resolves to this machine (DNS rebinding), it has that name as its Host.
 
     Args:
-        app: the application behind.
-        only_loopback: accept no other Host than a loopback one.
-        most_upload: bytes of an upload's body.
+        app: the wrapped application.
+        only_loopback: accept only loopback hosts.
+        most_upload: maximum size of the body of an upload, in bytes.
     """
 
     def __init__(self, app: Any, only_loopback: bool, most_upload: int) -> None:
@@ -50,7 +50,7 @@ class Gate:
         self._most_upload = most_upload
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or refuse it."""
+        """Forward a request, or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -73,7 +73,7 @@ class Gate:
             await self._app(scope, body.receive, send_unless_refused)
         except _TooLarge:
             await _refuse(answer, *_too_large(most))
-        except asyncio.CancelledError:  # the server ends, and does not wait for this request
+        except asyncio.CancelledError:  # the server shuts down without waiting for this request
             await _refuse(answer, 503, "The server is ending.")
         else:
             if body.is_too_large:
@@ -91,11 +91,11 @@ class Gate:
 
 
 class _TooLarge(Exception):
-    """More bytes came than are allowed."""
+    """The body exceeds the allowed size."""
 
 
 class _Body:
-    """A request's body as it comes, up to so many bytes: its announced length may be missing."""
+    """A request body that counts the bytes received, because a request may not announce its length."""
 
     def __init__(self, receive: Any, most: int) -> None:
         self._receive, self._left = receive, most

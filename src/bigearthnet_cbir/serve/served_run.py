@@ -1,4 +1,4 @@
-"""One run as the server asks it: its index, its pictures, and answers to questions."""
+"""A run of the server: its index, its thumbnails, and the answers to queries."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from bigearthnet_cbir.serve.turns import Turns
 from bigearthnet_cbir.types import FloatArray
 
 RELEASE_AFTER: Final = 16
-"""Answers after which the vectors that filters had measured leave the memory: each reads some thousand pages."""
+"""Answers after which the memory pages of the vectors are released. Each filtered search reads thousands."""
 
 SensorVectors = dict[str, FloatArray]
-"""Side -> (D,) of an uploaded patch; it lacks the sides that need a sensor which was not uploaded."""
+"""Modality -> (D,) vector of an uploaded patch. Modalities that need a sensor which was not uploaded are absent."""
 
 
 class _Asked(NamedTuple):
-    """A question as positions in the index: the patch that asks, and the marks."""
+    """The positions in the index of the query patch and of the marks."""
 
     begin: int | None
     like: list[int]
@@ -41,7 +41,7 @@ class ServedRun:
     """A run.
 
     Attributes:
-        name: that the page shows; no path.
+        name: shown on the page; not a path.
         index: of the run.
         thumbnails: of its patches.
     """
@@ -61,18 +61,18 @@ class ServedRun:
             name: see above.
             index: see above.
             thumbnails: see above.
-            first: the index whose patches the map shows; None where it is this one.
-            nearest: searches the index elsewhere than in this process; see query.find.
+            first: the index whose patches the map shows; None if it is this one.
+            nearest: replaces the search in this process; see query.find.
         """
         self.name, self.index, self.thumbnails = name, index, thumbnails
         self._first = first
         self._nearest = nearest
-        # One search at a time: it uses all cores by itself, and a second one would only double the memory.
+        # One search at a time: a search uses all cores, and a second one would only double the memory.
         self._turn = Turns()
         self._answers = 0
 
     def warm(self) -> None:
-        """Prepare what the first question would otherwise wait for."""
+        """Prepare the search, so that the first query does not wait for it."""
         self.index.names.find("")
         vector = np.ones(self.index.vectors(FUSED).shape[1], np.float32)
         with self._turn:
@@ -81,19 +81,19 @@ class ServedRun:
             find(self.index, vector, archive=FUSED, k=1, nearest=self._nearest)
 
     def summary(self) -> RunAnswer:
-        """Return what the run is."""
+        """Return the description of the run."""
         index = self.index
         return RunAnswer(run=self.name, size=index.size, distance=index.distance, fusion=index.fusion)
 
     def answer(self, question: SearchQuestion, uploaded: SensorVectors | None = None) -> SearchAnswer:
-        """Answer a question.
+        """Answer a query.
 
         Args:
-            question: checked by its model.
-            uploaded: the vectors that question.upload stands for.
+            question: validated by its model.
+            uploaded: the vectors of the upload that question.upload names.
 
         Raises:
-            QueryError, SearchError: it has no answer; the message says why.
+            QueryError, SearchError: the query has no answer; the message gives the reason.
         """
         start = time.perf_counter()
         found = self.find(question, uploaded)
@@ -105,14 +105,14 @@ class ServedRun:
         )  # fmt: skip
 
     def find(self, question: SearchQuestion, uploaded: SensorVectors | None = None) -> Answer:
-        """Return the same as the answer that project/query.py writes to files."""
+        """Return the answer in the form that project/query.py writes to files."""
         direction, asked = DIRECTIONS[question.direction], self._asked(question)
         vector = self._vector(question, direction, asked, uploaded)
         own = [] if asked.begin is None else [asked.begin]
         distance = question.distance or self.index.distance
         with self._turn:
             if self._nearest is None and distance == "cosine":
-                self.index.prepare(direction.archive, distance)  # once: the first question to a side waits for it
+                self.index.prepare(direction.archive, distance)  # once: the first query of a modality waits for it
             found = find(
                 self.index, vector, archive=direction.archive, query=direction.query, distance=distance,
                 k=question.k, filters=question.filters.filters(), asked=(*own, *asked.like, *asked.unlike),
@@ -145,7 +145,7 @@ class ServedRun:
         return np.where(known, scaled, 255).astype(np.uint8)
 
     def patch(self, position: int) -> PatchAnswer:
-        """Return what is known of a pair.
+        """Return the metadata of a pair.
 
         Raises:
             QueryError: there is no such position.
@@ -198,7 +198,7 @@ class ServedRun:
         return vector
 
     def _labels(self, positions: list[int]) -> tuple[str, ...]:
-        """Return the labels that all of some pairs have."""
+        """Return the labels that all of the given pairs have."""
         sets = [frozenset(self.index.labels_of(position)) for position in positions]
         return tuple(label for label in self.index.class_names if sets and all(label in labels for labels in sets))
 
@@ -208,7 +208,7 @@ class ServedRun:
 
 
 def _given(vector: FloatArray | None) -> FloatArray:
-    assert vector is not None  # the question's model demands a beginning
+    assert vector is not None  # guaranteed by the request model
     return vector
 
 

@@ -41,10 +41,10 @@ def open_runs(folders: Sequence[Path], nearest_of: Callable[[Index], Nearest] | 
 
     Args:
         folders: of the runs; the map shows the patches of the first.
-        nearest_of: gives what searches an index; None for this process.
+        nearest_of: returns the search function of an index; None to search in this process.
 
     Raises:
-        QueryError: a run has no index, or one that is out of date.
+        QueryError: a run has no index, or its index is out of date.
     """
     runs: list[ServedRun] = []
     for folder, name in zip(folders, _names(folders), strict=True):
@@ -56,14 +56,14 @@ def open_runs(folders: Sequence[Path], nearest_of: Callable[[Index], Nearest] | 
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return what the runs are called: the folder's name, with its parent's where two have the same."""
+    """Return the display names of runs: the folder name, with the name of its parent if two are equal."""
     last = [folder.resolve().name for folder in folders]
     return [f"{folder.resolve().parent.name}/{name}" if last.count(name) > 1 else name
             for folder, name in zip(folders, last, strict=True)]  # fmt: skip
 
 
 def open_thumbnails(index: Index) -> Thumbnails:
-    """Return the pictures of an index; where its patch stores are not at hand, there are none."""
+    """Return the thumbnails of an index. They are unavailable if its patch stores are missing."""
     configuration: dict[str, Any] = index.manifest.get("configuration", {})
     paths = [configuration.get(f"bigEarthPthLMDB_{sensor}") for sensor in ("S1", "S2")]
     s1, s2 = (Path(path) if path and Path(path).is_dir() else None for path in paths)
@@ -81,11 +81,11 @@ def serve(
         folders: of the runs.
         host: address or name to bind to.
         port: 0 for any free one.
-        ray_address: auto or host:port of the Ray cluster that keeps the index; None for this process.
+        ray_address: auto or host:port of the Ray cluster that holds the index; None for this process.
         say: prints a line.
 
     Raises:
-        ConfigError: the address cannot be bound to.
+        ConfigError: the server cannot bind to the address.
         QueryError: see `open_runs`.
         SearchError: there is no such cluster.
     """
@@ -99,7 +99,7 @@ def serve(
             say(OPEN_TO_OTHERS.format(host=host))
         shown, names = f"[{host}]" if ":" in host else host, ", ".join(run.name for run in runs)
         say(f"serving {names}: http://{shown}:{listener.getsockname()[1]}  (Ctrl-C ends it)")
-        with suppress(KeyboardInterrupt):  # uvicorn has ended the connections, and tells of the interrupt once more
+        with suppress(KeyboardInterrupt):  # uvicorn has closed the connections and raises the interrupt again
             uvicorn.Server(uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=_SECONDS_TO_END,

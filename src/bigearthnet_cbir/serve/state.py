@@ -1,4 +1,4 @@
-"""What all requests share: the runs, the packed catalogue, and recent uploads."""
+"""State shared by all requests: the runs, the packed catalogue, and recent uploads."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KEPT_UPLOADS: Final = 200
 
 
 class Upload(NamedTuple):
-    """An upload that can be asked with.
+    """An upload that queries can refer to.
 
     Attributes:
-        vectors: of each run.
+        vectors: one entry for each run.
         pictures: sensor -> JPEG.
     """
 
@@ -30,11 +30,11 @@ class Upload(NamedTuple):
 
 
 class State:
-    """What the requests share.
+    """State shared by the requests.
 
     Attributes:
-        runs: that are served.
-        encoders: that embed uploads, or None.
+        runs: served runs.
+        encoders: compute the embeddings of uploads, or None.
     """
 
     def __init__(self, runs: tuple[ServedRun, ...], encoders: Encoders | None) -> None:
@@ -44,13 +44,13 @@ class State:
         self._guard = threading.Lock()
 
     def run(self, number: int) -> ServedRun:
-        """Return a run; a number that there is not is refused."""
+        """Return a run; raise an error if the number is unknown."""
         if number >= len(self.runs):
             raise HTTPException(404, f"There is no run {number}; this server has {len(self.runs)}.")
         return self.runs[number]
 
     def packed(self, *, compressed: bool) -> bytes:
-        """Return the catalogue of the first run, made once."""
+        """Return the catalogue of the first run, computed once."""
         with self._guard:
             if False not in self._packed:
                 self._packed[False] = pack_catalogue(self.runs[0].index)
@@ -59,7 +59,7 @@ class State:
             return self._packed[compressed]
 
     def keep(self, upload: Upload) -> str:
-        """Keep an upload for a while, and return its id."""
+        """Store an upload and return its id; drop the oldest ones beyond KEPT_UPLOADS."""
         name = secrets.token_urlsafe(12)
         with self._guard:
             self._uploads[name] = upload
@@ -68,7 +68,7 @@ class State:
         return name
 
     def upload(self, name: str) -> Upload:
-        """Return an upload; one that is not kept is refused."""
+        """Return an upload; raise an error if it is unknown or was dropped."""
         with self._guard:
             found = self._uploads.get(name)
         if found is None:
@@ -76,11 +76,11 @@ class State:
         return found
 
     def vectors(self, question: SearchQuestion) -> SensorVectors | None:
-        """Return the vectors of the upload that a question asks with, or None."""
+        """Return the vectors of the upload that a query refers to, or None."""
         return None if question.upload is None else self.upload(question.upload).vectors[question.run]
 
 
 def state_of(request: Request) -> State:
-    """Return the state of the application that a request came to."""
+    """Return the state of the application that handles a request."""
     found: State = request.app.state.cbir
     return found

@@ -1,4 +1,4 @@
-"""Pictures of patches for the page: read from the patch stores, made once, kept in bounded memory."""
+"""Thumbnails of patches for the page: read from the patch stores and cached in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bigearthnet_cbir.report.rgb import RGB_BANDS, encode_jpeg, stretch, stretch
 from bigearthnet_cbir.types import FloatArray, PatchPair
 
 KEPT_BYTES: Final = 64 << 20
-"""Of JPEG pictures in memory: some 13,000."""
+"""Maximum size in bytes of the JPEG images in memory: about 13,000 images."""
 
 SAMPLE: Final = 64
-"""Patches, spread over the index, from which the stretch of a sensor's pictures is taken."""
+"""Number of patches, evenly spaced over the index, from which the contrast stretch of a sensor is computed."""
 
 
 class Thumbnails:
-    """S2 in true colour, S1 in false colour (VV, VH, VV - VH), all of a sensor under one stretch.
+    """S2 in true colour, S1 in false colour (VV, VH, VV - VH); one contrast stretch for all images of a sensor.
 
     Args:
-        index: whose patches are shown.
-        s1: LMDB folder with its Sentinel-1 patches; None where none is known.
-        s2: the same of Sentinel-2.
-        kept_bytes: that pictures may take in memory; the least recently shown are dropped.
+        index: of the patches.
+        s1: LMDB folder with its Sentinel-1 patches; None if unknown.
+        s2: LMDB folder with its Sentinel-2 patches; None if unknown.
+        kept_bytes: maximum size of the cached images; the least recently used are dropped.
     """
 
     def __init__(self, index: Index, s1: Path | None, s2: Path | None, kept_bytes: int = KEPT_BYTES) -> None:
@@ -50,7 +50,7 @@ class Thumbnails:
             return False
 
     def jpeg(self, sensor: str, position: int) -> bytes:
-        """Return the picture of a patch.
+        """Return the image of a patch.
 
         Raises:
             DataError: the store or the patch cannot be read.
@@ -69,7 +69,7 @@ class Thumbnails:
         return picture
 
     def encode(self, sensor: str, bands: dict[str, npt.NDArray[Any]]) -> bytes:
-        """Return the picture of a patch that is not in the index, under the same stretch."""
+        """Return the image of a patch outside the index, with the same contrast stretch."""
         values = to_rgb(sensor, bands)
         with self._reading:
             limits = self._stretch(sensor) if self._stores[sensor] is not None else stretch_limits([values])

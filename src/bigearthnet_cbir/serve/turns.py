@@ -1,4 +1,4 @@
-"""A lock that goes to whoever has waited longest, so that no client waits for others that came later."""
+"""A fair lock: the client that has waited longest acquires it next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class Turns:
-    """To be held in a `with` block; Python's own lock may go to a thread that has just come."""
+    """A fair lock for `with` blocks. Python's own lock may go to a thread that arrived last."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

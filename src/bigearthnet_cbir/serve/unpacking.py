@@ -1,4 +1,4 @@
-"""Uploaded files, put into a folder of our own under names of our own: no path of a client is ever followed."""
+"""Extraction of uploaded files into a temporary folder under generated names. No path of a client is ever followed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bigearthnet_cbir.data.bands import S1_BANDS, S2_BANDS
 from bigearthnet_cbir.errors import QueryError, short
 
 MOST_UPLOAD: Final = 64 << 20
-"""Bytes of one upload."""
+"""Maximum size in bytes of one upload."""
 
 MOST_UNPACKED: Final = 128 << 20
-"""Bytes of its files together, unpacked: a stack of 12 float32 bands of 1,600 x 1,600 pixels."""
+"""Maximum total size in bytes of its extracted files: a stack of 12 float32 bands of 1,600 x 1,600 pixels."""
 
 MOST_FILES: Final = 40
 MOST_ENTRIES: Final = 200
-"""Entries of a zip file, folders included."""
+"""Maximum number of entries of a zip file, folders included."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,149}\.tiff?", re.IGNORECASE)
 _KNOWN: Final = frozenset({*S1_BANDS, *S2_BANDS})
@@ -30,11 +30,11 @@ STACK: Final = "stack"
 
 
 class Unpacked(NamedTuple):
-    """What an upload holds; each is None where there is none.
+    """The content of an upload. Each field is None if absent.
 
     Attributes:
-        s1: folder of a Sentinel-1 patch, a file for each band.
-        s2: the same of Sentinel-2.
+        s1: folder of a Sentinel-1 patch, with one file for each band.
+        s2: folder of a Sentinel-2 patch, with one file for each band.
         stack: one GeoTIFF with several bands.
     """
 
@@ -44,15 +44,15 @@ class Unpacked(NamedTuple):
 
 
 def unpack(files: Iterable[tuple[str, BinaryIO]], folder: Path) -> Unpacked:
-    """Write uploaded files, GeoTIFFs or zip files of them, below a folder, and return what they are.
+    """Write uploaded files, GeoTIFFs or zip files of them, to a folder, and return their kind.
 
     Args:
-        files: the client's name and the content of each. Of the name only its last part is used, and only where it is
-            plain; it decides the file's band and patch.
+        files: the client's name and the content of each. Only the last component of the name is used, and only if it is
+            plain; it determines the band and patch of the file.
         folder: an empty one.
 
     Raises:
-        QueryError: a file is of another kind, too large, a link, encrypted, or its path leads elsewhere.
+        QueryError: a file is of another kind, too large, a link, encrypted, or has a path outside the folder.
     """
     left, count = MOST_UNPACKED, 0
     for name, content in files:
@@ -84,7 +84,7 @@ def _members(name: str, content: BinaryIO) -> Iterable[tuple[str, BinaryIO]]:
 
 
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
-    """Return whether an entry is a GeoTIFF; refuse what no honest archive of patches holds."""
+    """Return whether an entry is a GeoTIFF; reject entries that no valid archive of patches contains."""
     parts = entry.filename.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in entry.orig_filename:
         raise QueryError(f"the zip file's entry {short(entry.filename, 60)} leads out of it; pack the files anew")
@@ -100,7 +100,7 @@ def _is_wanted(entry: zipfile.ZipInfo) -> bool:
 
 
 def _target(name: str, folder: Path) -> Path:
-    """Return where a file is written: beside the other bands of its patch, whose name its own begins with."""
+    """Return the path for a file: in one folder with the other bands of its patch, whose name is its prefix."""
     last = name.replace("\\", "/").rpartition("/")[2]
     if _NAME.fullmatch(last) is None:
         raise QueryError(f"{short(last, 60)} is no GeoTIFF (.tif) or zip file, or its name has unusual letters")
@@ -115,7 +115,7 @@ def _target(name: str, folder: Path) -> Path:
 
 
 def _write(stream: BinaryIO, path: Path, most: int) -> int:
-    """Write a stream to a new file and return its size, whatever size a header may claim."""
+    """Write a stream to a new file and return its size. The limit applies to the actual size, not to the header's."""
     size = 0
     try:
         with path.open("xb") as target:

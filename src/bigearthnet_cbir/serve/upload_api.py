@@ -1,4 +1,4 @@
-"""Uploads: the GeoTIFFs of one patch become vectors that questions can ask with."""
+"""Uploads: the GeoTIFFs of one patch are embedded, so that queries can refer to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def upload(
     with tempfile.TemporaryDirectory(prefix="cbir-received-") as folder:
         received = []
         for number, file in enumerate(files):
-            path = Path(folder) / str(number)  # the client's name decides nothing here
+            path = Path(folder) / str(number)  # the client's name has no influence on the path
             with path.open("wb") as target:
                 shutil.copyfileobj(file.file, target)
             received.append((file.filename or "", path))
@@ -55,7 +55,7 @@ def _answer(state: State, embedded: Embedded) -> UploadAnswer:
 
 @upload_router.get("/upload/{name}/{sensor}", response_class=Response)
 def picture(name: str, sensor: Literal["s1", "s2"], state: Shared) -> Response:
-    """Return the picture of an uploaded patch."""
+    """Return the image of an uploaded patch."""
     found = state.upload(name).pictures.get(sensor)
     if found is None:
         raise HTTPException(404, "This upload has no such sensor.")

@@ -1,4 +1,4 @@
-"""The worker process that reads uploads and embeds them: all that touches a client's bytes happens here."""
+"""The worker process that reads and embeds uploads. All processing of uploaded data is confined to it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ READY = "ready"
 
 
 def work(pipe: Connection, folders: Sequence[Path]) -> None:
-    """Load the encoders of runs, then embed what comes through the pipe: (files, folder) -> answer or a sentence."""
+    """Load the encoders of runs, then embed requests from the pipe: (files, folder) -> answer or error sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    from bigearthnet_cbir.pipelines.query_encoder import QueryEncoder  # torch: in this process only
+    from bigearthnet_cbir.pipelines.query_encoder import QueryEncoder  # imports torch, in this process only
 
     try:
         encoders = [QueryEncoder(folder) for folder in folders]
@@ -56,7 +56,7 @@ def _end_with_the_parent() -> None:
 
 
 def _embedded(files: Sequence[tuple[str, Path]], folder: Path, encoders: Sequence[Any]) -> Any:
-    """Return vectors of each run, bands of the pictures and warnings; or one sentence that tells no path."""
+    """Return vectors of each run, bands of the images and warnings; or an error sentence without paths."""
     try:
         with ExitStack() as stack:
             found = unpack([(name, stack.enter_context(path.open("rb"))) for name, path in files], folder)
@@ -86,7 +86,7 @@ def _read(found: Unpacked) -> tuple[dict[str, Bands], tuple[str, ...]]:
 
 
 def _read_stack(path: Path) -> tuple[dict[str, Bands], tuple[str, ...]]:
-    """Return what a stack holds of each sensor; where it holds neither, why Sentinel-2 cannot be read."""
+    """Return the bands of each sensor in a stack and the changes made to them; raise QueryError if it has neither."""
     bands: dict[str, Bands] = {}
     changes: list[str] = []
     failures: list[DataError] = []

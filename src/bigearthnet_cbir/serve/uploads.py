@@ -1,4 +1,4 @@
-"""Embedding uploads in a worker process of its own, which a time limit ends, whatever the files make it do."""
+"""Embedding of uploads in a separate worker process, which is ended after a time limit."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from bigearthnet_cbir.types import FloatArray
 __all__ = ["MOST_FILES", "MOST_UPLOAD", "Embedded", "Encoders"]
 
 SECONDS: Final = 30.0
-"""For one upload, once the encoders are loaded."""
+"""Time limit for one upload in seconds, after the encoders are loaded."""
 
 SECONDS_TO_START: Final = 120.0
-"""For importing torch and loading the encoders."""
+"""Time limit in seconds for importing torch and loading the encoders."""
 
 
 class Embedded(NamedTuple):
-    """An upload through the encoders.
+    """The result of embedding an upload.
 
     Attributes:
-        vectors: of each run: side -> (D,).
-        bands: sensor -> the bands that its picture needs.
-        warnings: what was done to the files, in sentences.
+        vectors: for each run, modality -> (D,).
+        bands: sensor -> the bands of its image.
+        warnings: changes made to the files, as sentences.
     """
 
     vectors: tuple[dict[str, FloatArray], ...]
@@ -40,11 +40,11 @@ class Embedded(NamedTuple):
 
 
 class Encoders:
-    """Encoders of runs in one worker process, started with the first upload and again after it was ended.
+    """Encoders of runs in one worker process, started with the first upload, and restarted after it was ended.
 
     Args:
         folders: of the runs.
-        seconds: for one upload.
+        seconds: time limit for one upload.
     """
 
     def __init__(self, folders: Sequence[Path], seconds: float = SECONDS) -> None:
@@ -58,10 +58,10 @@ class Encoders:
         """Embed uploaded files.
 
         Args:
-            files: the client's name of each, and where its content lies.
+            files: the client's name of each, and the path of its content.
 
         Raises:
-            QueryError: they are not the GeoTIFFs of one patch, or take too long.
+            QueryError: the files are not the GeoTIFFs of one patch, or take too long.
         """
         with self._turn, tempfile.TemporaryDirectory(prefix="cbir-upload-") as folder:
             pipe = self._started()
@@ -80,7 +80,7 @@ class Encoders:
             return Embedded(*answer)
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker process."""
         with self._turn:
             self._stop()
 

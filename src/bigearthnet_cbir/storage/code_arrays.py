@@ -1,4 +1,4 @@
-"""codes.h5: what the vectors of a run were turned into codes with, so that later queries get the same codes."""
+"""codes.h5: the parameters of a run's binarizers, so that later queries get the same codes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 
 def write_code_arrays(path: Path, fingerprint: str, kinds: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write codes.h5 in one step: a group for each kind of vectors, arrays as datasets, plain values as attributes.
+    """Write codes.h5 atomically: a group for each kind of vectors, arrays as datasets, plain values as attributes.
 
     Args:
         path: the file.
-        fingerprint: of all that decides them.
-        kinds: kind of vectors -> `method`, `unit`, `thresholds` and, where there is one, `projection`.
+        fingerprint: hash of everything that determines the arrays.
+        kinds: kind of vectors -> `method`, `unit`, `thresholds` and, if used, `projection`.
 
     Raises:
-        OSError: it cannot be written; an earlier file stays as it was.
+        OSError: it cannot be written; an earlier file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with create_hdf5(path) as file:
@@ -42,13 +42,13 @@ def write_code_arrays(path: Path, fingerprint: str, kinds: Mapping[str, Mapping[
 
 
 def read_code_arrays(path: Path, fingerprint: str | None = None) -> dict[str, dict[str, Any]] | None:
-    """Return what `write_code_arrays` was given; None where there is no such file, or it is of another fingerprint.
+    """Return the arrays that `write_code_arrays` wrote; None if there is no file or its fingerprint differs.
 
-    A damaged file is told in a warning, and None is returned: what it held can be made again.
+    For a damaged file, a warning is logged and None is returned, because its content can be computed again.
 
     Args:
         path: the file.
-        fingerprint: that it must have; None takes any.
+        fingerprint: required fingerprint; None accepts any.
     """
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""HDF5 files of embeddings as columns, whoever wrote them."""
+"""HDF5 files of embeddings from any source, read as columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_hdf5(path: Path) -> Columns:
     """Return the datasets at the root of an HDF5 file, and its attributes.
 
     Raises:
-        ResultsError: it is missing or no readable HDF5 file.
+        ResultsError: it is missing or not a readable HDF5 file.
     """
     if not path.exists():
         raise MissingResultsError(f"{path}: there is no such file; give a file of embeddings")

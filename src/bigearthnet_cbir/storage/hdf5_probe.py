@@ -1,9 +1,9 @@
-"""Program: walk an HDF5 file in a process of its own and say what is wrong with it.
+"""Program: validate an HDF5 file in a separate process and report the first fault.
 
-The HDF5 library follows a damaged file into endless loops, allocations by claimed sizes and, in some versions, out of
-its memory. Here that ends a process that nobody misses. Whatever the library decodes is decoded here first: links,
-object headers, data types, chunk indices, attributes and strings. Arrays of numbers are not read; their places must lie
-inside the file.
+For a damaged file, the HDF5 library may loop endlessly, allocate whatever size the file claims and, in some versions,
+access memory out of bounds. In a separate process, such a failure does no harm. Everything that the library decodes is
+decoded here first: links, object headers, data types, chunk indices, attributes and strings. Numeric arrays are not
+read, but their byte ranges must be inside the file.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import h5py
 import numpy as np
 
 UNSOUND: Final = 3
-"""Exit code where the file is refused; what is wrong stands on the standard output."""
+"""Exit code for a rejected file; the reason is on standard output."""
 
 _DEPTH: Final = 4
 _BLOCK: Final = 4096
 _FILTERS: Final = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 _DEFLATE_RATIO: Final = 1100
-"""Deflate cannot shrink by more (1032)."""
+"""Upper bound of the compression ratio of deflate, whose maximum is 1032."""
 _TEXT_REFERENCE: Final = 16
-"""Bytes by which an array of text of any length names one of them: length, address, number."""
+"""Bytes of a reference to a variable-length string: length, address, index."""
 _SECONDS: Final = 3
 _BYTES_PER_SECOND: Final = 100 << 20
 _EXTRA_MEMORY: Final = 256 << 20
 
 
 class UnsoundError(Exception):
-    """The file is refused, and why."""
+    """The file is rejected; the message gives the reason."""
 
 
 def main() -> int:
-    """Walk the file that the command line names; return 0 where it is sound."""
+    """Validate the file that the command line names; return 0 if it is sound."""
     path = sys.argv[1]
     size = os.stat(path).st_size
     _limit(size)
@@ -48,7 +48,7 @@ def main() -> int:
         reason = str(error)
     except MemoryError:
         reason = "it claims more than it holds"
-    except Exception as error:  # the library's own, of many types
+    except Exception as error:  # the library raises many types
         reason = str(error) or type(error).__name__
     else:
         return 0
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _limit(size: int) -> None:
-    """Limit processor time and memory by the size of the file."""
+    """Limit processor time and memory according to the size of the file."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -78,7 +78,7 @@ class _Walk:
         self._seen: set[int] = set()
 
     def group(self, group: h5py.Group, depth: int) -> None:
-        """Check a group's attributes and all that is below it."""
+        """Check a group's attributes and everything below it."""
         self._visit(group)
         for name in group:
             link = group.get(name, getlink=True)
@@ -128,15 +128,15 @@ class _Walk:
             _check_strings(dataset, where)
 
     def _holds(self, dataset: h5py.Dataset, claimed: int) -> bool:
-        """Return whether an array that is in one piece lies inside the file."""
+        """Return whether a contiguous array is inside the file."""
         start = dataset.id.get_offset()
-        if start is None:  # in the object's header, or nowhere
+        if start is None:  # stored in the object header, or not allocated
             layout = dataset.id.get_create_plist().get_layout()
             return bool(layout == h5py.h5d.COMPACT and dataset.id.get_storage_size() == claimed)
         return bool(start + claimed <= self._size and dataset.id.get_storage_size() == claimed)
 
     def _chunks(self, dataset: h5py.Dataset, where: str) -> None:
-        """Check that every chunk is there and inside the file, with as many bytes as its filters make possible."""
+        """Check that every chunk exists inside the file, with a size that its filters can produce."""
         settings = dataset.id.get_create_plist()
         filters = {settings.get_filter(number)[0] for number in range(settings.get_nfilters())}
         if not filters <= _FILTERS:
@@ -163,14 +163,14 @@ class _Walk:
 
 
 def _item_size(dataset: h5py.Dataset) -> int:
-    """Return the bytes that an item of an array takes in the file."""
+    """Return the bytes of an item of an array in the file."""
     text = h5py.check_string_dtype(dataset.dtype)
     size: int = dataset.id.get_type().get_size()
     return _TEXT_REFERENCE if text is not None and text.length is None else size
 
 
 def _check_type(stored: Any, where: str) -> None:
-    """Refuse all but plain numbers, truth values and text."""
+    """Reject all types except plain numbers, booleans and text."""
     dtype = stored.dtype
     if h5py.check_string_dtype(dtype) is not None:
         return
@@ -185,7 +185,7 @@ def _check_strings(dataset: h5py.Dataset, where: str) -> None:
 
 
 def _check_text(value: Any, where: str) -> None:
-    """Refuse text that is no UTF-8."""
+    """Reject text that is not UTF-8."""
     items = value.ravel().tolist() if isinstance(value, np.ndarray) else [value]
     for item in items:
         try:

@@ -1,4 +1,4 @@
-"""HDF5 files opened for reading after another process walked them, and arrays taken from them by rule."""
+"""Opening HDF5 files that passed validation in a separate process, and reading arrays with checks of type and shape."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _PROBE: Final = "bigearthnet_cbir.storage.hdf5_probe"
 def open_hdf5(path: Path, cure: str) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
 
-    The file is walked in a process of its own first (hdf5_probe), because the HDF5 library may hang or crash on a
-    damaged one; once for each state of the file.
+    The file is first validated in a separate process (hdf5_probe), because the HDF5 library may hang or crash on a
+    damaged file. The validation is repeated only if the file has changed.
 
     Args:
         path: the file.
-        cure: what the message advises.
+        cure: advice for the error message.
 
     Raises:
-        FileNotFoundError: it is not there.
-        PermissionError: it may not be read.
-        ResultsError: it is no HDF5 file, is damaged, or holds what this project never writes.
+        FileNotFoundError: there is no such file.
+        PermissionError: the file may not be read.
+        ResultsError: it is not an HDF5 file, is damaged, or has content that this project never writes.
     """
     with path.open("rb") as stream:
         state = os.fstat(stream.fileno())
@@ -55,7 +55,7 @@ def open_hdf5(path: Path, cure: str) -> Iterator[h5py.File]:
 
 @lru_cache(maxsize=256)
 def _probed(path: str, *state: int) -> str:
-    """Return what is wrong with a file in the given state, or nothing."""
+    """Return the fault of a file in the given state, or an empty text."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-m", _PROBE, path], env=environment, capture_output=True, text=True, check=False
@@ -69,9 +69,9 @@ def dataset(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, .
     """Return a dataset of a group.
 
     Args:
-        group: where it is.
+        group: contains the dataset.
         name: in the group.
-        kinds: NumPy's letters of the data types that it may have; "S" stands for text.
+        kinds: NumPy's kind letters of the accepted data types; "S" represents text.
         shape: its lengths; None for any but 0.
 
     Raises:
@@ -98,7 +98,7 @@ def read(item: h5py.Dataset, rows: Any = ()) -> npt.NDArray[Any]:
     """Return values of a dataset.
 
     Raises:
-        ResultsError: a checksum does not fit, or the disk fails.
+        ResultsError: a checksum does not match, or the disk fails.
     """
     try:
         return np.asarray(item[rows])

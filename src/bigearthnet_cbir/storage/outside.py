@@ -1,4 +1,4 @@
-"""Run folders whose vectors were made outside this project."""
+"""Run folders with external vectors, computed outside this project."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
 def is_outside(folder: RunFolder) -> bool:
-    """Return whether the vectors of a run folder came from outside."""
+    """Return whether the vectors of a run folder are external."""
     return read_attribute(folder.query, "vectors") == OUTSIDE
 
 
 def refuse_outside(folder: RunFolder) -> None:
-    """Raise ResultsError where the vectors of a run folder came from outside: no network here can make them again."""
+    """Raise ResultsError if the vectors of a run folder are external: no network here can compute them."""
     if is_outside(folder) and not folder.best.exists():
         files = read_attribute(folder.query, "query_files")
         raise ResultsError(

@@ -1,4 +1,4 @@
-"""The groups of a retrieval.h5, a direction or the comparison of codes, read by the rules that such files keep."""
+"""The groups of a retrieval.h5 (directions and the comparison of codes), read with validation."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from bigearthnet_cbir.storage.hdf5_reading import dataset, read, read_numbers, r
 from bigearthnet_cbir.types import DoubleArray, Neighbours
 
 _CODES: Final = "code_comparison"
-"""Group of a file that compares codes of every kind and length."""
+"""Group that compares codes of every method and length."""
 
 _CURE: Final = "run project/retrieval.py again"
 _UNBOUNDED: Final = frozenset({"average_cumulative_gains", "weighted_avg_precision"})
-"""Curves that count labels; all others lie in 0..1."""
+"""Curves that count labels; all others are in 0..1."""
 _ROUNDING: Final = 1e-6
 _VALUES: Final = 3
 
 
 def read_direction(group: h5py.Group) -> DirectionResult:
-    """Return all that a direction's group holds but the neighbours.
+    """Return the content of a direction's group except for the neighbours.
 
     Raises:
-        ResultsError: curves differ in length, a value cannot be one of its metric, or a part is malformed.
+        ResultsError: curves differ in length, a value is outside the range of its metric, or a part is malformed.
     """
     per_class, per_label_count = _subgroup(group, "per_class"), _subgroup(group, "per_label_count")
     intervals = _subgroup(group, "intervals")
@@ -52,10 +52,10 @@ def read_direction(group: h5py.Group) -> DirectionResult:
 
 
 def read_curves(group: h5py.Group, length: int = 0) -> dict[str, DoubleArray]:
-    """Return the one-dimensional curves directly inside a group; all have one length, `length` where it is not 0.
+    """Return the one-dimensional curves directly in a group. All have one length: `length`, unless it is 0.
 
     Raises:
-        ResultsError: they have not, or a value cannot be one of its metric.
+        ResultsError: the lengths differ, or a value is outside the range of its metric.
     """
     names = [name for name, item in group.items() if isinstance(item, h5py.Dataset) and item.ndim == 1]
     curves = {name: read_numbers(group, name, (length or None,)) for name in names}
@@ -67,10 +67,10 @@ def read_curves(group: h5py.Group, length: int = 0) -> dict[str, DoubleArray]:
 
 
 def neighbour_depth(group: h5py.Group) -> int:
-    """Return k of the stored neighbours, 0 where there are none.
+    """Return k of the stored neighbours, or 0 if there are none.
 
     Raises:
-        ResultsError: their indices and distances have other types or shapes.
+        ResultsError: their indices and distances have wrong types or shapes.
     """
     if not {"retrieval_result", "distance"} <= set(group):
         return 0
@@ -83,11 +83,11 @@ def read_rows(group: h5py.Group, top: int, archive: int | None) -> Neighbours:
 
     Args:
         group: of a direction.
-        top: how many.
-        archive: number of archive items, above all indices; None where the file does not say.
+        top: number of neighbours per query.
+        archive: number of archive items, above all indices; None if the file does not record it.
 
     Raises:
-        ResultsError: they are missing, or cannot be neighbours.
+        ResultsError: they are missing or invalid.
     """
     if not neighbour_depth(group):
         raise ResultsError(f"{_where(group)}: holds no neighbours; {_CURE}")
@@ -105,7 +105,7 @@ def read_rows(group: h5py.Group, top: int, archive: int | None) -> Neighbours:
 
 
 def write_codes(file: h5py.File, codes: Sequence[CodeQuality]) -> None:
-    """Write the comparison of codes into a file of results, a dataset for each field."""
+    """Write the comparison of codes to a results file, with one dataset for each field."""
     group = file.create_group(_CODES)
     for name, column in zip(CodeQuality._fields, zip(*codes, strict=True), strict=True):
         if isinstance(column[0], str):
@@ -116,10 +116,10 @@ def write_codes(file: h5py.File, codes: Sequence[CodeQuality]) -> None:
 
 
 def read_codes(file: h5py.Group) -> tuple[CodeQuality, ...]:
-    """Return the comparison of codes that a file holds; empty where it has none.
+    """Return the comparison of codes in a file; empty if it has none.
 
     Raises:
-        ResultsError: its columns differ in length or type, or a value cannot be one of its metric.
+        ResultsError: its columns differ in length or type, or a value is outside the range of its metric.
     """
     group = _subgroup(file, _CODES)
     if group is None:
@@ -153,7 +153,7 @@ def _read_part(group: h5py.Group, name: str, length: int) -> Curves:
 
 
 def _check_values(group: h5py.Group, name: str, values: DoubleArray) -> None:
-    """Raise ResultsError where a metric is outside its range; NaN is one of no queries."""
+    """Raise ResultsError if a metric is outside its range. NaN is valid: the metric of no queries."""
     upper = math.inf if name in _UNBOUNDED else 1 + _ROUNDING
     if not ((values >= -_ROUNDING) & (values <= upper) | np.isnan(values)).all() or np.isinf(values).any():
         raise ResultsError(f"{_where(group)}/{name}: holds values outside 0..1; {_CURE}")

@@ -1,4 +1,4 @@
-"""The training loop: epochs, a validation after each, best and last checkpoint."""
+"""The training loop: epochs with validation, and checkpoints of the best and the last epoch."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Scalars = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch gave.
+    """The results of an epoch.
 
     Attributes:
         training_loss: mean over its steps and all processes.
-        validation_loss: after it.
-        scores: of the validation by name; known in the first process only.
-        seconds: of its steps.
-        pairs_per_second: of its steps, over all processes.
+        validation_loss: after the epoch.
+        scores: validation metrics by name; known in the first process only.
+        seconds: duration of its steps.
+        pairs_per_second: throughput of its steps, over all processes.
         learning_rate: of its last step.
-        improved: whether no epoch before it had so low a validation loss.
+        improved: whether its validation loss is the lowest so far.
     """
 
     training_loss: float
@@ -46,7 +46,7 @@ class EpochResult:
 
     @property
     def figures(self) -> dict[str, float]:
-        """All figures by the names that the training curves have."""
+        """All values by the names of the training curves."""
         return {
             "loss/training": self.training_loss,
             "loss/validation": self.validation_loss,
@@ -65,7 +65,7 @@ def fit(
     last: Path,
     report: Scalars,
 ) -> None:
-    """Train up to `epochs` completed epochs, keeping the best and the last checkpoint.
+    """Train up to `epochs` completed epochs, and keep the best and the last checkpoint.
 
     Args:
         trainer: new, or restored from `last`.
@@ -91,7 +91,7 @@ def fit(
 
 
 def _run_epoch(trainer: Trainer, train_loader: DataLoader[PairBatch], val_loader: DataLoader[PairBatch]) -> EpochResult:
-    """Train and validate one epoch, and count it."""
+    """Train and validate one epoch, and increment the epoch counter."""
     start = time.perf_counter()
     training_loss = trainer.train_epoch(train_loader)
     seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Training of hash heads on embeddings that are computed once: minutes, where an encoder takes hours."""
+"""Training of hash heads on embeddings that are computed once. It takes minutes, where an encoder takes hours."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ logger = logging.getLogger(__name__)
 
 HASH_KIND: Final = "bigearthnet-cbir hash heads"
 DECAY: Final = 1e-4
-"""Decay of the weights, by AdamW."""
+"""Weight decay of AdamW."""
 
 
 @dataclass(frozen=True)
 class HashSettings:
-    """How hash heads are trained.
+    """Settings of the training of hash heads.
 
     Attributes:
         epochs: passes over the embeddings.
-        batch_size: pairs a step; each is the other pairs' negative.
-        learning_rate: at the first step; it falls along half a cosine to 0.
+        batch_size: pairs per step; the other pairs of a batch are the negatives of each pair.
+        learning_rate: at the first step; cosine decay to 0.
     """
 
     epochs: int = 120
@@ -47,12 +47,12 @@ class HashTrainer:
     """Hash heads in training.
 
     Attributes:
-        heads: what is trained.
+        heads: the trained heads.
         loss: (u1, u2, label) -> scalar.
-        settings: how.
-        seed: of the order of each epoch, which depends on seed and epoch alone.
-        identity: plain values that a checkpoint must share with the training that goes on from it.
-        epoch: completed epochs.
+        settings: of the training.
+        seed: of the shuffling, which depends only on seed and epoch.
+        identity: plain values that must be equal in a checkpoint and in the training that resumes from it.
+        epoch: number of completed epochs.
     """
 
     heads: HashHeads
@@ -102,7 +102,7 @@ class HashTrainer:
             group["lr"] = self.settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def content(self) -> dict[str, Any]:
-        """Return what a checkpoint of the heads holds."""
+        """Return the content of a checkpoint of the heads."""
         return {
             "kind": HASH_KIND,
             "identity": self.identity,
@@ -113,10 +113,10 @@ class HashTrainer:
         }
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint of the heads.
+        """Resume from a checkpoint of the heads.
 
         Raises:
-            CheckpointError: it is broken, no checkpoint of hash heads, or of another training.
+            CheckpointError: it is broken, not a checkpoint of hash heads, or of another training.
         """
         content = load_checkpoint(path)
         check_heads(content, path, self.identity)
@@ -130,15 +130,15 @@ class HashTrainer:
 
 
 def check_heads(content: dict[str, Any], path: Path, expected: dict[str, Any]) -> None:
-    """Refuse hash heads that were trained for something else.
+    """Raise an error if hash heads were trained with other settings.
 
     Args:
         content: of the checkpoint.
-        path: of it.
+        path: of the checkpoint.
         expected: settings that it must have, all or some.
 
     Raises:
-        CheckpointError: names what differs.
+        CheckpointError: a setting differs; the message names it.
     """
     told = content.get("identity", {})
     if content.get("kind") != HASH_KIND:
@@ -163,12 +163,12 @@ def fit_heads(
     """Train hash heads to their last epoch.
 
     Args:
-        trainer: fresh or restored.
+        trainer: new or restored.
         s1: (N, D) embeddings of Sentinel-1.
-        s2: (N, D) of Sentinel-2.
+        s2: (N, D) embeddings of Sentinel-2.
         labels: (N, L) of 0 and 1.
-        save: writes a checkpoint's content, after every `every` epochs and the last.
-        every: epochs between two checkpoints.
+        save: writes the content of a checkpoint, after every `every` epochs and after the last.
+        every: number of epochs between two checkpoints.
     """
     epochs = trainer.settings.epochs
     while trainer.epoch < epochs:

@@ -1,4 +1,4 @@
-// Requests to the server. A refusal is thrown as an Error with the server's sentence.
+// Requests to the server. An error response is thrown as an Error with the server's message.
 
 async function checked(response) {
   if (response.ok) return response;
@@ -38,7 +38,7 @@ export async function upload(files) {
 
 const TYPES = { f4: Float32Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array };
 
-/** Return the catalogue: {size, class_names, values, columns: {name: typed array}}; docs/serve.md has its layout. */
+/** Return the catalogue: {size, class_names, values, columns: {name: typed array}}; docs/serve.md has the format. */
 export async function catalogue() {
   const bytes = await (await request("/api/catalogue", { credentials: "same-origin" })).arrayBuffer();
   const length = new DataView(bytes).getUint32(0, true);

@@ -1,4 +1,4 @@
-// Ways to begin: a name completed while typing, a place, files, or chance.
+// Ways to choose a query: a name with completion, a location, uploaded files, or a random patch.
 
 import { names, surprise, upload } from "./api.js";
 import { byId, make } from "./dom.js";
@@ -6,7 +6,7 @@ import { byId, make } from "./dom.js";
 const PLACE = /^\s*(-?\d+(?:\.\d+)?)\s*[,;\s]\s*(-?\d+(?:\.\d+)?)\s*$/;
 const BEGINNING = { patch: "", at: "", upload: "", like: [], unlike: [], method: "rocchio" };
 
-/** Connect the form at the top. `begin(fields)` starts a new query; `busy(text)` and `fail(error)` tell how it goes. */
+/** Connect the form at the top. `begin(fields)` starts a new query; `busy(text)` and `fail(error)` report progress. */
 export function connectForm({ begin, busy, fail, hasUploads }) {
   const input = byId("name"), list = byId("names");
   let active = -1, latest = null;

@@ -1,4 +1,4 @@
-// Filters and marks as chips that can be taken away, and the form that adds a filter.
+// Filters and marks as removable chips, and the form that adds a filter.
 
 import { byId, dayText, hidden, make } from "./dom.js";
 
@@ -9,8 +9,8 @@ const KINDS = [
 const WORDS = { labels: "class_names", any_labels: "class_names", without_labels: "class_names", countries: "countries", seasons: "seasons", splits: "splits" };
 const COUNT = 5; // marks of each kind that a logistic regression needs, as in query/feedback.py
 
-/** Shows and changes the filters and marks of a state. `change(update)` applies update(state) and asks again;
- *  `viewBox()` is what the map shows, in degrees: a box for those who draw none. */
+/** Shows and changes the filters and marks of a state. `change(update)` applies update(state) and searches again;
+ *  `viewBox()` returns the visible extent of the map in degrees, for the filter by current view. */
 export class Chips {
   constructor(known, change, viewBox) {
     this.known = known;
@@ -91,7 +91,7 @@ export class Chips {
   }
 }
 
-/** Return the end of a patch's name, which tells tile, column and row. */
+/** Return the end of a patch's name: tile, column and row. */
 function shortened(name) {
   const parts = name.split("_");
   return parts.length > 3 ? parts.slice(-3).join("_") : name;

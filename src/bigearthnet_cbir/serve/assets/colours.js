@@ -1,4 +1,4 @@
-// Which colour each dot has: by label, split or distance; what the filters leave out is faint.
+// The colour of each dot: by label, split or distance. Patches that fail the filters are faint.
 
 const CLASSES = [
   "#d1495b", "#8d5a97", "#e3b23c", "#c98a2b", "#b5cf6b", "#d9c27e", "#a3a847", "#7d9d3c", "#2f9e58", "#14694a",
@@ -16,7 +16,7 @@ const hex = (rgb) => `#${rgb.map((part) => Math.round(part).toString(16).padStar
 const mix = (a, b, share) => a.map((part, i) => part + (b[i] - part) * share);
 const ramp = (share) => (share < 0.5 ? mix(NEAR, MIDDLE, share * 2) : mix(MIDDLE, FAR, share * 2 - 1));
 
-/** Return a function index -> whether a patch passes the filters, as far as the catalogue tells; null for no filter. */
+/** Return a function index -> whether a patch passes the filters on catalogue columns; null without filters. */
 export function passes({ columns, values, class_names }, filters) {
   const bits = (names) => names.reduce((sum, name) => sum | (1 << class_names.indexOf(name)), 0) >>> 0;
   const codes = (name, words) => new Set(words.map((word) => values[name].indexOf(word)));
@@ -40,7 +40,7 @@ export function passes({ columns, values, class_names }, filters) {
   return tests.length ? (i) => tests.every((test) => test(i)) : null;
 }
 
-/** Return {colours, palette, legend} for the map; `shown` is a class that alone keeps its colour. */
+/** Return {colours, palette, legend} for the map; `shown` is the only class in colour, if set. */
 export function paint(catalogue, { colour, filters, shown }, distances, shortNames) {
   const by = { split: bySplit, distance: byDistance }[colour === "distance" && !distances ? "" : colour] ?? byLabel;
   const { groups, groupOf } = by(catalogue, distances, shown, shortNames);
@@ -59,7 +59,7 @@ function byLabel({ columns: { labels }, class_names: names }, _, shown, shortNam
   groups.push({ colour: OTHER, text: "" });
   const only = names.indexOf(shown);
   if (only >= 0) return { groups, groupOf: (i) => ((labels[i] >>> only) & 1 ? only + 1 : 0) };
-  // A patch of several labels has the colour of its rarest, so that rare ones can be seen.
+  // A patch with several labels has the colour of its rarest label, so that rare classes are visible.
   const rank = [...count.keys()].sort((a, b) => count[a] - count[b]);
   return { groups, groupOf: (i) => {
     for (const c of rank) if ((labels[i] >>> c) & 1) return c + 1;
@@ -73,7 +73,7 @@ function bySplit({ columns: { split }, values }) {
 }
 
 function byDistance(_, distances) {
-  // Most patches lie at middling distances: the share of nearer patches tells more than the distance itself.
+  // Most distances are similar, so colours show the share of nearer patches, not the distance itself.
   const below = new Float64Array(257);
   for (const value of distances) below[value + 1]++;
   for (let v = 0; v < 256; v++) below[v + 1] += below[v];

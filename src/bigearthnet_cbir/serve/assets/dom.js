@@ -1,4 +1,4 @@
-// Small helpers for building the page: every text goes in as text, never as markup.
+// Helpers for building the page. All text is inserted as text, never as markup.
 
 export const byId = (id) => document.getElementById(id);
 

@@ -1,4 +1,4 @@
-// The page: reads the state from its address, asks, and keeps map, results and address in step.
+// The page: reads the state from the URL, sends queries, and keeps map, results and URL consistent.
 
 import * as api from "./api.js";
 import { connectForm } from "./ask.js";
@@ -43,7 +43,7 @@ const map = new DotMap(byId("plane"), {
 });
 connect(map);
 
-/** Start a new query: filters, direction and colours stay. */
+/** Start a new query with the same filters, direction and colours. */
 function begin(fields, uploaded = null) {
   own = uploaded;
   const { patch, at, upload } = fields;
@@ -53,7 +53,7 @@ function begin(fields, uploaded = null) {
   });
 }
 
-/** Change the state, put it into the address, and ask again. */
+/** Change the state, write it to the URL, and search again. */
 function change(update) {
   state = structuredClone(state);
   update(state);
@@ -170,9 +170,9 @@ async function start() {
   for (const [id, act] of Object.entries(tools)) byId(id).addEventListener("click", act);
   addEventListener("themechange", () => { map.draw(); });
   closeMenusOutside();
-  api.outlines().then((outlines) => map.setOutlines(outlines)).catch(() => { /* dots alone do as well */ });
+  api.outlines().then((outlines) => map.setOutlines(outlines)).catch(() => { /* the map works without outlines */ });
   const columns = api.catalogue();
-  columns.catch(() => { /* told below */ });
+  columns.catch(() => { /* reported below */ });
   try {
     known = await api.health();
     results.shortNames = new Map(known.class_names.map((name, i) => [name, known.short_names[i]]));

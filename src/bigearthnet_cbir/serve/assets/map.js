@@ -1,4 +1,4 @@
-// The map: country outlines, one canvas of dots that are written as pixels, and an overlay for results and the box.
+// The map: country outlines, one canvas with dots drawn as pixels, and an overlay for results and the box.
 
 import { Points, project, unproject } from "./points.js";
 
@@ -55,7 +55,7 @@ export class DotMap {
     this.home();
   }
 
-  /** `colours` has a number of the palette for every patch; the palette holds 0xAABBGGRR. Numbers < `low` lie below. */
+  /** `colours` has a palette index for every patch; the palette holds 0xAABBGGRR. Indices < `low` are drawn first. */
   setColours(colours, palette, low = 1) {
     this.palette = palette;
     this.low = low;
@@ -121,7 +121,7 @@ export class DotMap {
   toUnit(px, py) { return [this.view.x + px / this.view.scale, this.view.y + py / this.view.scale]; }
   indexAt(px, py) { return this.points.nearest(...this.toUnit(px, py), Math.max(NEAR, this.dotSize() / 2) / this.view.scale); }
 
-  /** Draw at the next frame, once however often it is asked for. */
+  /** Draw at the next frame, once for any number of calls. */
   draw() {
     if (this.waiting) return;
     this.waiting = requestAnimationFrame(() => {
@@ -146,7 +146,7 @@ export class DotMap {
     this.land.stroke(this.path);
   }
 
-  /** Return a dot's side in pixels: dense archives get small ones, and no dot is smaller than its patch. */
+  /** Return the size of a dot in pixels: small for dense archives, but never smaller than the patch. */
   dotSize() {
     const share = Math.sqrt((this.width * this.height) / Math.max(this.points.placed, 1));
     const patch = PATCH * this.view.scale * 1.6; // 1 / cos(latitude) in the middle of Europe

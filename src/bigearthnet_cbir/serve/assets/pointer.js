@@ -73,7 +73,7 @@ export function connect(map) {
     if (event.key !== "Enter") middle((index, x, y) => map.events.hover(index, x, y), -1);
   });
 
-  /** Give the patch that is nearest to the middle of the map: what Enter would choose. */
+  /** Report the patch nearest to the centre of the map, which Enter selects. */
   function middle(use) {
     const [x, y] = [map.width / 2, map.height / 2];
     const index = map.points.nearest(...map.toUnit(x, y), Math.min(x, y) / map.view.scale);

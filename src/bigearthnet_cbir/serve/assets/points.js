@@ -1,4 +1,4 @@
-// The patches of the map: projected once, sorted into a grid, found again by place.
+// The patches of the map: projected once and sorted into a grid for spatial search.
 
 const CELLS = 512;
 
@@ -13,9 +13,9 @@ export function unproject(x, y) {
   return [(x - 0.5) * 360, (Math.atan(Math.sinh(Math.PI * (1 - 2 * y))) * 180) / Math.PI];
 }
 
-/** Points in a grid of cells. A row of cells is one range of `order`, so that what is in view is read in a few runs. */
+/** Points in a grid of cells. A row of cells is one range of `order`, so the visible points are a few ranges. */
 export class Points {
-  /** Patches without a place (NaN) are left out. */
+  /** Patches of unknown location (NaN) are left out. */
   constructor(longitudes, latitudes) {
     const size = longitudes.length;
     const px = new Float64Array(size), py = new Float64Array(size);
@@ -59,7 +59,7 @@ export class Points {
   _column(x) { return Math.max(0, Math.min(CELLS - 1, Math.floor((x - this.bounds[0]) / this.cell))); }
   _row(y) { return Math.max(0, Math.min(CELLS - 1, Math.floor((y - this.bounds[1]) / this.cell))); }
 
-  /** Call visit(first, stop) for every run of sorted points whose cells meet the rectangle. */
+  /** Call visit(first, stop) for every range of sorted points whose cells intersect the rectangle. */
   runs(x0, y0, x1, y1, visit) {
     if (!this.bounds || x1 < this.bounds[0] || x0 > this.bounds[2] || y1 < this.bounds[1] || y0 > this.bounds[3]) return;
     const left = this._column(x0), right = this._column(x1), bottom = this._row(y1);
@@ -81,7 +81,7 @@ export class Points {
     return found;
   }
 
-  /** Return [x, y] of a point on the unit square, or null where it has no place. */
+  /** Return [x, y] of a point on the unit square, or null if its location is unknown. */
   at(index) {
     const slot = this.slot[index] ?? -1;
     return slot < 0 ? null : [this.x[slot], this.y[slot]];

@@ -5,7 +5,7 @@ import { byId, dayText, hidden, make, number, placeText } from "./dom.js";
 
 const SENSORS = { s2: "Sentinel-2, true colour", s1: "Sentinel-1, false colour" };
 
-/** Draws what was found. `events`: ask(patch), mark(patch, kind), hover(index). */
+/** Draws the results. `events`: ask(patch), mark(patch, kind), hover(index). */
 export class Results {
   constructor(events) {
     this.events = events;
@@ -14,7 +14,7 @@ export class Results {
     this.box.addEventListener("keydown", (event) => this.move(event));
   }
 
-  /** Show empty cards while the first answer is on its way, or keep the last answer, dimmed. */
+  /** Show empty cards while the first answer loads, or the previous answer, dimmed. */
   wait() {
     this.box.setAttribute("aria-busy", "true");
     if (this.box.children.length) return;
@@ -28,7 +28,7 @@ export class Results {
     byId("query").replaceChildren();
   }
 
-  /** Show the answers of all runs to one question. `own` is an upload's {upload, sensors, warnings}, or null. */
+  /** Show the answers of all runs to one query. `own` is an upload's {upload, sensors, warnings}, or null. */
   show(answers, state, own) {
     this.clear();
     byId("query").replaceChildren(...[own ? this.uploadCard(own) : this.queryCard(answers[0].query)].filter(Boolean));
@@ -125,7 +125,7 @@ export class Results {
     ]);
   }
 
-  /** Mark the cards of a patch that the map points at; bring the first into view. */
+  /** Highlight the cards of the patch under the pointer on the map; scroll the first into view. */
   point(index, scroll) {
     let first = null;
     for (const card of this.box.querySelectorAll(".card[data-index]")) {

@@ -1,4 +1,4 @@
-// Taking things away: results as files, the link, and marks as a file that can be loaded again.
+// Export: results as files, the link, and marks as a file that can be loaded again.
 
 import { exported } from "./api.js";
 import { byId, download } from "./dom.js";
@@ -6,7 +6,7 @@ import { byId, download } from "./dom.js";
 const KIND = "bigearthnet-cbir marks";
 const MOST = 200;
 
-/** Connect the menu. `current()` gives {state, question}; `change(update)` applies update(state) and asks again. */
+/** Connect the menu. `current()` gives {state, question}; `change(update)` applies update(state) and searches again. */
 export function connectSaving({ current, change, tell, fail }) {
   for (const button of document.querySelectorAll("[data-export]")) {
     button.addEventListener("click", async () => {
@@ -40,10 +40,10 @@ export function connectSaving({ current, change, tell, fail }) {
   });
 }
 
-/** Return the marks of a file's text; names are checked by the server, as any others. */
+/** Return the marks in the text of a file; the server checks the names. */
 function read(text) {
   let found = null;
-  try { found = JSON.parse(text); } catch { /* told below */ }
+  try { found = JSON.parse(text); } catch { /* reported below */ }
   const isNames = (list) => Array.isArray(list) && list.length <= MOST && list.every((name) => typeof name === "string" && name && name.length <= 200);
   if (found?.kind !== KIND || !isNames(found.like) || !isNames(found.unlike)) throw new Error("This file holds no marks of this page.");
   const patch = typeof found.patch === "string" ? found.patch : "";

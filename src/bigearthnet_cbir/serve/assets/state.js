@@ -1,4 +1,4 @@
-// What is asked, kept in the page's address: every state can be shared, and the back button goes back.
+// The query, stored in the page's URL: every state can be shared, and the back button works.
 
 const LISTS = {
   label: "labels", any: "any_labels", without: "without_labels", country: "countries", season: "seasons", split: "splits",
@@ -12,7 +12,7 @@ export const empty = () => ({
   colour: "label", shown: "",
 });
 
-/** Read a state from an address's query; what it cannot mean is left at its default. */
+/** Read a state from the query part of a URL; invalid values are replaced by the defaults. */
 export function parse(search) {
   const given = new URLSearchParams(search), state = empty(), { filters } = state;
   for (const key of ["patch", "at", "upload", "shown"]) state[key] = given.get(key) ?? "";
@@ -31,7 +31,7 @@ export function parse(search) {
   return state;
 }
 
-/** Return the address's query of a state; defaults are left out. */
+/** Return the query part of the URL of a state; defaults are left out. */
 export function format(state) {
   const out = new URLSearchParams(), { filters } = state, base = empty();
   for (const key of ["patch", "at", "upload", "direction", "k", "method", "colour", "shown"]) {
@@ -45,7 +45,7 @@ export function format(state) {
   return out.toString();
 }
 
-/** Return the question that the API understands, or null where nothing is asked. */
+/** Return the request for the API, or null without a query. */
 export function question(state, run = 0) {
   const { filters } = state, asks = { run, direction: state.direction, k: state.k, method: state.method };
   if (state.patch) asks.patch = state.patch;

@@ -1,4 +1,4 @@
-// Light or dark: the system's choice, or the reader's. Runs before the page is drawn, so that it does not flash.
+// Light or dark: the system's choice, or the user's. Runs before the page is drawn, to avoid flicker.
 const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
 try { root.dataset.theme = localStorage.getItem("cbir-theme") || ""; } catch { /* not allowed */ }
