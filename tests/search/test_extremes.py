@@ -134,7 +134,7 @@ def test_every_negative_position_is_filling() -> None:
 
 
 def test_excluded_positions_are_integers() -> None:
-    with pytest.raises(SearchError, match="exclude holds float64; it needs integer archive positions"):
+    with pytest.raises(SearchError, match="exclude is float64; it needs integer archive positions"):
         search(ARCHIVE[:1], ARCHIVE, 1, "cosine", np.array([[0.0]]))
 
 
