@@ -105,6 +105,21 @@ def test_codes_are_fitted_once_and_again_for_another_archive(tmp_path: Path) -> 
     assert kept.binarizers["s1"].bits == 16
 
 
+def test_codes_read_again_are_described_as_those_that_were_fitted(tmp_path: Path) -> None:
+    """A resumed search reads codes.h5, whose kinds are in another order than fitted ones."""
+    run, config = (
+        scored(tmp_path, distance="hamming", code="median"),
+        config_of(tmp_path, distance="hamming", code="median"),
+    )
+    with h5py.File(run.archive) as archive:
+        again = prepare_codes(config, run, SOURCE, archive)
+        assert list(again.binarizers) != ["s1", "s2", "fused"]
+        described = again.describe(archive)
+    kept = read_results(run.retrieval).attributes
+    assert {name: kept[name] for name in described} == described
+    assert [text.split()[0] for text in described["constant_bits"]] == ["s1", "s2", "fused"]
+
+
 @pytest.mark.parametrize("direction", list(DIRECTIONS))
 def test_reranking_everything_is_the_exact_cosine_search(tmp_path: Path, direction: str) -> None:
     """For the five queries that stand in the archive; for others one candidate of 70 is missing."""

@@ -18,7 +18,7 @@ from bigearthnet_cbir.provenance import file_digest, fingerprint
 from bigearthnet_cbir.query.missing_modality import STAND_INS, kinds_of, vectors_of
 from bigearthnet_cbir.search.binarizers import Binarizer, constant_bits, fit_binarizers
 from bigearthnet_cbir.storage.code_arrays import read_code_arrays, write_code_arrays
-from bigearthnet_cbir.storage.features import DATASETS, stamped_digest
+from bigearthnet_cbir.storage.features import stamped_digest
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 from bigearthnet_cbir.types import ByteArray
 
@@ -67,10 +67,11 @@ class Coder:
     def describe(self, archive: h5py.File) -> dict[str, Any]:
         """Return what results record: method, bits, and number of bits that are constant over the archive; log it."""
         method = self.config.code
+        # In one order, whether the binarizers were fitted now or read from codes.h5.
         counts = {
-            kind: constant_bits(self.codes(kind, archive), binarizer.bits)
-            for kind, binarizer in self.binarizers.items()
-            if kind in DATASETS
+            kind: constant_bits(self.codes(kind, archive), self.binarizers[kind].bits)
+            for kind in (S1, S2, FUSED)
+            if kind in self.binarizers
         }
         told = ", ".join(f"{kind} {count} of {self.binarizers[kind].bits}" for kind, count in counts.items())
         made = "by trained heads" if method == "learned" else "fitted on the archive"
