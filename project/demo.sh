@@ -33,10 +33,10 @@ step "   and the difference between the recommended and the original recipe, wit
   utils/utils.py --filepath logs/demo/default --against logs/demo/original
 step "8. Compare both runs on one page" \
   project/report.py --filepath logs/demo/default logs/demo/original
-step "9. Make the index of the run" \
+step "9. Build the index of the run" \
   project/index.py --filepath logs/demo/default
-step "   and ask for places like the first validation patch, not beside it and not of its pass" \
+step "   and query it with the first validation patch, without its neighbours and its acquisition" \
   project/query.py --filepath logs/demo/default --patch "$(head -n 1 demo_data/val.csv | cut -d , -f 1)" \
   --top 5 --exclude-within 1
 printf '\nOpen in a browser: logs/demo/default/report.html (the run with its baselines), logs/demo/comparison.html\n'
-printf 'Ask it in a browser:\n$ python project/serve.py --filepath logs/demo/default      (or: make serve-demo)\n'
+printf 'Search in a browser:\n$ python project/serve.py --filepath logs/demo/default      (or: make serve-demo)\n'
