@@ -52,3 +52,11 @@ def test_band_statistics_do_not_depend_on_the_network(tmp_path: Path) -> None:
     run = write(tmp_path / "retrieval.h5")
     write(tmp_path / "baseline_band_statistics" / "retrieval.h5", backbone="resnet18")
     assert list(find_baselines(run)) == ["band_statistics"]
+
+
+def test_one_bit_per_feature_is_the_same_setting_for_any_number_of_features(tmp_path: Path) -> None:
+    run = write(tmp_path / "retrieval.h5", distance="hamming", code="median", code_bits=128)
+    write(
+        tmp_path / "baseline_band_statistics" / "retrieval.h5", distance="hamming", code="median", code_bits=4
+    )  # fmt: skip
+    assert list(find_baselines(run)) == ["band_statistics"]

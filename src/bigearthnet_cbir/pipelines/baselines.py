@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 _ATTRIBUTES: Final = {"feature": "feature_kind"}
 """Attributes of a results file whose name differs from their key."""
 
+_CONFIGURED: Final = frozenset({"code_bits"})
+"""Keys that are compared as configured: with one bit per feature, their attribute depends on the number of features."""
+
 _COUNTS: Final = ("queries", "archive_size", "k")
 
 _OTHERWISE: Final = frozenset({"protocol", "top_k", "exclude_within"})
@@ -63,5 +66,8 @@ def _measurement(path: Path, baseline: str) -> dict[str, Any]:
     else:
         names = [name for name in names if name not in _NETWORK]
     settings = {name: options.get(name, keys[name].default) for name in names}
-    told = {name: attributes.get(_ATTRIBUTES.get(name, name), value) for name, value in settings.items()}
+    told = {
+        name: value if name in _CONFIGURED else attributes.get(_ATTRIBUTES.get(name, name), value)
+        for name, value in settings.items()
+    }
     return {**told, **{name: attributes.get(name) for name in _COUNTS}}
