@@ -39,6 +39,7 @@ class World:
             "bigEarthPthLMDB_S1": str(self.store),
             "backbone": "resnet10",
             "projection_dim": 8,
+            "projection_head": "mlp",  # signed features, which chi2 refuses
             "out_channels": 4,
             "batch_size": 3,
             "epochs": 1,
