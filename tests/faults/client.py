@@ -65,7 +65,10 @@ class Running:
         code = self.server.ask("wait", process=self.process, timeout=timeout)
         seconds = time.monotonic() - self.started
         if code is None:
-            os.killpg(self.process, signal.SIGKILL)
+            try:
+                os.killpg(self.process, signal.SIGKILL)
+            except ProcessLookupError:  # so early that it had no process group of its own yet
+                self.kill()
             self.server.ask("wait", process=self.process, timeout=SECONDS)
         return Ended(code, self.out.read_text(errors="replace"), self.err.read_text(errors="replace"), seconds)
 
