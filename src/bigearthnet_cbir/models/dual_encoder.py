@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.models.backbones import build_backbone
 from bigearthnet_cbir.models.heads import HEADS
 from bigearthnet_cbir.models.sensor_batchnorm import convert_sensor_batchnorm, select_sensor
-from bigearthnet_cbir.models.timm_backbone import TIMM_PREFIX
 
 S1_CHANNELS = 2
 S2_CHANNELS = 10
@@ -106,23 +104,3 @@ class DualEncoder(nn.Module):
         """
         h1, h2 = self.encode_s1(s1), self.encode_s2(s2)
         return DualOutput(h1, h2, self.head_s1(h1), self.head_s2(h2))
-
-
-def empty_encoder(**options: Any) -> DualEncoder:
-    """Return a DualEncoder whose weights are to be loaded: they have shapes and no memory (device "meta").
-
-    Random weights that are thrown away would take longer to draw than a checkpoint takes to read. A network with
-    buffers that no checkpoint holds is built as usual.
-
-    Args:
-        options: of DualEncoder.
-
-    Raises:
-        ValueError: as DualEncoder.
-    """
-    if str(options.get("backbone", "")).startswith(TIMM_PREFIX):  # timm computes with tensors while it builds
-        return DualEncoder(**options)
-    with torch.device("meta"):
-        model = DualEncoder(**options)
-    loaded = model.state_dict()
-    return model if all(name in loaded for name, _ in model.named_buffers()) else DualEncoder(**options)

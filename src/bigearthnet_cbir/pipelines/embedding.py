@@ -15,7 +15,7 @@ from bigearthnet_cbir.data.labels import N_CLASSES
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.errors import CheckpointError
-from bigearthnet_cbir.models.dual_encoder import DualEncoder, empty_encoder
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.builders import pick_device
@@ -125,7 +125,7 @@ def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
     if not options:
         raise CheckpointError(f"{checkpoint}: has no settings of its network; give its run folder")
     try:
-        model = empty_encoder(**options)
+        model = DualEncoder(**options)
     except ValueError as error:
         raise CheckpointError(
             f"{checkpoint}: the settings of its network are damaged ({error}); use another"

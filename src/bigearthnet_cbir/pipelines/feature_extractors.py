@@ -17,7 +17,7 @@ from bigearthnet_cbir.config.keys import model_settings
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
-from bigearthnet_cbir.models.dual_encoder import DualEncoder, empty_encoder
+from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
@@ -76,7 +76,7 @@ def build_from_checkpoint(
         mapped, weights = from_original(weights, config.type)
         options |= mapped
         logger.info("%s: a checkpoint of the original scripts, mapped to %s", checkpoint, options)
-    model = empty_encoder(**options)
+    model = build_encoder(config, **options)
     load_weights(model, weights, checkpoint)
     told = {"different_settings": differing, "training_changes": changes_of(content)}
     return model, options, {name: json.dumps(value) for name, value in told.items() if value}

@@ -63,8 +63,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
     """Load the weights of a module.
 
-    A module without memory of its own (on the device "meta") takes the tensors as they are; another copies them.
-
     Raises:
         CheckpointError: names are missing or unexpected, shapes or data types differ, or a weight is not finite.
     """
@@ -87,7 +85,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
             "projection_head, out_channels and sensor_norm"
         )
     check_weights(weights, own, path)
-    module.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
+    module.load_state_dict(weights)
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:

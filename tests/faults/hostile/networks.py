@@ -121,7 +121,7 @@ class Holder:
     def state_dict(self) -> dict[str, torch.Tensor]:
         return dict(self.weights)
 
-    def load_state_dict(self, weights: Mapping[str, torch.Tensor], assign: bool = False) -> None:
+    def load_state_dict(self, weights: Mapping[str, torch.Tensor]) -> None:
         self.weights = {name: torch.zeros_like(own).copy_(weights[name]) for name, own in self.weights.items()}
 
 
