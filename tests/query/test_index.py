@@ -150,6 +150,28 @@ def test_interrupted_index_goes_on_and_is_the_same(
     assert not list(other.root.glob(".index*"))
 
 
+def test_recompute_keeps_no_row_of_an_interrupted_index(
+    tmp_path: Path, archives: dict[str, Archive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, archives["rico"])
+    monkeypatch.setattr(index_stage, "_BLOCK", 1)
+    monkeypatch.setattr(index_writing, "RECORD_ROWS", 1)
+    append, rows = IndexWriter.append, []
+
+    def counted(self: IndexWriter, vectors: dict, labels: np.ndarray) -> None:
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+        rows.append(self.rows)
+        append(self, vectors, labels)
+
+    monkeypatch.setattr(IndexWriter, "append", counted)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(run.root)
+    rows.append(-1)  # from here on nothing interrupts
+    build_index(run.root, recompute=True)
+    assert rows == [0, 1, 2, -1, 0, 1, 2, 3, 4, 5]
+
+
 def test_a_kill_between_the_last_two_steps_leaves_a_finished_index(
     tmp_path: Path, archives: dict[str, Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,7 +76,7 @@ def build_index(
             return index_outside(config, folder, recompute=recompute)
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         source = configured_extractor(config, checkpoint, allow_different=allow_different)
-        _build(config, folder, source, index_parts(config, splits), json_root, recompute)
+        _build(_IndexJob.of(config, folder, source, splits, json_root), recompute)
     return folder.index
 
 
@@ -90,75 +90,98 @@ def _run(run: Config | Mapping[str, Any] | Path | str) -> tuple[Config, RunFolde
     return config, RunFolder(config.run_folder)
 
 
-def _build(
-    config: Config,
-    folder: RunFolder,
-    source: FeatureExtractor,
-    parts: list[IndexPart],
-    json_root: Path | None,
-    recompute: bool,
-) -> None:
-    """Build the index of some parts, unless the existing one has the same inputs."""
-    origins = {part.split: made_from(part.dataset, source) for part in parts}
-    settings = {"distance": config.distance, "json_root": str(json_root), "lists": list_digests(config)}
-    wanted = fingerprint({"schema": INDEX_SCHEMA, "parts": origins, **settings})
-    if not recompute and finished_part(folder.index, wanted):
-        logger.info("%s is up to date (same checkpoint, pairs, archives and settings): kept", folder.index)
+@dataclass(frozen=True)
+class _IndexJob:
+    """What an index is built from.
+
+    Attributes:
+        config: of the run.
+        folder: of the run.
+        source: computes the embeddings.
+        parts: the pairs, by split.
+        origins: split -> everything that determines its embeddings, as plain values.
+        lists: split -> digest of its list.
+        json_root: folder of version 1 JSON files, or None.
+    """
+
+    config: Config
+    folder: RunFolder
+    source: FeatureExtractor
+    parts: list[IndexPart]
+    origins: dict[str, dict[str, Any]]
+    lists: dict[str, str]
+    json_root: Path | None
+
+    @classmethod
+    def of(
+        cls, config: Config, folder: RunFolder, source: FeatureExtractor, splits: Sequence[str], json_root: Path | None
+    ) -> _IndexJob:
+        parts = index_parts(config, splits)
+        origins = {part.split: made_from(part.dataset, source) for part in parts}
+        return cls(config, folder, source, parts, origins, list_digests(config), json_root)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all inputs."""
+        return fingerprint({
+            "schema": INDEX_SCHEMA, "parts": self.origins, "distance": self.config.distance,
+            "json_root": str(self.json_root), "lists": self.lists,
+        })  # fmt: skip
+
+
+def _build(job: _IndexJob, recompute: bool) -> None:
+    """Build an index, unless the existing one has the same inputs."""
+    wanted, final = job.fingerprint, job.folder.index
+    if not recompute and finished_part(final, wanted):
+        logger.info("%s is up to date (same checkpoint, pairs, archives and settings): kept", final)
         return
-    _fill(config, folder, source, parts, wanted, json_root)
+    _fill(job, wanted, resume=not recompute)
 
 
-def _fill(
-    config: Config,
-    folder: RunFolder,
-    source: FeatureExtractor,
-    parts: list[IndexPart],
-    wanted: str,
-    json_root: Path | None,
-) -> None:
+def _fill(job: _IndexJob, wanted: str, *, resume: bool) -> None:
     """Compute the missing rows and complete the index."""
+    config, parts = job.config, job.parts
     if config.distance == "hamming" and config.code != "median":
         logger.warning(
             "code is %s; the index has median codes: its Hamming lists are not those of retrieval", config.code
         )
     pairs = PairList.of(part.dataset.pairs[row] for part in parts for row in part.chosen)
-    writer = IndexWriter(folder.index, wanted, len(pairs))
+    writer = IndexWriter(job.folder.index, wanted, len(pairs), resume=resume)
     if writer.rows:
         logger.info("an interrupted index of the same was found: going on after %s pairs", f"{writer.rows:,}")
     start, begun = time.perf_counter(), writer.rows
     with tqdm(total=len(pairs), initial=writer.rows, desc="index", unit="pair", leave=False, disable=None) as bar:
-        for vectors, labels in _blocks(config, folder, source, parts, writer.rows):
+        for vectors, labels in _blocks(job, writer.rows):
             writer.append(vectors, labels)
             bar.update(len(labels))
     seconds = time.perf_counter() - start
     logger.info("embedded %s pairs, %.0f s", f"{len(pairs) - begun:,}", seconds)
     splits = [part.split for part in parts for _ in part.chosen]
-    places = positions_of(pairs) if json_root is None else with_told_places(positions_of(pairs), pairs, json_root)
+    places = positions_of(pairs)
+    if job.json_root is not None:
+        places = with_told_places(places, pairs, job.json_root)
     catalogue = build_catalogue(pairs, places, known_pairs(config, pairs), splits)
-    writer.finish(catalogue, CLASSES, _details(config, source, parts))
-    logger.info("wrote %s, %s pairs", folder.index, f"{len(pairs):,}")
+    writer.finish(catalogue, CLASSES, _details(job))
+    logger.info("wrote %s, %s pairs", job.folder.index, f"{len(pairs):,}")
 
 
-def _blocks(
-    config: Config, folder: RunFolder, source: FeatureExtractor, parts: list[IndexPart], skip: int
-) -> Iterator[tuple[dict[str, Any], Any]]:
+def _blocks(job: _IndexJob, skip: int) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield embeddings by modality, and labels, of all pairs after the first `skip`, block by block."""
-    for part in parts:
+    for part in job.parts:
         left = part.chosen[skip:]
         skip = max(0, skip - len(part.chosen))
         if not left:
             continue
-        reused = _retrieved(folder, part, source)
+        reused = _retrieved(job.folder, fingerprint(job.origins[part.split]))
         if reused is None:
-            yield from _embedded(config, source, part.dataset, left)
+            yield from _embedded(job.config, job.source, part.dataset, left)
         else:
             logger.info("%s: the embeddings of %s are reused", reused, part.split)
             yield from _stored(reused, left)
 
 
-def _retrieved(folder: RunFolder, part: IndexPart, source: FeatureExtractor) -> Path | None:
-    """Return the feature file that retrieval computed from exactly this split, or None."""
-    wanted = fingerprint(made_from(part.dataset, source))
+def _retrieved(folder: RunFolder, wanted: str) -> Path | None:
+    """Return the feature file that retrieval computed with this fingerprint, or None."""
     return next((path for path in (folder.archive, folder.query) if reusable_digest(path, wanted)), None)
 
 
@@ -181,17 +204,17 @@ def _stored(path: Path, rows: list[int]) -> Iterator[tuple[dict[str, Any], Any]]
             yield vectors, np.asarray(file["label"][span][some - some[0]], np.uint8)
 
 
-def _details(config: Config, source: FeatureExtractor, parts: list[IndexPart]) -> dict[str, Any]:
-    first = parts[0].dataset
+def _details(job: _IndexJob) -> dict[str, Any]:
+    first, config = job.parts[0].dataset, job.config
     return {
-        "checkpoint": source.identity["checkpoint"],
-        "identity": source.identity,
+        "checkpoint": job.source.identity["checkpoint"],
+        "identity": job.source.identity,
         "fusion": config.fusion,
         "feature": config.feature,
         "distance": config.distance,
-        "splits": {part.split or "no split": len(part.chosen) for part in parts},
-        "lists": list_digests(config),
+        "splits": {part.split or "no split": len(part.chosen) for part in job.parts},
+        "lists": job.lists,
         "archives": {str(store.path): store.identity() for store in (first.s2_store, first.s1_store)},
         "configuration": asdict(config),
-        **{name: json.loads(value) for name, value in source.provenance.items()},
+        **{name: json.loads(value) for name, value in job.source.provenance.items()},
     }

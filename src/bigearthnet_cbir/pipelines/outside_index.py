@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -41,10 +40,8 @@ def index_outside(config: Config, folder: RunFolder, *, recompute: bool = False)
         logger.info("%s is up to date (same embeddings and settings): kept", folder.index)
         return folder.index
     chosen, pairs, splits = _rows(files, read_attribute(folder.query, "query_split") == config.query_split)
-    writer = IndexWriter(folder.index, wanted, len(pairs))
-    if writer.rows > 0:  # it takes seconds, so an interrupted index is built again from the start
-        (folder.index.with_name(f".{folder.index.name}.part") / "progress.json").unlink()
-        writer = IndexWriter(folder.index, wanted, len(pairs))
+    # It takes seconds, so an interrupted index is built again from the start.
+    writer = IndexWriter(folder.index, wanted, len(pairs), resume=False)
     for path, rows in chosen.items():
         _append(writer, path, rows)
     catalogue = build_catalogue(pairs, positions_of(pairs), known_pairs(config, pairs), splits)
@@ -85,5 +82,5 @@ def _details(config: Config, folder: RunFolder, splits: list[str]) -> dict[str, 
         "splits": {split or "no split": splits.count(split) for split in dict.fromkeys(splits)},
         "lists": list_digests(config),
         "archives": {},
-        "configuration": json.loads(json.dumps(asdict(config))),
+        "configuration": asdict(config),
     }

@@ -45,13 +45,14 @@ class IndexWriter:
         rows: number of rows written so far.
     """
 
-    def __init__(self, final: Path, fingerprint: str, size: int) -> None:
+    def __init__(self, final: Path, fingerprint: str, size: int, *, resume: bool = True) -> None:
         """Start a new index, or resume from what an interrupted run left.
 
         Args:
             final: folder of the index.
             fingerprint: hash of everything that determines the rows.
             size: final number of rows, N.
+            resume: keep the rows of an interrupted run with the same fingerprint.
         """
         self._final = final
         self._part = final.with_name(f".{final.name}.part")
@@ -59,13 +60,15 @@ class IndexWriter:
         self._widths: dict[str, tuple[int, str]] = {}
         self.rows = 0
         self._recorded = 0
-        self._restore()
+        self._restore(self._progress() if resume else {})
 
-    def _restore(self) -> None:
+    def _progress(self) -> dict[str, Any]:
         try:
-            found = json.loads((self._part / PROGRESS).read_bytes())
-        except (OSError, ValueError):
-            found = {}
+            return dict(json.loads((self._part / PROGRESS).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def _restore(self, found: Mapping[str, Any]) -> None:
         if found.get("fingerprint") != self._fingerprint or found.get("size") != self._size:
             shutil.rmtree(self._part, ignore_errors=True)
             self._part.mkdir(parents=True)
