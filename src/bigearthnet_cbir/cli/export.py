@@ -10,7 +10,7 @@ from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
-from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         config = load_config(path)
         from bigearthnet_cbir.pipelines.export import export_model  # imports torch: only after the YAML is validated
 
-        folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
+        folder = RunFolder.of(path, config.run_folder)
         checkpoint = Path(config.state_dict) if config.state_dict else folder.best
         output = arguments.output or folder.root / "export"
         # A checkpoint from elsewhere may have no run folder; then there is nothing to lock.

@@ -11,7 +11,7 @@ from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.pipelines.inputs import check_index_inputs
 from bigearthnet_cbir.storage.outside import is_outside
-from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,9 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         splits = arguments.splits or SPLITS
-        folder = RunFolder(path if path.is_dir() else path.parent)
-        if not is_outside(folder):  # external vectors are the only input of a run
-            check_index_inputs(load_config(folder.parameters if path.is_dir() else path), splits)
+        config = load_config(path / PARAMETERS if path.is_dir() else path)
+        if not is_outside(RunFolder.of(path, config.run_folder)):  # external vectors are all that such a run has
+            check_index_inputs(config, splits)
         from bigearthnet_cbir.pipelines.index import build_index  # imports torch: only after the inputs are checked
 
         written = build_index(

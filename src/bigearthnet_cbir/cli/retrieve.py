@@ -11,7 +11,7 @@ from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs
 from bigearthnet_cbir.storage.outside import refuse_outside
-from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder
 
 LEARNING_FREE = "band_statistics"
 
@@ -38,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         config = load_config(path)
-        # A run folder that was moved is the folder of its parameters.yaml.
-        folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
+        folder = RunFolder.of(path, config.run_folder)
         if arguments.baseline is None:
             refuse_outside(folder)
         check_retrieval_inputs(config)

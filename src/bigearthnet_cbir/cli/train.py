@@ -47,8 +47,7 @@ def _train_hash_heads(arguments: argparse.Namespace) -> Path:
     config = parse_config({**read_mapping(path), **changed}, source=source, root=repository_root(path))
     from bigearthnet_cbir.pipelines.hashing import train_hash_heads  # torch: only once the YAML is known to be right
 
-    # A run folder that was moved is where its parameters.yaml is, whatever that file says.
-    folder = RunFolder(path.parent if path.name == PARAMETERS else config.run_folder)
+    folder = RunFolder.of(path, config.run_folder)
     return train_hash_heads(config, folder, resume=arguments.resume, overwrite=arguments.overwrite)
 
 

@@ -81,13 +81,13 @@ def build_index(
 
 
 def _run(run: Config | Mapping[str, Any] | Path | str) -> tuple[Config, RunFolder]:
-    """Return the configuration of a run and its folder, which may have been moved since."""
-    if isinstance(run, Path | str) and Path(run).is_dir():
-        return as_config(RunFolder(Path(run)).parameters), RunFolder(Path(run))
-    config = as_config(run)
-    if isinstance(run, Path | str) and Path(run).name == PARAMETERS:
-        return config, RunFolder(Path(run).parent)
-    return config, RunFolder(config.run_folder)
+    """Return the configuration of a run and its folder."""
+    if not isinstance(run, Path | str):
+        config = as_config(run)
+        return config, RunFolder(config.run_folder)
+    path = Path(run)
+    config = as_config(path / PARAMETERS if path.is_dir() else path)
+    return config, RunFolder.of(path, config.run_folder)
 
 
 @dataclass(frozen=True)

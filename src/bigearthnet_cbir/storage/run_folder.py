@@ -16,6 +16,20 @@ class RunFolder:
 
     root: Path
 
+    @classmethod
+    def of(cls, path: Path, configured: Path) -> RunFolder:
+        """Return the run folder of a YAML file or folder.
+
+        That is the folder itself, or the folder of a parameters.yaml, which may have been moved since it was written.
+
+        Args:
+            path: a run folder, its parameters.yaml, or another YAML file.
+            configured: the run folder that the configuration names, for another YAML file.
+        """
+        if path.is_dir():
+            return cls(path)
+        return cls(path.parent if path.name == PARAMETERS else configured)
+
     @property
     def parameters(self) -> Path:
         """The resolved configuration."""
