@@ -71,13 +71,14 @@ def shrink() -> None:
 
     plan.QUERY_TILE = 4
     from bigearthnet_cbir.data.patch_store import PatchWriter
-    from bigearthnet_cbir.pipelines import extract, index_sources
+    from bigearthnet_cbir.pipelines import code_comparison, extract, index_sources
     from bigearthnet_cbir.query import index_writing
     from bigearthnet_cbir.search import knn
 
     assert knn.QUERY_TILE == 4
     knn.BLOCKS_PER_THREAD = 1
     extract.EXTRACTION_BATCH = 8
+    code_comparison.LENGTHS = (16,)
     index_sources.is_installed = lambda: False  # the official lists do not have these pairs, and take 8 s to read
     index_writing.RECORD_ROWS = 16
     PatchWriter.__init__.__kwdefaults__.update(batch=8, map_size=1 << 20)
