@@ -18,6 +18,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
     pytest.skip("no chromium with chromedriver here (Debian: chromium, chromium-driver)", allow_module_level=True)
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install '.[dev]')")
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -90,7 +91,8 @@ def go(browser: "webdriver.Chrome", address: str, query: str = "") -> None:
 
 
 def until(browser: "webdriver.Chrome", true: Callable[[], Any]) -> Any:
-    return WebDriverWait(browser, 60, ignored_exceptions=None).until(lambda _: true())
+    """Wait for something true; an element that the page replaces while it is read is read again."""
+    return WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException]).until(lambda _: true())
 
 
 def cards(browser: "webdriver.Chrome") -> list[Any]:
