@@ -1,8 +1,9 @@
 """The fault suite: python -m tests.faults [--runs N] [--seed S] [--write] [words for pytest].
 
 Disturbs every stage of the work in every way and prints what was tried, what ended well and what was lost; with
---write the same goes into results.json beside this file and from there into docs/reliability.md. The exit code is 0
-only where every case ended well.
+--write the same goes into results.json beside this file and from there into docs/reliability.md. With --add the cases
+are added to those that are there, so that the suite can be run in parts, one fault or seed at a time. The exit code is
+0 only where every case ended well.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.faults.tally import Row, Tally, count, table
+from tests.faults.tally import Row, Tally, count, table, total
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.json")
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--processes", type=int, default=2, help="that test side by side (default 2)")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and the table of {PAGE.name}")
+    parser.add_argument("--add", action="store_true", help="like --write, added to the cases of earlier commands")
     given, words = parser.parse_known_args()
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
@@ -43,11 +45,16 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{table(rows)}")
-    if given.write and code != 0:
+    if (given.write or given.add) and code != 0:
         print("not written: only results of a run in which every case ended well are kept")
-    elif given.write:
-        command = f"python -m tests.faults --runs {given.runs} --seed {given.seed}"
-        content = {"command": command, "hardware": f"{hardware()}, {where}", "rows": [asdict(row) for row in rows]}
+    elif given.write or given.add:
+        command = " ".join(["python -m tests.faults", f"--runs {given.runs} --seed {given.seed}", *words])
+        before = json.loads(RESULTS.read_text()) if given.add else {"commands": [], "rows": []}
+        content = {
+            "commands": [*before["commands"], command],
+            "hardware": f"{hardware()}, {where}",
+            "rows": [asdict(row) for row in total([*(Row(**row) for row in before["rows"]), *rows])],
+        }
         RESULTS.write_text(json.dumps(content, indent=1) + "\n")
         write_page()
     return code
@@ -85,7 +92,8 @@ def file_system(folder: Path) -> str:
 def render(content: Mapping[str, Any]) -> str:
     """Return the part of the page that the results decide."""
     rows = [Row(**row) for row in content["rows"]]
-    return f"`{content['command']}`\non {content['hardware']}:\n\n{table(rows)}"
+    commands = "\n".join(f"- `{command}`" for command in content["commands"])
+    return f"All cases of these commands, on {content['hardware']}:\n\n{commands}\n\n{table(rows)}"
 
 
 def write_page() -> None:

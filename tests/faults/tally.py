@@ -69,6 +69,17 @@ def count(cases: Iterable[Tried]) -> list[Row]:
     ]
 
 
+def total(rows: Iterable[Row]) -> list[Row]:
+    """Return one row for each kind and stage, with the sums of the rows given."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.kind, row.stage), []).append(row)
+    return [
+        Row(kind, stage, *(sum(getattr(row, name) for row in group) for name in ("tried", "ended_well", "lost")))
+        for (kind, stage), group in groups.items()
+    ]
+
+
 def table(rows: Iterable[Row]) -> str:
     """Return a Markdown table: a line per kind with the number tried in each stage, and the sums."""
     rows = list(rows)

@@ -14,7 +14,7 @@ from tests.faults.__main__ import BEGIN, END, PAGE, RESULTS, render
 from tests.faults.client import FAIL, KILL, KILL_HALFWAY, Ended, Watch
 from tests.faults.drill import Drill, one_line
 from tests.faults.kept import Work
-from tests.faults.tally import Tally, Tried, count, table
+from tests.faults.tally import Tally, Tried, count, table, total
 from tests.faults.world import RUN, STAGES
 
 REPORT = STAGES["report"]
@@ -105,6 +105,11 @@ def test_the_table_counts_what_was_tried(tmp_path: Path) -> None:
         tally.add(case)
     lines = table(count(tally.read())).splitlines()
     assert lines[2:] == ["| full |  | 1 | 1 | 0 | 1 |", "| killed | 2 |  | 2 | 1 | 0 |", "| all | 2 | 1 | 3 | 1 | 1 |"]
+
+
+def test_cases_of_several_commands_add_up() -> None:
+    cases = [Tried("train", "killed"), Tried("train", "killed", "x", True), Tried("search", "full")]
+    assert sorted(total([*count(cases[:1]), *count(cases[1:])]), key=str) == sorted(count(cases), key=str)
 
 
 def test_the_page_holds_the_results_that_are_committed() -> None:
