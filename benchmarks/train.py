@@ -1,11 +1,12 @@
 """Training step and feature extraction, ours against the plain way, same pairs, same run.
 
-    python benchmarks/train.py [--backbone resnet50] [--batch 32] [--steps 6]
+    python benchmarks/train.py [--backbone resnet50] [--batch 32] [--steps 6] [--compile]
 
 The plain way is the original scripts': torchvision ResNets in float32 with the default memory layout, an unfused Adam,
 and network input that was prepared beforehand (so its slow data path is not counted here: benchmarks/loader.py
-measures that). Ours starts from values as stored and includes normalisation and interpolation on the device. What the
-hardware could do is measured beside it, as a large matrix product.
+measures that). Ours starts from values as stored and includes normalisation and interpolation on the device. It is
+measured in float32 and, where `precision: auto` chooses it, in bfloat16; with --compile also through torch.compile,
+which the project does not use. What the hardware could do is measured beside it, as a large matrix product.
 """
 
 from __future__ import annotations
@@ -103,19 +104,19 @@ def plain_calls(
 
 
 def our_calls(
-    type: str, backbone: str, batch: PairBatch, device: torch.device
+    type: str, backbone: str, batch: PairBatch, device: torch.device, precision: torch.dtype, compiled: bool
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Return a training step and an extraction as Trainer and sources do them."""
-    precision = choose_precision("auto", device)
+    """Return a training step and an extraction as Trainer and the feature extractors do them."""
     model = DualEncoder(type=type, backbone=backbone, projection_dim=WIDTH, out_channels=STEM)
     model = model.to(device, memory_format=torch.channels_last)
+    network = torch.compile(model) if compiled else model
     optimizer = build_optimizer("adamw", model.parameters(), 1e-4, 1e-4)
     loss_of, transform = NTXentLoss(0.1).to(device), BatchTransform(device)
 
     def forward() -> Any:
         s1, s2 = (images.contiguous(memory_format=torch.channels_last) for images in transform(batch))
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            return model(s1, s2)
+            return network(s1, s2)
 
     def step() -> None:
         model.train()
@@ -145,24 +146,30 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = choose_precision("auto", device)
+    precisions = dict.fromkeys([torch.float32, choose_precision("auto", device)])
+    variants = [(precision, compiled) for compiled in (False, True)[: 1 + options.compile] for precision in precisions]
     batch = stored_batch(options.batch)
     inputs = tuple(images.contiguous() for images in BatchTransform(device)(batch))
     rows = []
     for type in ("joint", "separate"):
-        plain = plain_calls(type, options.backbone, inputs, device)
-        ours = our_calls(type, options.backbone, batch, device)
-        for work, theirs, mine in zip(("training step", "feature extraction"), plain, ours, strict=True):
-            found = rates((theirs, mine), options.batch, options.steps, device)
-            rows.append({
-                "work": f"{work}, {type} {options.backbone}, batch {options.batch}", "ours in": str(precision),
-                "plain pairs/s": f"{found[0]:.1f}", "ours pairs/s": f"{found[1]:.1f}",
-                "x plain": f"{found[1] / found[0]:.2f}",
-            })  # fmt: skip
-    peak = matmul_peak(device, precision)
-    rows.append({"work": "matrix product", "ours in": str(precision), "ours pairs/s": f"{peak:.2f} TFLOP/s"})
+        ways = [plain_calls(type, options.backbone, inputs, device)]
+        ways += [our_calls(type, options.backbone, batch, device, *variant) for variant in variants]
+        for work, calls in zip(("training step", "feature extraction"), zip(*ways, strict=True), strict=True):
+            plain, *ours = rates(calls, options.batch, options.steps, device)
+            rows += [
+                {
+                    "work": f"{work}, {type} {options.backbone}, batch {options.batch}",
+                    "ours in": str(precision) + (", compiled" if compiled else ""),
+                    "plain pairs/s": f"{plain:.1f}", "ours pairs/s": f"{rate:.1f}", "x plain": f"{rate / plain:.2f}",
+                }
+                for (precision, compiled), rate in zip(variants, ours, strict=True)
+            ]  # fmt: skip
+    for precision in precisions:
+        peak = matmul_peak(device, precision)
+        rows.append({"work": "matrix product", "ours in": str(precision), "ours pairs/s": f"{peak:.2f} TFLOP/s"})
     write_results("train", rows)
 
 

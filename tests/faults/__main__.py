@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,9 @@ def main() -> int:
     if (given.write or given.add) and code != 0:
         print("not written: only results of a run in which every case ended well are kept")
     elif given.write or given.add:
-        command = " ".join(["python -m tests.faults", f"--runs {given.runs} --seed {given.seed}", *words])
+        command = shlex.join(
+            ["python", "-m", "tests.faults", "--runs", str(given.runs), "--seed", str(given.seed), *words]
+        )
         before = json.loads(RESULTS.read_text()) if given.add else {"commands": [], "rows": []}
         content = {
             "commands": [*before["commands"], command],
