@@ -222,3 +222,19 @@ def test_deflated_pixels_are_compared_with_their_checksum(tmp_path):
         with suppress(rasterio.errors.RasterioIOError), rasterio.open(path) as file:
             taken += bool((file.read(1) != pixels).any())
     assert taken, "GDAL must take one of them, or the test shows nothing"
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_no_more_is_read_than_the_file_has(tmp_path):
+    """A damaged directory may claim a block of any size: here 4 EiB, for which there is no memory."""
+    path = tmp_path / "band.tif"
+    layout = {"compress": "deflate", "blockysize": 120, "BIGTIFF": "YES"}
+    with rasterio.open(path, "w", "GTiff", 120, 120, 1, dtype="uint16", **layout) as file:
+        file.write(np.random.default_rng(0).integers(0, 9000, (120, 120), dtype=np.uint16), 1)
+    content = bytearray(path.read_bytes())
+    first = struct.unpack_from("<Q", content, 8)[0] + 8
+    entry = next(at for at in range(first, len(content), 20) if struct.unpack_from("<H", content, at) == (279,))
+    struct.pack_into("<HQQ", content, entry + 2, 16, 1, 2**62)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="a part of its pixels is truncated"):
+        geotiff.read_band(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -129,11 +130,11 @@ def _check_block(source: Any, path: Path | str, name: str) -> None:
         raise DataError(f"{path}: a part of its pixels is missing; download this patch again")
     if source.compression is None or source.compression.name != "deflate":
         return
-    with open(path, "rb") as stream:
-        stream.seek(int(offset))
-        packed = stream.read(int(size))
     unpacking = zlib.decompressobj()
-    unpacking.decompress(packed, _MOST_BYTES)
+    with open(path, "rb") as stream:
+        if int(offset) + int(size) <= os.fstat(stream.fileno()).st_size:  # a damaged directory may claim any size
+            stream.seek(int(offset))
+            unpacking.decompress(stream.read(int(size)), _MOST_BYTES)
     if not unpacking.eof:
         raise DataError(f"{path}: a part of its pixels is truncated; download this patch again")
 
