@@ -32,13 +32,15 @@ def peak_memory() -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
 
 
-def write_results(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print the rows as a table and keep them, with the hardware, in results/."""
+def write_results(name: str, rows: list[dict[str, Any]], *, keep: bool = True) -> None:
+    """Print the rows as a table and, if `keep`, write them with the hardware to results/."""
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
     text = f"{hardware()}; peak memory {peak_memory()}\n\n" + "\n".join(lines) + "\n"
     print(text)
+    if not keep:
+        return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(json.dumps({"hardware": hardware(), "rows": rows}, indent=1) + "\n")

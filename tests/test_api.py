@@ -127,7 +127,7 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path, archives: dict[str, Ar
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         cbir.load_encoder(tmp_path)
     save_checkpoint(tmp_path / "bare.pth.tar", {"state_dict": {}})
-    with pytest.raises(CheckpointError, match="no settings of its network"):
+    with pytest.raises(CheckpointError, match="no settings of the network"):
         cbir.load_encoder(tmp_path / "bare.pth.tar")
     with pytest.raises(DataError, match=r"or two as s2=\.\.\. and s1=\.\.\."):
         cbir.BigEarthNetMM.from_lmdb(s2=archives["rico"].s2, pairs=[])

@@ -186,7 +186,7 @@ def test_further_keys_of_the_measurement(own: Run, tmp_path: Path, capsys: pytes
     capsys.readouterr()
     for key in ("encoder=a:b", "learning_rate=1", "protocol=csmae"):
         assert main([*given, "--set", key]) == 2
-        assert "no key of this measurement" in capsys.readouterr().err
+        assert "not a key of this evaluation" in capsys.readouterr().err
     assert main([*given, "--top-k", "0"]) == 2
     assert "top_k is 0; give a whole number >= 1" in capsys.readouterr().err
 
@@ -307,20 +307,20 @@ def spoiled(columns: dict[str, np.ndarray], how: str) -> dict[str, np.ndarray]:
 
 
 MISTAKES = {
-    "nan": "holds NaN or infinity in 1 rows, the first is row 1",
-    "duplicate": "row 1: .* is already in row 0",
-    "unknown name": "row 1: 'tile_7.png' is no Sentinel-2 patch",
+    "nan": "has NaN or infinity in 1 rows, first in row 1",
+    "duplicate": "row 1: .* is also in row 0",
+    "unknown name": "row 1: 'tile_7.png' is not the name of a Sentinel-2 patch",
     "another place": "has no labels for 2 of 2 patches",
-    "width": "s2 vectors have 5 numbers, but 8 in",
-    "class order": "classes in another order: column 0 is 'Agro-forestry areas', where 'Urban fabric' belongs",
-    "no class names": "nothing says which column is which class",
-    "rows": "has 1 rows, but the file names 2 patches",
-    "no vectors": "holds no vectors but",
-    "no names": "which patches are these",
-    "no labels": "has no labels; give --labels",
+    "width": "s2 vectors have dimension 5, but 8 in",
+    "class order": "classes in another order: column 0 is 'Agro-forestry areas', expected 'Urban fabric'",
+    "no class names": "add class_names",
+    "rows": "has 1 rows, but the file has 2 patch names",
+    "no vectors": "no column of vectors among",
+    "no names": "has no patch names; add a column",
+    "no labels": "has no labels; .* with --labels",
     "codes": "is uint8 of shape",
     "objects": "cannot be read as a .npz file without Python objects",
-    "label values": "other values than 0 and 1",
+    "label values": "values other than 0 and 1",
 }
 
 

@@ -32,10 +32,10 @@ def test_one_wanted_patch_is_that_patch() -> None:
 @pytest.mark.parametrize(
     ("wanted", "unwanted", "message"),
     [
-        (np.empty((0, 2)), np.ones((1, 2)), "no direction; mark one or more as wanted"),
-        (np.array([[0.0, 0.0]]), None, "zero or not finite"),
-        (np.array([[1.0, np.nan]]), None, "zero or not finite"),
-        (np.array([[1.0, 0.0], [-1.0, 0.0]]), None, "cancel out; take a mark away"),
+        (np.empty((0, 2)), np.ones((1, 2)), "0 patches .* mark one as relevant"),
+        (np.array([[0.0, 0.0]]), None, "0 or not finite"),
+        (np.array([[1.0, np.nan]]), None, "0 or not finite"),
+        (np.array([[1.0, 0.0], [-1.0, 0.0]]), None, "cancel out.* remove a mark"),
     ],
 )
 def test_marks_without_a_direction_are_refused(wanted: np.ndarray, unwanted: np.ndarray | None, message: str) -> None:
@@ -62,9 +62,9 @@ def test_logistic_ranks_by_its_weights() -> None:
 
 
 def test_logistic_needs_five_of_each() -> None:
-    with pytest.raises(QueryError, match="4 patches are marked as unwanted; a logistic regression needs 5"):
+    with pytest.raises(QueryError, match="4 patches are marked as not relevant; a logistic regression needs 5"):
         logistic(np.ones((5, 2), np.float32), np.ones((4, 2), np.float32))
-    with pytest.raises(QueryError, match="have the same vectors"):
+    with pytest.raises(QueryError, match="have equal vectors"):
         logistic(np.ones((5, 2), np.float32), np.ones((5, 2), np.float32))
 
 

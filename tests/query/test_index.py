@@ -70,7 +70,7 @@ def test_names_are_completed_and_the_nearest_told(index: Index) -> None:
 
 
 def test_no_index_and_a_broken_one_are_one_line(tmp_path: Path, run: RunFolder) -> None:
-    with pytest.raises(MissingIndexError, match=r"make one by project/index\.py"):
+    with pytest.raises(MissingIndexError, match=r"create it with project/index\.py"):
         open_index(tmp_path)
     copy = shutil.copytree(run.index, tmp_path / "index")
     (copy / "codes_s1.npy").write_bytes((copy / "codes_s1.npy").read_bytes()[:-3])
@@ -84,7 +84,7 @@ def test_no_index_and_a_broken_one_are_one_line(tmp_path: Path, run: RunFolder) 
         _ = open_index(tmp_path).catalogue
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
-    with pytest.raises(QueryError, match="an index of version 99"):
+    with pytest.raises(QueryError, match="the index has format 99"):
         open_index(tmp_path)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(QueryError, match="damaged"):
@@ -140,7 +140,7 @@ def test_interrupted_index_goes_on_and_is_the_same(
         build_index(other.root)
     assert len(open_index(other.root)) == 2  # the index before is still there
     build_index(other.root)
-    assert "going on after 4 pairs" in caplog.text
+    assert "after 4 pairs" in caplog.text
     assert len(calls) == 6 + 2
     one, two = open_index(other.root), open_index(run.root)
     for side in SIDES:
@@ -212,7 +212,7 @@ def test_an_index_that_is_out_of_date_is_refused(tmp_path: Path, archives: dict[
     run.parameters.write_text(text)
     content = load_checkpoint(run.best)
     save_checkpoint(run.best, {**content, "epoch": 9})
-    with pytest.raises(QueryError, match="was made from another checkpoint"):
+    with pytest.raises(QueryError, match="was built with another checkpoint"):
         open_current_index(run.root)
     save_checkpoint(run.best, content)
     build_index(run.root)
@@ -242,7 +242,7 @@ def test_jsons_of_version_1_win_where_they_differ(
     index = open_index(build_index(run.root, json_root=root))
     assert len(index.catalogue) == 6
     plain = open_index(build_index(run.root))
-    with pytest.raises(QueryError, match="was made anew since it was opened; open it again"):
+    with pytest.raises(QueryError, match="was rebuilt after it was opened; open it again"):
         index.vectors("s1")
     for position, pair in enumerate(map(index.pair, range(6))):
         shift = 1200 if pair.s1 == moved else 0
@@ -316,6 +316,6 @@ def test_a_killed_process_loses_no_finished_pair(
     with pytest.raises(MissingIndexError):
         open_index(other.root)
     one, two = open_index(build_index(other.root)), open_index(run.root)
-    assert "going on after 4 pairs" in caplog.text
+    assert "after 4 pairs" in caplog.text
     for side in SIDES:
         assert np.allclose(one.vectors(side), two.vectors(side), atol=1e-5)

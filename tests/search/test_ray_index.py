@@ -85,7 +85,7 @@ def test_an_actor_that_is_gone_for_good_is_told_in_one_line(rows: np.ndarray, mo
     monkeypatch.setattr(ray_index, "SECONDS_TO_RECOVER", 2.0)
     archive = RayIndex(SIZE, {"features": rows}.__getitem__, shards=1)
     ray.kill(archive.actors[0], no_restart=True)
-    with pytest.raises(SearchError, match="did not come back within 2 s"):
+    with pytest.raises(SearchError, match="did not restart within 2 s"):
         archive.nearest("features", rows[0], "cosine", 1, allowed(1.0))
 
 

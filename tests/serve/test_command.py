@@ -38,7 +38,7 @@ def test_it_serves_on_loopback_and_ends_cleanly_with_ctrl_c(run_folders: list[Pa
         process.send_signal(signal.SIGINT)
         said, errors = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert said.strip() == "the server has ended"
+    assert said.strip() == "the server has stopped"
     assert "Traceback" not in errors
 
 
@@ -47,7 +47,7 @@ def test_another_host_is_told_what_it_means(run_folders: list[Path]) -> None:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    assert first.startswith("warning: 0.0.0.0 can be reached from other machines.")
+    assert first.startswith("warning: other machines can connect to 0.0.0.0.")
 
 
 @pytest.mark.parametrize(("host", "own"), [

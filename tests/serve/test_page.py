@@ -102,7 +102,7 @@ def cards(browser: "webdriver.Chrome") -> list[Any]:
 def picks(browser: "webdriver.Chrome", run: int = 0) -> list[str]:
     """Return the names of the results that a run's list shows."""
     script = """const list = document.querySelectorAll('#lists section')[arguments[0]];
-      return list ? [...list.querySelectorAll('.pick')].map((node) => node.title.replace('Ask with ', '')) : [];"""
+      return list ? [...list.querySelectorAll('.pick')].map((node) => node.title.replace('Search with ', '')) : [];"""
     return browser.execute_script(script, run)
 
 
@@ -386,7 +386,7 @@ def test_an_unknown_name_is_told_in_words(browser, address: str, index: Index) -
 
 def test_filters_that_nothing_passes_are_told(page, address: str, index: Index) -> None:
     go(page, address, f"?patch={index.names_s2[0]}&box=0,80,1,81")
-    until(page, lambda: "take one away" in page.find_element(By.ID, "status").text)
+    until(page, lambda: "remove a filter" in page.find_element(By.ID, "status").text)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

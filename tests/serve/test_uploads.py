@@ -156,10 +156,10 @@ VRT = b"""<VRTDataset rasterXSize="1" rasterYSize="1"><VRTRasterBand dataType="B
 <SourceFilename>/etc/passwd</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"""
 BOMB = with_entry("S1_x_VV.tif", b"\0" * (130 << 20))
 HOSTILE: dict[str, tuple[list[tuple[str, bytes]], str]] = {
-    "path upwards": ([("a.zip", with_entry("../../evil_B02.tif", b"x"))], "leads out"),
-    "path upwards, backslashes": ([("a.zip", with_entry("..\\..\\evil_B02.tif", b"x"))], "leads out"),
-    "absolute path": ([("a.zip", with_entry("/etc/evil_B02.tif", b"x"))], "leads out"),
-    "drive": ([("a.zip", with_entry("C:/evil_B02.tif", b"x"))], "leads out"),
+    "path upwards": ([("a.zip", with_entry("../../evil_B02.tif", b"x"))], "unsafe path"),
+    "path upwards, backslashes": ([("a.zip", with_entry("..\\..\\evil_B02.tif", b"x"))], "unsafe path"),
+    "absolute path": ([("a.zip", with_entry("/etc/evil_B02.tif", b"x"))], "unsafe path"),
+    "drive": ([("a.zip", with_entry("C:/evil_B02.tif", b"x"))], "unsafe path"),
     "symbolic link": ([("a.zip", with_entry(link("a_B02.tif", ""), b"/etc/passwd"))], "link"),
     "bomb": ([("a.zip", BOMB)], "bytes"),
     "bomb that claims to be small": ([("a.zip", lying_zip(10, 130 << 20))], ""),
@@ -170,15 +170,15 @@ HOSTILE: dict[str, tuple[list[tuple[str, bytes]], str]] = {
     "no zip": ([("a.zip", b"PK\3\4 nothing of the kind")], "zip"),
     "a cut zip": ([("a.zip", zipped({"a_B02.tif": b"x" * 1000})[:-30])], "zip"),
     "damaged content": ([("a.zip", damaged_zip())], ""),
-    "a script": ([("run.sh", b"#!/bin/sh")], "no GeoTIFF"),
-    "a page": ([("<script>alert(1)</script>.tif", b"x")], "no GeoTIFF"),
+    "a script": ([("run.sh", b"#!/bin/sh")], "not the name of a GeoTIFF"),
+    "a page": ([("<script>alert(1)</script>.tif", b"x")], "not the name of a GeoTIFF"),
     "path as a name": ([("../../../etc/cron.d/x.tif", b"x")], ""),
     "text in a band": ([("a_B02.tif", b"no TIFF at all")], ""),
     "nothing in a band": ([("a_B02.tif", b"")], ""),
     "a TIFF of many pixels": ([("a_B02.tif", giant_tiff())], ""),
     "a stack of many pixels": ([("a.tif", giant_tiff())], ""),
     "GDAL's own XML": ([("a.tif", VRT)], ""),
-    "two places": ([("a_VV.tif", b"x"), ("b_VV.tif", b"x")], "one place"),
+    "two places": ([("a_VV.tif", b"x"), ("b_VV.tif", b"x")], "one location"),
     "stack beside bands": ([("a_VV.tif", b"x"), ("b.tif", b"x")], "one of the two"),
     "only a text": ([("a.zip", with_entry("readme.txt", b"hello"))], "no GeoTIFF"),
 }  # fmt: skip

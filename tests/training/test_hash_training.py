@@ -96,8 +96,8 @@ def test_training_is_exact_for_its_seed_and_goes_on_where_it_stopped(
     assert train.main(["--hash", str(bench.run.root), "--change", "code_bits=8"]) == 130
     assert load_checkpoint(bench.heads(bits=8))["epoch"] == 2
     bench.edit(code="learned", code_bits=8, distance="hamming")
-    assert "are at epoch 2 of 4; finish them" in bench.retrieve(code=2)
-    assert "use --resume to go on" in bench.hash(code=2)
+    assert "hash heads at epoch 2 of 4; complete the training" in bench.retrieve(code=2)
+    assert "use --resume to continue" in bench.hash(code=2)
     bench.hash("--resume")
     assert same(weights(bench.heads(bits=8)), whole)
 
@@ -117,16 +117,16 @@ def test_heads_of_another_encoder_or_other_features_are_refused(bench: HashBench
 
 def test_a_baseline_has_no_heads_and_a_run_without_them_is_refused_before_it_extracts(bench: HashBench) -> None:
     bench.edit(code="learned", distance="hamming")
-    assert "there are no hash heads for code: learned; train them" in bench.retrieve(code=2)
+    assert "missing; train them with project/train.py --hash" in bench.retrieve(code=2)
     assert not bench.run.query.exists()
-    assert "a baseline has no trained hash heads" in bench.retrieve("--baseline", "untrained", code=2)
+    assert "a baseline has no hash heads" in bench.retrieve("--baseline", "untrained", code=2)
 
 
 def test_mistakes_are_one_line(bench: HashBench) -> None:
     assert "with --hash only code_bits, hash_loss may change" in bench.hash("--change", "seed=3", code=2)
     assert "code_bits is 12; give a multiple of 8" in bench.hash("--change", "code_bits=12", code=2)
     bench.hash()
-    assert "holds trained hash heads already" in bench.hash(code=2)
+    assert "hash heads exist already" in bench.hash(code=2)
     bench.heads().write_bytes(bench.run.best.read_bytes())
     bench.edit(code="learned", distance="hamming")
     assert "holds no hash heads" in bench.retrieve(code=2)

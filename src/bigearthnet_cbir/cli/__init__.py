@@ -28,7 +28,7 @@ _CURES = {
     errno.EACCES: _WRITABLE,
     errno.EPERM: _WRITABLE,
     errno.ESTALE: "the network file system lost this file; mount it again, then run the same command again",
-    errno.ENOENT: "it was moved or removed meanwhile; put it back, then run the same command again",
+    errno.ENOENT: "it was moved or removed; restore it, then run the same command again",
 }
 
 logger = logging.getLogger(__name__)
@@ -103,4 +103,4 @@ def find_file(given: str, root: Path, option: str = "--filepath") -> Path:
             if candidate.exists():
                 return candidate
     tried = " nor at ".join(brief_path(candidate) for candidate in dict.fromkeys(candidates))
-    raise MissingConfigError(f"{option} {plain(given)}: nothing at {tried}; give a path that exists")
+    raise MissingConfigError(f"{option} {plain(given)}: not found at {tried}; give a path that exists")

@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     pairs.add_argument(
         "--split-from",
         help='source of pairs and splits: "official" (bigearthnet-common\'s lists), a metadata.parquet, or a '
-        "folder with train.csv, val.csv, test.csv (default: metadata.parquet beside v2 folders, the JSONs of v1)",
+        "folder with train.csv, val.csv, test.csv (default: metadata.parquet next to v2 folders, JSON files of v1)",
     )
     pairs.add_argument("--preset", choices=["ben14k"], help="the BEN-14K benchmark: 14,832 official pairs in Serbia")
     add_up = partial(pairs.add_argument, nargs="+", action="extend", default=[])
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     pairs.add_argument("--fractions", nargs=3, type=float, default=list(EncodeOptions.fractions), metavar="SHARE")
     pairs.add_argument("--seed", type=int, default=EncodeOptions.seed, help="seed of the splits of --fractions")
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("processing")
     workers = min(16, os.cpu_count() or 1)
     how.add_argument("--workers", type=int, default=workers, help="processes; 0 = this one (default %(default)s)")
     how.add_argument("--dry-run", action="store_true", help="print the table from the lists only; write nothing")
@@ -57,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(given: argparse.Namespace) -> EncodeOptions:
     if given.output is not None and (given.output_s1 is not None or given.output_s2 is not None):
-        raise ConfigError(
-            "--output is one store for both sensors; give either --output, or --output-s1 and --output-s2"
-        )
+        raise ConfigError("--output is one store for both sensors; give --output, or --output-s1 and --output-s2")
     if given.workers < 0:
         raise ConfigError(f"--workers {given.workers}: must be 0 (no further processes) or more")
     acquisitions, split_from = tuple(given.acquisitions), given.split_from

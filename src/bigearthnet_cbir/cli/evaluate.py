@@ -21,39 +21,43 @@ def _choices(key: str) -> tuple[str, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Measure embeddings that were made anywhere as this project measures its own (docs/embeddings.md)."
+        description="Evaluate embeddings of any model with the metrics of this project (docs/embeddings.md)."
     )
     files: dict[str, Any] = {"required": True, "nargs": "+", "action": "extend", "metavar": "FILE"}
-    parser.add_argument("--queries", **files, help=".h5, .npz, .npy or .parquet; one file, or one of each sensor")
-    parser.add_argument("--archive", **files, help="likewise; with --protocol it may be the same file")
-    parser.add_argument("--name", metavar="MODEL", help="name of the model (default: of the queries' file)")
+    parser.add_argument("--queries", **files, help=".h5, .npz, .npy or .parquet; one file, or one file per sensor")
+    parser.add_argument("--archive", **files, help="the same for the archive; with --protocol both may be one file")
+    parser.add_argument("--name", metavar="MODEL", help="name of the model (default: name of the query file)")
     parser.add_argument("--output", metavar="RUN", help="run folder to write (default: logs/embeddings/MODEL)")
     parser.add_argument(
         "--sensor", choices=("s1", "s2", "fused"),
-        help="of a matrix without a name of its own (default: the sensor whose patches are named, fused for both)",
+        help="sensor of a matrix whose name does not give it (default: the sensor of the patch names, fused for both)",
     )  # fmt: skip
-    parser.add_argument("--labels", metavar="SOURCE", help="metadata.parquet, or LMDB folder, that has the labels")
+    parser.add_argument("--labels", metavar="SOURCE", help="metadata.parquet or LMDB folder with the labels")
     parser.add_argument(
         "--protocol", choices=("csmae", "original", "ben14k"),
         help="restrict the rows to the lists of this protocol, in their order (default: all rows)",
     )  # fmt: skip
     parser.add_argument(
         "--splits", metavar="SOURCE",
-        help="its lists: official (BigEarthNet v1), metadata.parquet, or a folder of train.csv, val.csv, test.csv",
+        help="lists of the protocol: official (BigEarthNet v1), metadata.parquet, or a folder of train/val/test.csv",
     )  # fmt: skip
-    parser.add_argument("--fusion", choices=_choices("fusion"), help="where the files have no fused vectors")
+    parser.add_argument(
+        "--fusion", choices=_choices("fusion"), help="how to fuse s1 and s2 if the files have no fused vectors"
+    )
     parser.add_argument("--distance", choices=_choices("distance"), default="cosine", help="(default cosine)")
-    parser.add_argument("--top-k", type=int, default=1000, metavar="K", help="ranks kept and scored (default 1000)")
+    parser.add_argument("--top-k", type=int, default=1000, metavar="K", help="results per query (default 1000)")
     parser.add_argument(
         "--exclude-within", type=int, metavar="R",
-        help="score again without archive patches this near or of the same acquisition",
+        help="evaluate also without archive patches within R patches or of the same acquisition",
     )  # fmt: skip
-    parser.add_argument("--num-cpu", type=int, default=0, metavar="N", help="Ray workers; 0: this process (default)")
+    parser.add_argument(
+        "--num-cpu", type=int, default=0, metavar="N", help="Ray workers (default 0: search in this process)"
+    )
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="further keys of the measurement, as in a YAML file",
+        help="further keys of the evaluation, as in a YAML file",
     )  # fmt: skip
-    parser.add_argument("--no-report", action="store_true", help="leave report.html as it is")
+    parser.add_argument("--no-report", action="store_true", help="do not write report.html")
     return parser
 
 
@@ -87,7 +91,7 @@ def _evaluate_and_report(arguments: argparse.Namespace) -> None:
         labels=labels, protocol=arguments.protocol, splits=splits, **settings,
     )  # fmt: skip
     results = read_results(written)
-    print(f"model {results.attributes['model']}, its vectors made outside this project")
+    print(f"model {results.attributes['model']}, vectors from files")
     print(describe_search(results))
     print(metrics_table(results.directions, {}))
     print(f"evaluated: {written}")

@@ -10,7 +10,7 @@ from bigearthnet_cbir.config.loader import repository_root
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Write a run's embeddings and codes as GeoParquet and .npz.")
+    parser = argparse.ArgumentParser(description="Export the embeddings and codes of a run as GeoParquet and .npz.")
     parser.add_argument("--filepath", required=True, help="run folder, or its parameters.yaml or retrieval.h5")
     parser.add_argument("--output", type=Path, help="folder to write (default: embeddings/ in the run folder)")
     return parser

@@ -16,23 +16,23 @@ from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Make the index of a run, which cbir-query and cbir-serve search. "
-        "Run again after an interruption: what was embedded is kept.",
+        description="Build the index of a run, which project/query.py and project/serve.py search. "
+        "After an interruption, run the same command again; it continues after the last saved block.",
     )
     parser.add_argument("--filepath", required=True, metavar="RUN", help="run folder, or its parameters.yaml")
     parser.add_argument(
         "--splits", nargs="+", action="extend", metavar="SPLIT",
-        help="some of train, val, test (default: these three), or all: every other pair of the archive too",
+        help="train, val, test (default: these three), or all: these and all other pairs of the archive",
     )  # fmt: skip
     parser.add_argument(
         "--json-root", type=Path, metavar="FOLDER",
-        help="folder of version 1 patch folders of one sensor, whose JSONs say where the patches lie "
-        "(default: their names do)",
+        help="folder of version 1 patch folders of one sensor; locations are read from their JSON files "
+        "(default: from the patch names)",
     )  # fmt: skip
-    parser.add_argument("--recompute", action="store_true", help="make it anew even where the one there matches")
+    parser.add_argument("--recompute", action="store_true", help="build again even if the existing index matches")
     parser.add_argument(
         "--allow-different", action="store_true",
-        help="go on where the checkpoint was trained with other settings than the YAML has; both are recorded",
+        help="continue if the settings of the checkpoint differ from the YAML file; both are recorded",
     )  # fmt: skip
     return parser
 

@@ -30,61 +30,68 @@ _DISTANCES = ("cosine", "euclidean", "chi2", "hamming")
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Find the patches that look like a given one. Make the index first: project/index.py.",
-        epilog="Filters apply before the search: --top patches are found wherever so many pass them.",
+        description="Search the index of a run for similar patches. Build the index with project/index.py.",
+        epilog="Filters apply before the search, so --top patches are found if that many pass the filters.",
     )
     parser.add_argument("--filepath", required=True, metavar="RUN", help="run folder, or its parameters.yaml")
-    _add_queries(parser.add_argument_group("the query, one of"))
-    how = parser.add_argument_group("the search")
-    how.add_argument("--sensor", choices=SIDES, help="side of the query (default: the given sensor, or as --in)")
-    how.add_argument("--in", choices=SIDES, dest="archive", help="side that is searched (default: fused)")
-    how.add_argument("--top", type=int, default=20, metavar="K", help="patches to find (default 20)")
-    how.add_argument("--distance", choices=_DISTANCES, help="(default: the run's own)")
+    _add_queries(parser.add_argument_group("query; give one of --patch, --s2 and --s1, --at, --like"))
+    how = parser.add_argument_group("search")
+    how.add_argument(
+        "--sensor", choices=SIDES, help="vector of the query (default: the given sensor, or the same as --in)"
+    )
+    how.add_argument("--in", choices=SIDES, dest="archive", help="vectors of the archive (default: fused)")
+    how.add_argument("--top", type=int, default=20, metavar="K", help="number of results (default 20)")
+    how.add_argument("--distance", choices=_DISTANCES, help="(default: that of the run)")
     _add_filters(parser.add_argument_group("filters"))
-    _add_outputs(parser.add_argument_group("files, besides the printed table"))
+    _add_outputs(parser.add_argument_group("output files, in addition to the printed table"))
     return parser
 
 
 def _add_queries(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--patch", metavar="NAME", help="a patch of the index, by the name of either sensor")
-    group.add_argument("--s2", type=Path, metavar="PATH", help="a Sentinel-2 patch folder, or a GeoTIFF of named bands")
-    group.add_argument("--s1", type=Path, metavar="PATH", help="the same of Sentinel-1; both may be given")
-    group.add_argument("--at", metavar="LON,LAT", help="the patch at this point, in degrees")
-    group.add_argument("--like", nargs="+", action="extend", default=[], metavar="NAME", help="patches to find more of")
+    group.add_argument("--patch", metavar="NAME", help="Sentinel-1 or Sentinel-2 name of a patch in the index")
+    group.add_argument("--s2", type=Path, metavar="PATH", help="Sentinel-2 patch folder, or a GeoTIFF with named bands")
+    group.add_argument("--s1", type=Path, metavar="PATH", help="the same for Sentinel-1; both may be given")
+    group.add_argument("--at", metavar="LON,LAT", help="the patch at this point, in degrees, e.g. 13.72,48.22")
     group.add_argument(
-        "--unlike", nargs="+", action="extend", default=[], metavar="NAME", help="with --like: patches to avoid"
+        "--like", nargs="+", action="extend", default=[], metavar="NAME", help="relevant patches (relevance feedback)"
+    )
+    group.add_argument(
+        "--unlike",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="with --like: patches that are not relevant",
     )
     group.add_argument(
         "--feedback", choices=("rocchio", "logistic"), default="rocchio",
-        help="how --like and --unlike become a query (default rocchio; logistic needs five of each)",
+        help="method of relevance feedback (default rocchio; logistic needs five patches of each kind)",
     )  # fmt: skip
 
 
 def _add_filters(group: argparse._ArgumentGroup) -> None:
     add_up = partial(group.add_argument, nargs="+", action="extend", default=[])
-    add_up("--label", metavar="CLASS", help="it has all of these classes")
-    add_up("--any-label", metavar="CLASS", help="it has one of these")
-    add_up("--without-label", metavar="CLASS", help="it has none of these")
-    add_up("--country", metavar="NAME", help="it lies in one of these")
+    add_up("--label", metavar="CLASS", help="results have all of these classes")
+    add_up("--any-label", metavar="CLASS", help="results have at least one of these classes")
+    add_up("--without-label", metavar="CLASS", help="results have none of these classes")
+    add_up("--country", metavar="NAME", help="results are in one of these countries")
     add_up("--season", metavar="NAME", help="Winter, Spring, Summer, Fall")
     add_up("--split", metavar="NAME", help="train, val, test")
-    group.add_argument(
-        "--from", dest="since", metavar="DATE", help="seen by Sentinel-2 on this day (YYYY-MM-DD) or after"
-    )
-    group.add_argument("--to", dest="until", metavar="DATE", help="seen by Sentinel-2 on this day or before")
-    group.add_argument("--box", metavar="W,S,E,N", help="its centre lies in this box, in degrees")
+    group.add_argument("--from", dest="since", metavar="DATE", help="first Sentinel-2 acquisition day, YYYY-MM-DD")
+    group.add_argument("--to", dest="until", metavar="DATE", help="last Sentinel-2 acquisition day")
+    group.add_argument("--box", metavar="W,S,E,N", help="the patch centre is in this box, in degrees")
     group.add_argument(
         "--exclude-within", type=int, metavar="R",
-        help="leave out the query's neighbours: R patches away or less, or of the same acquisition",
+        help="exclude patches at most R patches from the query, or of the same acquisition",
     )  # fmt: skip
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--csv", type=Path, metavar="FILE", help="a table")
-    group.add_argument("--geojson", type=Path, metavar="FILE", help="points, for QGIS")
-    group.add_argument("--json", type=Path, metavar="FILE", help="all of the answer")
-    group.add_argument("--html", type=Path, metavar="FILE", help="a page with images, of one file")
-    group.add_argument("--tiffs", type=Path, metavar="DIR", help="the patches as GeoTIFFs in their true place")
+    group.add_argument("--csv", type=Path, metavar="FILE", help="results as a table")
+    group.add_argument("--geojson", type=Path, metavar="FILE", help="results as points, e.g. for QGIS")
+    group.add_argument("--json", type=Path, metavar="FILE", help="query and results")
+    group.add_argument("--html", type=Path, metavar="FILE", help="page with images, in one file")
+    group.add_argument("--tiffs", type=Path, metavar="DIR", help="patches as georeferenced GeoTIFFs")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -165,4 +172,4 @@ def _day(option: str, text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"{option} is {text!r}; give a day as YYYY-MM-DD") from error
+        raise ConfigError(f"{option} is {text!r}; give a date as YYYY-MM-DD") from error

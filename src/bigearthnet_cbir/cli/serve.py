@@ -14,15 +14,17 @@ NEEDS = ("fastapi", "uvicorn", "python_multipart")
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Serve a page, and a JSON API, that find similar patches. Make the index first: project/index.py.",
-        epilog="docs/serve.md says how to use the page and the API, and what to think of before others can reach it.",
+        description="Serve a web page and a JSON API for similarity search. Build the index with project/index.py.",
+        epilog="docs/serve.md describes the page, the API, and security if other machines can connect.",
     )
     parser.add_argument("--filepath", required=True, nargs="+", action="extend", metavar="RUN",
-                        help="run folder, or its parameters.yaml; several are shown side by side")  # fmt: skip
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default 127.0.0.1: this machine only)")
-    parser.add_argument("--port", type=int, default=8000, help="(default 8000; 0 takes a free one)")
+                        help="run folder, or its parameters.yaml; several runs are shown side by side")  # fmt: skip
     parser.add_argument(
-        "--ray", metavar="ADDRESS", help="keep the index on the machines of a Ray cluster: auto, host:port"
+        "--host", default="127.0.0.1", help="address of the server (default 127.0.0.1: this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="(default 8000; 0: any free port)")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="hold the index in the memory of a Ray cluster: auto or host:port"
     )
     return parser
 

@@ -154,8 +154,8 @@ def compare_codes(comparison: CodeComparison, folder: RunFolder) -> list[CodeQua
         try:
             learned = load_learned(folder.root / match[0], comparison.source)
         except CheckpointError as error:
-            logger.warning("left out of the comparison of codes: %s", error)
+            logger.warning("excluded from the comparison of codes: %s", error)
         else:
             found += comparison.codes(f"learned, {match[1]}", learned)
-    logger.info("compared codes of every kind, %.1f s", time.perf_counter() - began)
+    logger.info("compared codes of all methods and lengths, %.1f s", time.perf_counter() - began)
     return found

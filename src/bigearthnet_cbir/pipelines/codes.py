@@ -75,13 +75,13 @@ class Coder:
         }
         told = ", ".join(f"{kind} {count} of {self.binarizers[kind].bits}" for kind, count in counts.items())
         made = "by trained heads" if method == "learned" else "fitted on the archive"
-        logger.info("codes: %s, %s; bits that never change over the archive: %s", method, made, told)
+        logger.info("codes: %s, %s; constant bits over the archive: %s", method, made, told)
         if method == "median":
             zeros = {kind: int((self.binarizers[kind].thresholds == 0).sum()) for kind in counts}
             if any(zeros.values()):
                 logger.info(
-                    "features whose median is 0 (after a ReLU, zero in half of the archive or more; their bit says "
-                    "whether they are above 0): %s", ", ".join(f"{kind} {count}" for kind, count in zeros.items()),
+                    "features with a median of 0 (outputs of a ReLU; their bit is 1 if the feature is above 0): %s",
+                    ", ".join(f"{kind} {count}" for kind, count in zeros.items()),
                 )  # fmt: skip
         bits = self.binarizers[next(iter(counts))].bits
         return {"code": method, "code_bits": bits, "constant_bits": [f"{kind} {n}" for kind, n in counts.items()]}
@@ -177,11 +177,12 @@ def _heads_path(config: Config, folder: RunFolder) -> Path:
     path = folder.hash_heads(config.hash_loss, code_bits(config) or DEFAULT_BITS)
     if folder.root.name.startswith(BASELINE_PREFIX):
         raise CheckpointError(
-            f"{folder.root}: code is learned, but a baseline has no trained hash heads; compare run and baseline with "
-            "code: itq, or with distance: cosine"
+            f"{folder.root}: code is learned, but a baseline has no hash heads; use code: itq or distance: cosine for "
+            "run and baseline"
         )
     if not path.exists():
         raise CheckpointError(
-            f"{path}: there are no hash heads for code: learned; train them: project/train.py --hash {folder.root}"
+            f"{path}: code: learned needs these hash heads, which are missing; train them with project/train.py --hash "
+            f"{folder.root}"
         )
     return path

@@ -123,12 +123,12 @@ def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
         options, weights = from_original(weights, kind)
         options.setdefault("backbone", "resnet50")
     if not options:
-        raise CheckpointError(f"{checkpoint}: has no settings of its network; give its run folder")
+        raise CheckpointError(f"{checkpoint}: has no settings of the network; give its run folder")
     try:
         model = DualEncoder(**options)
     except ValueError as error:
         raise CheckpointError(
-            f"{checkpoint}: the settings of its network are damaged ({error}); use another"
+            f"{checkpoint}: the settings of the network are damaged ({error}); use another checkpoint"
         ) from error
     load_weights(model, weights, checkpoint)
     return model, {**told, **options, "checkpoint": file_digest(checkpoint)}

@@ -80,7 +80,7 @@ def read_embeddings(paths: Sequence[Path], sensor: str | None = None) -> Embeddi
 def _read(path: Path, sensor: str | None) -> EmbeddingTable:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: the name of a file of embeddings ends in {', '.join(READERS)}; rename or convert it")
+        raise DataError(f"{path}: the format is not supported; convert it to one of {', '.join(READERS)}")
     columns, told = reader(path)
     names = read_sides(columns, path)
     vectors = {}
@@ -90,7 +90,9 @@ def _read(path: Path, sensor: str | None) -> EmbeddingTable:
             vectors[side or sensor or names.side] = _matrix(columns[found[0]], names, f"{path}: {found[0]}")
     if not vectors:
         words = ", ".join((*VECTORS[FUSED], *VECTORS[S1], *VECTORS[S2], *_UNNAMED))
-        raise DataError(f"{path}: holds no vectors but {', '.join(columns) or 'nothing'}; name their column {words}")
+        raise DataError(
+            f"{path}: no column of vectors among {', '.join(columns) or '0 columns'}; name it one of {words}"
+        )
     return EmbeddingTable(str(path), names, vectors, read_label_column(columns, told, len(names), path), told)
 
 
@@ -98,17 +100,17 @@ def _matrix(values: Any, names: Sides, where: str) -> FloatArray:
     """Return (N, D) float32 vectors; raise DataError if the values are not a matrix of finite numbers."""
     given = np.asarray(values)
     if given.ndim != 2 or given.dtype.kind != "f" or given.shape[1] == 0:
-        raise DataError(f"{where} is {given.dtype} of shape {given.shape}; vectors are floats of shape (N, D)")
+        raise DataError(f"{where} is {given.dtype} of shape {given.shape}; vectors must be floats of shape (N, D)")
     if len(given) != len(names):
-        raise DataError(f"{where} has {len(given):,} rows, but the file names {len(names):,} patches; write both anew")
+        raise DataError(f"{where} has {len(given):,} rows, but the file has {len(names):,} patch names; write it again")
     with np.errstate(over="ignore"):  # float64 values beyond float32 become infinite, which is rejected below
         vectors = np.ascontiguousarray(given, np.float32)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         row = int(broken[0])
         raise DataError(
-            f"{where} holds NaN or infinity in {len(broken):,} rows, the first is row {row:,} ({names.known[row]}); "
-            "embed these patches again or leave them out"
+            f"{where} has NaN or infinity in {len(broken):,} rows, first in row {row:,} ({names.known[row]}); "
+            "embed these patches again or remove them"
         )
     return vectors
 
@@ -118,10 +120,10 @@ def _merge(one: EmbeddingTable, other: EmbeddingTable) -> EmbeddingTable:
     _check_order(one, other)
     twice = sorted(one.vectors.keys() & other.vectors.keys())
     if twice:
-        raise DataError(f"{other.source}: has {twice[0]} vectors, and so has {one.source}; give one file of a sensor")
+        raise DataError(f"{other.source}: has {twice[0]} vectors, but so has {one.source}; give one file per sensor")
     if one.labels is not None and other.labels is not None and not np.array_equal(one.labels, other.labels):
         row = int(np.flatnonzero((one.labels != other.labels).any(axis=1))[0])
-        raise DataError(f"{other.source}, row {row:,}: other labels than in {one.source}; write both from one source")
+        raise DataError(f"{other.source}, row {row:,}: labels differ from {one.source}; use one source of labels")
     return replace(
         one,
         source=f"{one.source} and {other.source}",
@@ -135,7 +137,7 @@ def _merge(one: EmbeddingTable, other: EmbeddingTable) -> EmbeddingTable:
 def _check_order(one: EmbeddingTable, other: EmbeddingTable) -> None:
     if len(one) != len(other):
         raise DataError(
-            f"{other.source}: {len(other):,} rows, but {one.source} has {len(one):,}; give the same patches"
+            f"{other.source}: has {len(other):,} rows, but {one.source} has {len(one):,}; give the same patches in both"
         )
     shared = [side for side in (S2, S1) if one.names.has(side) and other.names.has(side)]
     if shared:
@@ -148,6 +150,6 @@ def _check_order(one: EmbeddingTable, other: EmbeddingTable) -> None:
     row = next(wrong, None)
     if row is not None:
         raise DataError(
-            f"{other.source}, row {row:,}: {other.names.known[row]}, where {one.source} has {one.names.known[row]}; "
+            f"{other.source}, row {row:,}: is {other.names.known[row]}, but {one.source} has {one.names.known[row]}; "
             "write both files in the same order"
         )

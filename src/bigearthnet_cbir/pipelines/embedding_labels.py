@@ -39,7 +39,7 @@ def read_label_column(columns: Mapping[str, Any], told: Mapping[str, Any], rows:
         return None
     values, where = columns[name], f"{path}: {name}"
     if len(values) != rows:
-        raise DataError(f"{where} has {len(values):,} rows, but the file names {rows:,} patches; write both anew")
+        raise DataError(f"{where} has {len(values):,} rows, but the file has {rows:,} patch names; write it again")
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         return _matrix(values, told.get("class_names"), where)
     return _of_names(list(values), where)
@@ -48,22 +48,22 @@ def read_label_column(columns: Mapping[str, Any], told: Mapping[str, Any], rows:
 def _matrix(values: Any, class_names: Any, where: str) -> ByteArray:
     if class_names is None:
         raise DataError(
-            f"{where} is a matrix, but nothing says which column is which class; store class_names beside it, or a "
-            "list of class names for each row"
+            f"{where} is a matrix, but the file does not give the class of each column; add class_names, or store "
+            "a list of class names for each row"
         )
     given = [str(name) for name in class_names]
     if values.shape[1:] != (N_CLASSES,) or len(given) != N_CLASSES or set(given) != set(CLASSES):
         raise DataError(
-            f"{where} has {len(given)} classes beside a matrix {values.shape}; there must be the 19 classes"
+            f"{where} has {len(given)} class names and a matrix {values.shape}; give the 19 classes, one per column"
         )
     if tuple(given) != CLASSES:
         column = next(column for column, name in enumerate(given) if name != CLASSES[column])
         raise DataError(
-            f"{where} has its classes in another order: column {column} is {given[column]!r}, where "
-            f"{CLASSES[column]!r} belongs; put the columns in the order of docs/formats.md, or store class names"
+            f"{where} has the classes in another order: column {column} is {given[column]!r}, expected "
+            f"{CLASSES[column]!r}; use the order of docs/formats.md, or store class names for each row"
         )
     if not np.isin(values, (0, 1)).all():
-        raise DataError(f"{where} holds other values than 0 and 1; write it as multi-hot labels")
+        raise DataError(f"{where} has values other than 0 and 1; store multi-hot labels")
     return np.asarray(values, np.uint8)
 
 
@@ -73,7 +73,7 @@ def _of_names(rows: Sequence[Any], where: str) -> ByteArray:
     for row, value in enumerate(rows):
         names = [part.strip() for part in value.split(_SEPARATOR) if part.strip()] if isinstance(value, str) else value
         if not isinstance(names, list | tuple):
-            raise DataError(f"{where}, row {row:,} is {short(value)}; give the names of its classes")
+            raise DataError(f"{where}, row {row:,} is {short(value)}; give the class names of the patch")
         key = tuple(names)
         try:
             labels[row] = known[key] = known[key] if key in known else multi_hot(to_19_classes(key))
@@ -101,7 +101,7 @@ def labels_from(source: Path, pairs: PairList) -> ByteArray:
     if lacking:
         raise DataError(
             f"{source}: has no labels for {len(lacking):,} of {len(pairs):,} patches ({summarize_names(lacking, 3)}); "
-            "leave them out of the embeddings, or give the labels of the version of BigEarthNet that they are from"
+            "remove them from the embeddings, or give the labels of their version of BigEarthNet"
         )
     return np.stack([multi_hot(labels) for labels in found if labels is not None])
 
@@ -118,10 +118,10 @@ def pairs_of(names: Sides, labels: Path | None) -> PairList:
         table = partners if names.has(S2) else {s1: s2 for s2, s1 in partners.items()}
         others = [table.get(name) for name in known]
         if None not in others:
-            logger.info("the other sensor's names are those of %s", where)
+            logger.info("the patch names of the other sensor are taken from %s", where)
             found = [name for name in others if name is not None]
             return PairList(known, found) if names.has(S2) else PairList(found, known)
-    logger.info("nothing here names the other sensor's patches; %s stands for both", known[0])
+    logger.info("the patch names of the other sensor are unknown; the known name is recorded for both (%s)", known[0])
     return PairList(known, known)
 
 

@@ -86,7 +86,7 @@ def read_sides(columns: Mapping[str, Any], path: Path) -> Sides:
         found = _split(columns[column], f"{path}: {column}")
     if not found:
         words = ", ".join((*EITHER, *NAME_COLUMNS[S1], *NAME_COLUMNS[S2]))
-        raise DataError(f"{path}: which patches are these? Add a column of their names: one of {words}")
+        raise DataError(f"{path}: has no patch names; add a column named one of {words}")
     for side, names in found.items():
         # Archives of bigearthnet_encoder store both sensors of a pair under the Sentinel-2 name.
         if side == S2 or names != found.get(S2):
@@ -98,7 +98,7 @@ def _texts(values: Any, where: str) -> list[str]:
     given = values.tolist() if isinstance(values, np.ndarray) else list(values)
     row = next((row for row, name in enumerate(given) if not isinstance(name, str)), None)
     if row is not None:
-        raise DataError(f"{where}, row {row:,} is {short(given[row])}, where there must be the name of a patch")
+        raise DataError(f"{where}, row {row:,} is {short(given[row])}; give the name of a patch")
     return given
 
 
@@ -106,11 +106,11 @@ def _split(values: Any, where: str) -> dict[str, list[str]]:
     """Return the names in a column with one name for each row, or with two in either order."""
     rows = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if not rows:
-        raise DataError(f"{where} is empty; there is nothing to search with or in")
+        raise DataError(f"{where} has 0 rows; give at least one patch")
     if isinstance(rows[0], str):
         return {S1 if S1_NAME.fullmatch(rows[0]) else S2: _texts(rows, where)}
     if not all(isinstance(row, list | tuple) and len(row) == 2 for row in rows):
-        raise DataError(f"{where} must hold one name for each row, or the two names of a pair")
+        raise DataError(f"{where}: a row has neither one name nor two; give one name, or both names of a pair")
     one, two = (_texts(column, where) for column in zip(*rows, strict=True))
     return {S1: two, S2: one} if S1_NAME.fullmatch(two[0]) else {S1: one, S2: two}
 
@@ -121,7 +121,7 @@ def _check(names: Sequence[str], side: str, path: Path) -> None:
     for row, name in enumerate(names):
         if not _PATTERNS[side].fullmatch(name):
             raise DataError(
-                f"{path}, row {row:,}: {short(name)} is no {sensor} patch of BigEarthNet; name each row by its patch"
+                f"{path}, row {row:,}: {short(name)} is not the name of a {sensor} patch; use the names of BigEarthNet"
             )
         if seen.setdefault(name, row) != row:
-            raise DataError(f"{path}, row {row:,}: {name} is already in row {seen[name]:,}; keep one of the two")
+            raise DataError(f"{path}, row {row:,}: {name} is also in row {seen[name]:,}; remove one of the two rows")

@@ -61,8 +61,8 @@ def with_fused(vectors: dict[str, FloatArray], how: str, source: str) -> dict[st
         return {**vectors, FUSED: fuse(torch.from_numpy(one), torch.from_numpy(two), how).numpy()}
     if how != "concat":
         raise DataError(
-            f"{source}: fusion {how} needs vectors of one width, but Sentinel-1 has {one.shape[1]} and Sentinel-2 "
-            f"{two.shape[1]} numbers; use concat"
+            f"{source}: fusion {how} needs vectors of equal dimension, but Sentinel-1 has {one.shape[1]} and "
+            f"Sentinel-2 {two.shape[1]}; use concat"
         )
     return {**vectors, FUSED: np.concatenate([one, two], axis=1)}
 
@@ -73,8 +73,8 @@ def check_widths(query: Vectors, archive: Vectors) -> None:
         asked, searched = query.vectors[side].shape[1], archive.vectors[side].shape[1]
         if asked != searched:
             raise DataError(
-                f"{query.source}: {side} vectors have {asked} numbers, but {searched} in {archive.source}; embed both "
-                "with one model"
+                f"{query.source}: {side} vectors have dimension {asked}, but {searched} in {archive.source}; embed "
+                "both with one model"
             )
 
 
@@ -99,14 +99,14 @@ def directions_of(query: Vectors, archive: Vectors, how: str, distance: str) -> 
             found.append(name)
     if not found:
         raise DataError(
-            f"{query.source} has {_widths(query)}, {archive.source} has {_widths(archive)}: nothing in them can be "
-            f"compared by {distance} distance; give the same kind of vectors in both"
+            f"{query.source} has {_widths(query)}, {archive.source} has {_widths(archive)}: no direction can be "
+            f"searched by {distance} distance; give vectors of the same sensor and dimension in both"
         )
     return tuple(found)
 
 
 def _widths(side: Vectors) -> str:
-    return ", ".join(f"{name} vectors of {values.shape[1]}" for name, values in side.vectors.items())
+    return ", ".join(f"{name} vectors of dimension {values.shape[1]}" for name, values in side.vectors.items())
 
 
 def _is_fusion(vectors: dict[str, FloatArray], how: str) -> bool:

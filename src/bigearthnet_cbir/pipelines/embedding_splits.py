@@ -67,7 +67,7 @@ def protocol_lists(name: str, splits: str) -> ProtocolLists:
         if name == BEN14K:
             pairs = _of_ben14k(pairs)
         if not len(pairs):
-            raise DataError(f"{splits}: protocol {name} finds no pair in split {split}; give --splits the right lists")
+            raise DataError(f"{splits}: split {split} has no pairs of protocol {name}; give other lists with --splits")
         found.append(pairs)
     return ProtocolLists(protocol, found[0], found[1], f"{splits} lists, {name}")
 
@@ -98,13 +98,15 @@ def rows_of(wanted: PairList | Names, names: Sides, source: str) -> npt.NDArray[
     """
     side = S2 if names.has(S2) else S1
     if isinstance(wanted, Names) and side == S1:
-        raise DataError(f"{source}: names Sentinel-1 patches, but the list has Sentinel-2 names alone; name both")
+        raise DataError(
+            f"{source}: has Sentinel-1 names, but the list only has Sentinel-2 names; add these to the file"
+        )
     asked = wanted if isinstance(wanted, Names) else wanted.s2 if side == S2 else wanted.s1
     positions = {name: row for row, name in enumerate(names.of(side))}
     lacking = [name for name in asked if name not in positions]
     if lacking:
         raise DataError(
-            f"{source}: lacks {len(lacking):,} of the {len(asked):,} patches of the list "
-            f"({summarize_names(lacking, 2)}); embed them too, or give --splits the lists that were embedded"
+            f"{source}: {len(lacking):,} of the {len(asked):,} patches in the list are missing "
+            f"({summarize_names(lacking, 2)}); embed them too, or give the embedded lists with --splits"
         )
     return np.fromiter((positions[name] for name in asked), np.int64, len(asked))

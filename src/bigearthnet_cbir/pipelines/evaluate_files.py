@@ -138,17 +138,17 @@ def _select(table: EmbeddingTable, wanted: PairList | Names | None, labels: Path
         known = labels_from(labels, pairs)
     if known is None:
         raise DataError(
-            f"{table.source}: has no labels; give --labels a metadata.parquet or an LMDB folder that has them"
+            f"{table.source}: has no labels; give a metadata.parquet or LMDB folder that has them with --labels"
         )
     beyond = len(table) - len(pairs)
     if beyond:
-        logger.info("%s: %s rows are not in the list and left out", table.source, f"{beyond:,}")
+        logger.info("%s: excluded %s rows that are not in the list", table.source, f"{beyond:,}")
     return Vectors(table.source, pairs, with_fused(vectors, fusion, table.source), known, beyond)
 
 
 def _measure(config: Config, folder: RunFolder, sides: tuple[Vectors, Vectors], told: dict[str, str]) -> Path:
     if folder.best.exists() or folder.last.exists():
-        raise CheckpointError(f"{folder.root}: holds a trained run; give --name or --output another one")
+        raise CheckpointError(f"{folder.root}: is the folder of a trained run; choose another --name or --output")
     directions = directions_of(*sides, config.fusion, config.distance)
     contents = [
         _write(path, side, config.fusion, told)

@@ -93,13 +93,13 @@ def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
     module = _import(module_name, folder, where)
     function = getattr(module, name, None)
     if not callable(function):
-        found = "is no callable" if hasattr(module, name) else "is not there"
+        found = "is not callable" if hasattr(module, name) else "does not exist"
         raise ConfigError(f"{where}; {name} {found} in {module.__file__}; name a function that returns an encoder")
     network = _guarded(function, f"{where}: {name}()")
     bands = _checked_bands(network, where)
     size = getattr(network, "size", None)
     if not isinstance(size, int) or not 1 <= size <= LARGEST_INPUT:
-        raise ConfigError(f"{where}; its size is {short(size)}, give the pixels along a side, 1 to {LARGEST_INPUT:,}")
+        raise ConfigError(f"{where}; its size is {short(size)}, give the image width in pixels, 1 to {LARGEST_INPUT:,}")
     normalisation = _checked_normalisation(network, where)
     sources = {module.__file__, getattr(sys.modules.get(function.__module__), "__file__", None)}
     identity = {
@@ -120,7 +120,7 @@ def load_configured(config: Config) -> LoadedEncoder:
 def refuse_foreign(config: Config, why: str) -> None:
     """Raise ConfigError if the key encoder is set, for commands that need a network of this project."""
     if config.encoder is not None:
-        raise ConfigError(f"{config.source}: encoder is {config.encoder}, which is trained elsewhere; {why}")
+        raise ConfigError(f"{config.source}: encoder is {config.encoder}, a network of another project; {why}")
 
 
 _searched: list[Path] = []
@@ -135,8 +135,10 @@ def _import(name: str, folder: Path | None, where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             places = "among the installed packages" + (f" or in {folder}" if folder is not None else "")
-            raise ConfigError(f"{where}; no module {error.name} is {places}; install it or set encoder_path") from error
-        raise ConfigError(f"{where}; its module needs {error.name}, which is not installed") from error
+            raise ConfigError(
+                f"{where}; module {error.name} is not {places}; install it or set encoder_path"
+            ) from error
+        raise ConfigError(f"{where}; its module imports {error.name}, which is missing; install it") from error
     except Exception as error:
         raise _failure(error, f"{where}: importing {name}") from error
 
@@ -164,18 +166,18 @@ def _checked_bands(network: Any, where: str) -> dict[str, tuple[str, ...]]:
     for sensor, known in (("s1", S1_BANDS), ("s2", S2_BANDS)):
         wanted = getattr(network, f"bands_{sensor}", ())
         if isinstance(wanted, str) or not isinstance(wanted, Sequence):
-            raise ConfigError(f"{where}; its bands_{sensor} is {short(wanted)}; give a list of names of bands")
+            raise ConfigError(f"{where}; its bands_{sensor} is {short(wanted)}; give a list of band names")
         unknown = [str(band) for band in wanted if band not in known]
         if unknown:
             raise ConfigError(
-                f"{where}; its bands_{sensor} has {summarize_names(unknown)}, but BigEarthNet has {', '.join(known)}"
+                f"{where}; its bands_{sensor} has {summarize_names(unknown)}; choose from {', '.join(known)}"
             )
         if wanted:
             bands[sensor] = tuple(wanted)
             if not callable(getattr(network, f"encode_{sensor}", None)):
-                raise ConfigError(f"{where}; it has bands_{sensor}, but no method encode_{sensor}; add it")
+                raise ConfigError(f"{where}; it has bands_{sensor}, but no method encode_{sensor}; add this method")
     if not bands:
-        raise ConfigError(f"{where}; it names no bands; set bands_s1, bands_s2 or both on what it returns")
+        raise ConfigError(f"{where}; the returned encoder has no bands; set bands_s1, bands_s2 or both")
     return bands
 
 
@@ -183,7 +185,7 @@ def _checked_normalisation(network: Any, where: str) -> dict[str, tuple[float, f
     given = getattr(network, "normalisation", None)
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"{where}; its normalisation is {short(given)}; give band -> (mean, deviation), {{}} for raw values"
+            f"{where}; its normalisation is {short(given)}; give band -> (mean, standard deviation), or {{}}"
         )
     checked = {}
     for band, pair in given.items():
@@ -193,8 +195,8 @@ def _checked_normalisation(network: Any, where: str) -> dict[str, tuple[float, f
             mean = deviation = math.nan
         if band not in (*S1_BANDS, *S2_BANDS) or not math.isfinite(mean) or not 0 < deviation < math.inf:
             raise ConfigError(
-                f"{where}; its normalisation of {short(band)} is {short(pair)}; give a band's mean and a standard "
-                "deviation above 0"
+                f"{where}; its normalisation of {short(band)} is {short(pair)}; give the mean and standard deviation "
+                "(> 0) of a band"
             )
         checked[str(band)] = (mean, deviation)
     return checked
@@ -208,7 +210,7 @@ def _digest_of_weights(network: Any, where: str) -> str | None:
         return file_digest(Path(weights))
     except OSError as error:
         raise ConfigError(
-            f"{where}; its weights are {short(str(weights))}: {error.strerror}; name their file"
+            f"{where}; its weights are {short(str(weights))}: {error.strerror}; give the path of a file"
         ) from error
 
 
@@ -228,7 +230,7 @@ def _failure(error: Exception, where: str) -> ConfigError:
     place = next((f"{frame.filename}, line {frame.lineno}" for frame in reversed(frames) if _is_theirs(frame)), "")
     reason = " ".join(str(error).split())[:200]
     return ConfigError(
-        f"{where} failed: {type(error).__name__}: {reason} ({place or 'no place known'}); mend that code"
+        f"{where} failed: {type(error).__name__}: {reason} ({place or 'unknown line'}); correct that code"
     )
 
 

@@ -78,12 +78,12 @@ class ForeignFeatures:
         for name, vectors in found.items():
             if vectors.shape[1] != self._widths[name]:
                 raise ConfigError(
-                    f"{self._encoder.where}; it gave {vectors.shape[1]} numbers for a patch, and {self._widths[name]} "
-                    "before; all embeddings of a sensor need one length"
+                    f"{self._encoder.where}; it returned {name} of dimension {vectors.shape[1]}, before "
+                    f"{self._widths[name]}; return one dimension for all patches"
                 )
             if not bool(torch.isfinite(vectors).all()):
                 raise ConfigError(
-                    f"{self._encoder.where}; it gave NaN or infinity; check its normalisation and weights"
+                    f"{self._encoder.where}; it returned NaN or infinity; check its normalisation and weights"
                 )
         return {name: vectors.cpu() for name, vectors in found.items()}
 
@@ -106,8 +106,8 @@ class ForeignFeatures:
             return fuse(one, two, self._fusion)
         if self._fusion != "concat":
             raise ConfigError(
-                f"{self._encoder.where}; its vectors have {one.shape[1]} (S1) and {two.shape[1]} (S2) numbers, which "
-                f"fusion {self._fusion} cannot join; use fusion: concat"
+                f"{self._encoder.where}; fusion {self._fusion} needs vectors of equal dimension, but S1 has "
+                f"{one.shape[1]} and S2 {two.shape[1]}; use fusion: concat"
             )
         return torch.cat((one, two), dim=1)
 
@@ -130,7 +130,7 @@ class ForeignFeatures:
             values: Tensor = getattr(batch, field)
             if not values.numel():
                 raise DataError(
-                    f"{self._encoder.where}; it wants {', '.join(wanted)}, which the archive lacks; encode it with them"
+                    f"{self._encoder.where}; it needs {', '.join(wanted)}, which the archive lacks; encode them too"
                 )
             chosen = values[:, [stored.index(band) for band in wanted]].to(self._device, torch.float32)
             resized = self._resize(self._normalise(chosen, wanted))

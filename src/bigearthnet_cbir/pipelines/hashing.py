@@ -63,8 +63,8 @@ def train_hash_heads(
         path = folder.hash_heads(config.hash_loss, config.code_bits or DEFAULT_BITS)
         if path.exists() and not (resume or overwrite):
             raise CheckpointError(
-                f"{path}: holds trained hash heads already; use --resume to go on, --overwrite to replace them, or "
-                "another code_bits or hash_loss"
+                f"{path}: hash heads exist already; use --resume to continue, --overwrite to replace them, or another "
+                "code_bits or hash_loss"
             )
         _train(config, folder, path, settings or HashSettings(), resume=resume)
     return path
@@ -86,7 +86,7 @@ def _fit(trainer: HashTrainer, file: h5py.File, path: Path) -> None:
     began = time.perf_counter()
     s1, s2 = (read(file[DATASETS[sensor]]) for sensor in ("s1", "s2"))
     fit_heads(trainer, s1, s2, read(file["label"]), partial(save_checkpoint, path))
-    logger.info("hash heads of %s pairs in %s, %.0f s", f"{len(s1):,}", path, time.perf_counter() - began)
+    logger.info("trained hash heads on %s pairs: %s, %.0f s", f"{len(s1):,}", path, time.perf_counter() - began)
 
 
 def _build_trainer(
@@ -133,17 +133,17 @@ def load_heads(path: Path, source: FeatureExtractor) -> HashHeads:
     """
     content = load_checkpoint(path)
     if "feature" not in source.identity:
-        raise CheckpointError(f"{path}: hash heads belong to a trained encoder; give this baseline code: itq")
+        raise CheckpointError(f"{path}: a baseline has no hash heads, which need a trained encoder; use code: itq")
     check_heads(content, path, _encoder_identity(source))
     told = content["identity"]
     if content.get("epoch") != told.get("epochs"):
         raise CheckpointError(
-            f"{path}: these hash heads are at epoch {content.get('epoch')} of {told.get('epochs')}; finish them: "
-            f"project/train.py --hash {path.parent} --resume"
+            f"{path}: hash heads at epoch {content.get('epoch')} of {told.get('epochs')}; complete the training "
+            f"with project/train.py --hash {path.parent} --resume"
         )
     try:
         heads = HashHeads(told["width"], told["code_bits"])
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: what it says of its heads is damaged ({error}); train them anew") from error
+        raise CheckpointError(f"{path}: the settings of the heads are damaged ({error}); train them again") from error
     load_weights(heads, content["state_dict"], path)
     return heads.eval()

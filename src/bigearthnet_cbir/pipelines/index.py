@@ -148,7 +148,7 @@ def _fill(job: _IndexJob, wanted: str, *, resume: bool) -> None:
     pairs = PairList.of(part.dataset.pairs[row] for part in parts for row in part.chosen)
     writer = IndexWriter(job.folder.index, wanted, len(pairs), resume=resume)
     if writer.rows:
-        logger.info("an interrupted index of the same was found: going on after %s pairs", f"{writer.rows:,}")
+        logger.info("continuing an interrupted index of the same inputs after %s pairs", f"{writer.rows:,}")
     start, begun = time.perf_counter(), writer.rows
     with tqdm(total=len(pairs), initial=writer.rows, desc="index", unit="pair", leave=False, disable=None) as bar:
         for vectors, labels in _blocks(job, writer.rows):

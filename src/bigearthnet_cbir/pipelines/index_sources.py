@@ -67,7 +67,7 @@ def index_parts(config: Config, splits: Sequence[str]) -> list[IndexPart]:
         if len(rest):
             parts.append(IndexPart("", rest, list(range(len(rest)))))
     if not any(part.chosen for part in parts):
-        raise DataError(f"{config.split_csv(wanted[0])}: lists no pairs; there is nothing to index")
+        raise DataError(f"{config.split_csv(wanted[0])}: has no pairs; give a list with pairs")
     return parts
 
 
@@ -79,7 +79,7 @@ def _unlisted(known: BigEarthNetMM, seen: set[str]) -> BigEarthNetMM:
     keys = list(map(s1_store.s1_name, pairs))
     lacking = set(s1_store.missing(keys))
     if lacking:
-        logger.warning("%s: left out %s pairs, whose Sentinel-1 patches (%s) are not there", s1_store.path,
+        logger.warning("%s: excluded %s pairs without a stored Sentinel-1 patch (%s)", s1_store.path,
                        f"{len(lacking):,}", summarize_names(sorted(lacking), 2))  # fmt: skip
     kept = PairList.of(pair for pair, key in zip(pairs, keys, strict=True) if key not in lacking)
     return BigEarthNetMM(kept, s2_store, s1_store, require_labels=False)
@@ -138,6 +138,6 @@ def with_told_places(places: PatchPositions, pairs: Sequence[PatchPair], root: P
             epsg[position], left[position], top[position] = int(told.system[5:]), told.left, told.top
     moved = int(((epsg != places.epsg) | (left != places.left) | (top != places.top)).sum())
     if moved:
-        logger.info("%s: the JSONs tell another place than the names for %s pairs", root, f"{moved:,}")
+        logger.info("%s: the location in the JSON file differs from that of the name for %s pairs", root, f"{moved:,}")
     longitude, latitude = centres(epsg, left, top)
     return replace(places, epsg=epsg, left=left, top=top, longitude=longitude, latitude=latitude)

@@ -48,17 +48,19 @@ def _check(index: Index, config: Config, run: RunFolder) -> None:
     checkpoint = Path(config.state_dict) if config.state_dict else run.best
     known = index.manifest
     if checkpoint.is_file() and file_digest(checkpoint) != known["checkpoint"]:
-        raise QueryError(f"{index.folder}: was made from another checkpoint than {checkpoint} is now; {_CURE}")
+        raise QueryError(f"{index.folder}: was built with another checkpoint than the current {checkpoint}; {_CURE}")
     for key in SETTINGS:
         if getattr(config, key) != known[key]:
-            raise QueryError(f"{index.folder}: {key} was {known[key]}, and is {getattr(config, key)} now; {_CURE}")
+            raise QueryError(f"{index.folder}: was built with {key}: {known[key]}, now {getattr(config, key)}; {_CURE}")
     current = list_digests(config)
     for split, digest in known["lists"].items():
         if current.get(split, digest) != digest:
-            raise QueryError(f"{index.folder}: {list_file(config, split)} has changed since; {_CURE}")
+            raise QueryError(
+                f"{index.folder}: {list_file(config, split)} has changed since the index was built; {_CURE}"
+            )
     for path, identity in known["archives"].items():
         if Path(path).exists() and _identity(path) != identity:
-            raise QueryError(f"{index.folder}: the archive {path} has changed since; {_CURE}")
+            raise QueryError(f"{index.folder}: the archive {path} has changed since the index was built; {_CURE}")
 
 
 def _identity(path: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def check_measured(measured: Mapping[str, Any]) -> None:
     known = [key for key in names_affecting(Config, MEASUREMENT) if key not in _DECIDED] + ["num_cpu"]
     unknown = [key for key in measured if key not in known]
     if unknown:
-        raise ConfigError(f"{', '.join(unknown)}: no key of this measurement; they are {', '.join(known)}")
+        raise ConfigError(f"{', '.join(unknown)}: not a key of this evaluation; choose from {', '.join(known)}")
 
 
 def told_fusion(told: Mapping[str, Any]) -> str | None:

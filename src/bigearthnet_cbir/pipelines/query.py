@@ -85,7 +85,7 @@ def ask(index: Index, question: Question, run: Path | str) -> Answer:
     """
     ways = [question.patch, question.s2 or question.s1, question.at, question.like or question.unlike]
     if sum(bool(way) for way in ways) != 1:
-        raise QueryError("ask by one of --patch, --s2 and --s1, --at, --like; give just one of these")
+        raise QueryError("the query must be one of --patch, --s2 and --s1, --at, --like; give exactly one of them")
     outside = question.s2 is not None or question.s1 is not None
     archive = question.archive or FUSED
     side = question.sensor or (_given_side(question, archive) if outside else archive)
@@ -113,10 +113,10 @@ def _inside(index: Index, question: Question, side: str, archive: str) -> _Asked
         return _by_marks(index, question, side, archive)
     if question.at is not None:
         position = patch_at(index, *question.at)
-        words = f"patches like that at {question.at[0]:g},{question.at[1]:g}, {index.names_s2[position]}"
+        words = f"patches similar to {index.names_s2[position]}, at {question.at[0]:g},{question.at[1]:g}"
     else:
         position = index.position(str(question.patch))
-        words = f"patches like {question.patch}"
+        words = f"patches similar to {question.patch}"
     return _Asked(query_vector(index, position, side, archive), words, (position,), index.labels_of(position))
 
 
@@ -125,13 +125,13 @@ def _by_marks(index: Index, question: Question, side: str, archive: str) -> _Ask
     wanted, unwanted = ([index.position(name) for name in names] for names in (question.like, question.unlike))
     twice = [index.names_s2[position] for position in set(wanted) & set(unwanted)]
     if twice:
-        raise QueryError(f"{twice[0]} is marked as wanted and as unwanted; take one mark away")
+        raise QueryError(f"{twice[0]} is marked as relevant and as not relevant; remove one of the two marks")
     if question.method not in METHODS:
         raise QueryError(f"method is {question.method!r}; choose one of {', '.join(METHODS)}")
     vector = mark_vector(index, wanted, unwanted, side, archive, question.method, question.distance)
     sets = [set(index.labels_of(position)) for position in wanted]
     common = tuple(label for label in index.class_names if sets and all(label in labels for labels in sets))
-    words = f"patches like {len(wanted)} marked ones and unlike {len(unwanted)} ({question.method})"
+    words = f"{len(wanted)} patches marked as relevant, {len(unwanted)} as not relevant ({question.method})"
     return _Asked(vector, words, (*wanted, *unwanted), common)
 
 
@@ -159,7 +159,7 @@ def mark_vector(
     ]
     if method == "logistic":
         if distance != "cosine":
-            raise QueryError(f"logistic ranks by a dot product, which is no {distance} distance; use --distance cosine")
+            raise QueryError(f"distance is {distance}, but logistic feedback needs cosine; use --distance cosine")
         return logistic(*vectors)
     unit = rocchio(*vectors)
     if distance == "cosine":
@@ -180,19 +180,21 @@ def _from_outside(index: Index, question: Question, side: str, archive: str, run
     given = {S2: question.s2, S1: question.s1}
     lacking = [sensor for sensor in ((S1, S2) if side == FUSED else (side,)) if given[sensor] is None]
     if lacking:
-        raise QueryError(f"--sensor {side} needs --{lacking[0]} too; give it, or another --sensor")
+        raise QueryError(f"--sensor {side} needs --{lacking[0]}, which is missing; add it, or choose another --sensor")
     bands = {sensor: read_query_patch(path, sensor) for sensor, path in given.items() if path is not None}
     from bigearthnet_cbir.pipelines.query_encoder import QueryEncoder  # imports torch: only if a patch is encoded
 
     encoder = QueryEncoder(run)
     if encoder.identity["checkpoint"] != index.manifest["checkpoint"]:
-        raise QueryError(f"{index.folder}: was made by another encoder than that of {run}; run project/index.py again")
+        raise QueryError(
+            f"{index.folder}: was built with another encoder than that of {run}; run project/index.py again"
+        )
     vector = stand_in(index, encoder.encode(bands.get(S2), bands.get(S1))[side][None], side, archive)[0]
     paths = [path for path in given.values() if path is not None]
     known = {index.names.find(path.name) for path in paths if path.is_dir()} - {None}
     positions = tuple(int(position) for position in known if position is not None)
     labels = index.labels_of(positions[0]) if len(positions) == 1 else ()
-    return _Asked(vector, f"patches like {' and '.join(path.name for path in paths)}", positions, labels)
+    return _Asked(vector, f"patches similar to {' and '.join(path.name for path in paths)}", positions, labels)
 
 
 def read_query_patch(path: Path, sensor: str) -> Bands:

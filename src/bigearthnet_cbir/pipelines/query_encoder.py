@@ -48,7 +48,7 @@ class QueryEncoder:
             QueryError: neither is given, or a band is missing.
         """
         if s2 is None and s1 is None:
-            raise QueryError("no patch to encode: give the bands of Sentinel-2, Sentinel-1 or both")
+            raise QueryError("no bands are given; give the bands of Sentinel-2, Sentinel-1 or both")
         batch = PairBatch(
             s1=_stack(s1, S1_BANDS, PATCH_SIZE, np.float32),
             s2_10m=_stack(s2, S2_10M_BANDS, PATCH_SIZE, np.uint16),
@@ -61,7 +61,7 @@ class QueryEncoder:
         sides = [S1, S2, FUSED] if len(wanted) == 2 else wanted
         found = {side: computed[DATASETS[side]][0].numpy() for side in sides if DATASETS[side] in computed}
         if not found:
-            raise QueryError(f"the encoder of this run gives no vectors of {wanted[0]}; give the other sensor's patch")
+            raise QueryError(f"the encoder of this run has no {wanted[0]} vectors; give the patch of the other sensor")
         return found
 
 
@@ -71,8 +71,8 @@ def _stack(bands: Bands | None, names: tuple[str, ...], size: int, dtype: type) 
         return torch.from_numpy(np.zeros((1, len(names), size, size), dtype))
     lacking = [name for name in names if name not in bands]
     if lacking:
-        raise QueryError(f"band {', '.join(lacking)} is missing from the patch; the encoder needs {', '.join(names)}")
+        raise QueryError(f"the patch has no band {', '.join(lacking)}; the encoder needs {', '.join(names)}: add them")
     stacked = np.stack([np.asarray(bands[name]) for name in names])
     if stacked.shape[1:] != (size, size):
-        raise QueryError(f"band {names[0]} has {stacked.shape[1:]} pixels; the encoder needs {size} x {size}")
+        raise QueryError(f"band {names[0]} has {stacked.shape[1:]} pixels; resample it to {size} x {size} pixels")
     return torch.from_numpy(stacked[None])

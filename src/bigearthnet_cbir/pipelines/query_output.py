@@ -122,7 +122,9 @@ def _bands(store: PatchStore, key: str, first: str) -> dict[str, Any]:
     """Return the bands of one sensor from a record that may hold both sensors."""
     found = {band: pixels for band, pixels in store.read(key).bands.items() if band.startswith(first)}
     if not found:
-        raise DataError(f"{store.path}: record {key} has no such band; are the two LMDB paths swapped?")
+        raise DataError(
+            f"{store.path}: record {key} has no bands {first}..; check that the two LMDB paths are not swapped"
+        )
     return found
 
 
@@ -130,7 +132,7 @@ def _write_folder(folder: Path, name: str, bands: dict[str, Any], index: Index, 
     known = index.catalogue
     epsg = int(known.epsg[position])
     if not _NORTH < epsg <= _NORTH + 60:
-        raise QueryError(f"--tiffs: the name of {name} tells no place in UTM north; use --csv or --html for it")
+        raise QueryError(f"--tiffs: {name} has no known location in a northern UTM zone; use --csv or --html instead")
     corner = float(known.left[position]), float(known.top[position])
     aside = folder / f".{os.getpid()}-{secrets.token_hex(4)}"
     try:

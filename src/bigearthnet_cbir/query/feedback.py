@@ -33,13 +33,13 @@ def rocchio(wanted: npt.NDArray[np.float32], unwanted: npt.NDArray[np.float32] |
         QueryError: `wanted` is empty, a vector is zero or not finite, or the marks cancel each other.
     """
     if not len(wanted):
-        raise QueryError("feedback without a wanted patch has no direction; mark one or more as wanted")
+        raise QueryError("0 patches are marked as relevant; relevance feedback needs at least 1: mark one as relevant")
     towards: DoubleArray = WANTED_WEIGHT * _units(wanted).mean(axis=0)
     if unwanted is not None and len(unwanted):
         towards = towards - UNWANTED_WEIGHT * _units(unwanted).mean(axis=0)
     length = float(np.linalg.norm(towards))
     if length < 1e-6:
-        raise QueryError("the wanted and unwanted patches cancel out; take a mark away")
+        raise QueryError("the relevant and the non-relevant patches cancel out: their query vector is 0; remove a mark")
     return (towards / length).astype(np.float32)
 
 
@@ -57,16 +57,19 @@ def logistic(wanted: npt.NDArray[np.float32], unwanted: npt.NDArray[np.float32])
     """
     from sklearn.linear_model import LogisticRegression  # imported here: loading it takes a second
 
-    for what, marks in (("wanted", wanted), ("unwanted", unwanted)):
+    for what, marks in (("relevant", wanted), ("not relevant", unwanted)):
         if len(marks) < LEAST_MARKS:
-            raise QueryError(f"{len(marks)} patches are marked as {what}; a logistic regression needs {LEAST_MARKS}")
+            raise QueryError(
+                f"{len(marks)} patches are marked as {what}; a logistic regression needs {LEAST_MARKS} or more of "
+                "each kind: mark more patches, or use rocchio"
+            )
     samples = np.concatenate([_units(wanted), _units(unwanted)])
     truth = np.repeat([1, 0], [len(wanted), len(unwanted)])
     model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(samples, truth)
     weights: DoubleArray = np.asarray(model.coef_[0], np.float64)
     length = float(np.linalg.norm(weights))
     if length == 0.0:
-        raise QueryError("the wanted and unwanted patches have the same vectors; mark others")
+        raise QueryError("the relevant and the non-relevant patches have equal vectors; mark other patches")
     return (weights / length).astype(np.float32)
 
 
@@ -74,5 +77,5 @@ def _units(vectors: npt.NDArray[np.float32]) -> DoubleArray:
     found = np.asarray(vectors, np.float64)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     if not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise QueryError("a marked patch has a vector that is zero or not finite; take this mark away")
+        raise QueryError("the vector of a marked patch is 0 or not finite; remove the mark of this patch")
     return np.asarray(found / lengths, np.float64)

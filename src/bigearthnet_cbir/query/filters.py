@@ -65,7 +65,10 @@ class Filters:
             kept &= part
         if self.exclude_within is not None:
             if not asked:
-                raise QueryError("exclude-within needs a query from the index, whose place is known; leave it out")
+                raise QueryError(
+                    f"exclude-within is {self.exclude_within}, but the query patch is not in the index, so its "
+                    "location is unknown; remove exclude-within"
+                )
             for position in asked:
                 kept &= ~_neighbourhood(index, position, self.exclude_within)
         kept[list(asked)] = False
@@ -74,7 +77,7 @@ class Filters:
     def _by_label(self, index: Index) -> Iterable[Mask]:
         if self.labels or self.any_labels or self.without_labels:
             if not index.has_labels:
-                raise QueryError("labels are asked for, but no pair of this index has any; leave these filters out")
+                raise QueryError("the filters name labels, but no pair of this index has labels; remove these filters")
             bits = index.label_bits
         if self.labels:
             wanted = _bits(self.labels, index.class_names)
@@ -92,7 +95,7 @@ class Filters:
 
     def _by_time(self, index: Index) -> Iterable[Mask]:
         if self.since is not None and self.until is not None and self.since > self.until:
-            raise QueryError(f"dates from {self.since} to {self.until}: the first is later; swap them")
+            raise QueryError(f"the first date, {self.since}, is later than the last date, {self.until}; swap them")
         # Comparisons with NaT are false, so a pair of unknown date does not pass.
         if self.since is not None:
             yield index.catalogue.date_s2 >= np.datetime64(self.since)
@@ -105,7 +108,8 @@ class Filters:
         west, south, east, north = self.box
         in_bounds = all(-180 <= value <= 180 for value in (west, east)) and -90 <= south <= north <= 90
         if not in_bounds:  # also true for NaN
-            raise QueryError(f"box {west:g},{south:g},{east:g},{north:g}: must be west,south,east,north in degrees")
+            given = f"{west:g},{south:g},{east:g},{north:g}"
+            raise QueryError(f"box is {given}; give west,south,east,north in degrees, with south <= north")
         x, y = index.catalogue.longitude, index.catalogue.latitude
         yield (y >= south) & (y <= north)
         yield (x >= west) & (x <= east) if west <= east else (x >= west) | (x <= east)
@@ -137,7 +141,7 @@ def _known(word: str, values: Sequence[str], what: str) -> str:
     if found is not None:
         return found
     if not known:
-        raise QueryError(f"{what} {short(word)}: no pair of this index tells its {what}; leave this filter out")
+        raise QueryError(f"{what} is {short(word)}, but no pair of this index has a known {what}; remove this filter")
     near = difflib.get_close_matches(word.casefold(), list(known), 1, 0.5)
-    hint = f"did you mean {known[near[0]]!r}?" if near else f"it has {summarize_names(sorted(known.values()), 20)}"
-    raise QueryError(f"{what} {short(word)} occurs nowhere in this index; {hint}")
+    hint = f"did you mean {known[near[0]]!r}?" if near else f"choose from {summarize_names(sorted(known.values()), 20)}"
+    raise QueryError(f"{what} is {short(word)}, which no pair of this index has; {hint}")

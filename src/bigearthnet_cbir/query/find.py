@@ -52,7 +52,7 @@ def check_direction(query: str, archive: str) -> None:
     pairs = [(known.query, known.archive) for known in DIRECTIONS.values()]
     if (check_side(query), check_side(archive)) not in pairs:
         known = ", ".join(direction.title for direction in DIRECTIONS.values())
-        raise QueryError(f"{query} -> {archive} is no direction of retrieval; choose one of {known}")
+        raise QueryError(f"{query} -> {archive} is not a retrieval direction; choose one of {known}")
 
 
 def stand_in(index: Index, vectors: FloatArray, query: str, archive: str) -> FloatArray:
@@ -138,11 +138,14 @@ def _checked_query(
     """Return a query in the form that is compared: its (D,) vector, or its (B,) code for hamming."""
     check_distance(distance)
     if k < 1:
-        raise QueryError(f"{k} pairs are asked for; give a whole number >= 1")
+        raise QueryError(f"the number of results is {k}; give a whole number >= 1")
     asks = np.asarray(vector, np.float32)
     wanted = index.vectors(archive).shape[1:]
     if asks.shape != wanted:
-        raise QueryError(f"the query has shape {asks.shape}; {archive} vectors of this index have {wanted}")
+        raise QueryError(
+            f"the query vector has shape {asks.shape}; the {archive} vectors of this index have shape {wanted}: give a "
+            "vector of that shape"
+        )
     return codes_of(asks[None], _thresholds(index, query, archive))[0] if distance == "hamming" else asks
 
 

@@ -79,7 +79,7 @@ class Index:
         except DataError as error:
             raise QueryError(f"{error}; {_CURE}") from error
         if len(found) != self.size:
-            raise QueryError(f"{self.folder / CATALOGUE}: {len(found):,} pairs, not {self.size:,}; {_CURE}")
+            raise QueryError(f"{self.folder / CATALOGUE}: {len(found):,} pairs, the index has {self.size:,}; {_CURE}")
         return found
 
     @property
@@ -176,7 +176,7 @@ class Index:
     def _check_same(self) -> None:
         """Raise an error if the index was rebuilt since it was opened."""
         if _written(self.folder) != self._written:
-            raise QueryError(f"{self.folder}: was made anew since it was opened; open it again")
+            raise QueryError(f"{self.folder}: was rebuilt after it was opened; open it again")
 
     def _array(self, name: str) -> Any:
         if name not in self._arrays:
@@ -189,13 +189,13 @@ class Index:
         expected = self.manifest["arrays"].get(name)
         if expected is None:
             known = [side for side in SIDES if vectors_file(side) in self.manifest["arrays"]]
-            raise QueryError(f"{self.folder}: has no {name}, its encoder gives {', '.join(known)} vectors: use these")
+            raise QueryError(f"{self.folder}: has no {name}; use the {', '.join(known)} vectors of this index")
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise QueryError(f"{path}: missing or damaged ({short(str(error))}); {_CURE}") from error
         if [list(found.shape), str(found.dtype)] != expected:
-            raise QueryError(f"{path}: holds {found.shape} {found.dtype}, not {expected}; {_CURE}")
+            raise QueryError(f"{path}: has shape and type {found.shape} {found.dtype}, expected {expected}; {_CURE}")
         return found
 
 
@@ -218,7 +218,7 @@ def _release_pages(rows: FloatArray) -> None:
 def check_side(side: str) -> str:
     """Return a side; raise QueryError unless it is s1, s2 or fused."""
     if side not in SIDES:
-        raise QueryError(f"side is {short(side)}; choose one of {', '.join(SIDES)}")
+        raise QueryError(f"sensor is {short(side)}; choose one of {', '.join(SIDES)}")
     return side
 
 
@@ -235,9 +235,9 @@ def open_index(folder: Path | str) -> Index:
         manifest = json.loads((place / MANIFEST).read_bytes())
         schema = manifest["schema"]
     except FileNotFoundError as error:
-        raise MissingIndexError(f"{place}: there is no index; make one by project/index.py") from error
+        raise MissingIndexError(f"{place}: there is no index; create it with project/index.py") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QueryError(f"{place / MANIFEST}: damaged ({short(str(error))}); {_CURE}") from error
     if schema != INDEX_SCHEMA:
-        raise QueryError(f"{place}: an index of version {short(schema)}, not {INDEX_SCHEMA}; {_CURE}")
+        raise QueryError(f"{place}: the index has format {short(schema)}, this version reads {INDEX_SCHEMA}; {_CURE}")
     return Index(place, manifest)

@@ -90,7 +90,7 @@ class IndexWriter:
             if not np.isfinite(values).all():
                 raise ResultsError(
                     f"the {side} embeddings of pairs {self.rows:,} to {self.rows + len(values) - 1:,} are not finite; "
-                    "the checkpoint is broken or precision: bf16 overflowed: use another checkpoint or precision: fp32"
+                    "the checkpoint is damaged, or bfloat16 overflowed: use another checkpoint or precision: fp32"
                 )
         for name, block in {**{vectors_file(side): vectors[side] for side in vectors}, LABELS: labels}.items():
             self._write(name, np.ascontiguousarray(block))
@@ -144,7 +144,7 @@ class IndexWriter:
             ResultsError: rows are missing.
         """
         if self.rows != self._size:
-            raise ResultsError(f"{self.rows:,} of {self._size:,} pairs are in the index; run project/index.py again")
+            raise ResultsError(f"the index has {self.rows:,} of {self._size:,} pairs; run project/index.py again")
         for side in (side for side in SIDES if vectors_file(side) in self._widths):
             rows = np.load(self._part / vectors_file(side), mmap_mode="r")
             thresholds = median_thresholds(rows)

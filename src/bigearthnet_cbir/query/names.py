@@ -46,7 +46,7 @@ class NameIndex:
         if found is not None:
             return found
         near = self.similar(name)
-        hint = f"the nearest names are {', '.join(near)}" if near else "give the name of a Sentinel-1 or -2 patch"
+        hint = f"similar names: {', '.join(near)}" if near else "give the name of a Sentinel-1 or Sentinel-2 patch"
         raise QueryError(f"patch {short(name)} is not in the index; {hint}")
 
     def complete(self, beginning: str, most: int = 10) -> list[str]:

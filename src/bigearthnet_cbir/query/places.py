@@ -46,7 +46,9 @@ def patch_at(index: Index, longitude: float, latitude: float) -> int:
         QueryError: the coordinates are invalid, or the point is outside the covered area.
     """
     if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):  # also true for NaN
-        raise QueryError(f"point {longitude:g},{latitude:g}: must be longitude,latitude in degrees")
+        raise QueryError(
+            f"point is {longitude:g},{latitude:g}; give longitude,latitude in degrees, -180 to 180 and -90 to 90"
+        )
     away = distances_to(index, longitude, latitude)
     near = np.argsort(away, kind="stable")[:_CANDIDATES]
     found = next((int(position) for position in near if _covers(index, int(position), longitude, latitude)), None)
@@ -54,10 +56,11 @@ def patch_at(index: Index, longitude: float, latitude: float) -> int:
         return found
     first = int(near[0])
     if away[first] > NEAREST_METRES:
-        told = f"; the nearest patch, {index.names_s2[first]}, is {away[first] / 1000:,.1f} km away"
+        told = f"the nearest, {index.names_s2[first]}, is {away[first] / 1000:,.1f} km away: give another point"
         raise QueryError(
-            f"point {longitude:g},{latitude:g} is off the covered area (longitude first, then latitude)"
-            + (told if np.isfinite(away[first]) else "; no pair of this index has a known place")
+            f"point is {longitude:g},{latitude:g} (longitude,latitude), but no patch of this index is within "
+            f"{NEAREST_METRES / 1000:g} km; "
+            + (told if np.isfinite(away[first]) else "no pair has a known location: give a patch name")
         )
     return first
 

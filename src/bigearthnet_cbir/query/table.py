@@ -22,19 +22,19 @@ def answer_table(answer: Answer, width: int = 80) -> str:
     head = textwrap.wrap(_headline(answer), width)
     if answer.labels:
         head += textwrap.wrap(f"query: {'; '.join(answer.labels)}", width, subsequent_indent="       ")
-    lines = [*head, "", f"{'rank':>4} {'distance':>8} patch; date, place, labels (* the query's too)"]
+    lines = [*head, "", f"{'rank':>4} {'distance':>8} patch; date, location, labels (* shared with the query)"]
     for hit in answer.hits:
         name = hit.name_s1 if answer.archive == "s1" else hit.name_s2
         lines.append(f"{hit.rank:>4} {hit.distance:>8.4g} {name}")
         lines += textwrap.wrap(_details(hit, answer.archive), width, initial_indent=_INDENT, subsequent_indent=_INDENT)
     if not answer.hits:
-        lines.append("no patch passes the filters")
+        lines.append("no patch passes the filters; remove a filter")
     return "\n".join(lines)
 
 
 def _headline(answer: Answer) -> str:
     some = answer.kept + len(answer.asked) < answer.size
-    share = f", {answer.kept:,} of which the filters let through" if some else ""
+    share = f", {answer.kept:,} pass the filters" if some else ""
     return f"{answer.question}; {answer.query} -> {answer.archive}, {answer.distance}, {answer.size:,} patches{share}"
 
 

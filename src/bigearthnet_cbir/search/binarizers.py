@@ -59,7 +59,9 @@ class Binarizer:
             return codes_of(features, self.thresholds)
         width = self.projection.shape[0]
         if len(features.shape) != 2 or features.shape[1] != width:
-            raise SearchError(f"features {tuple(features.shape)}: this {self.method} code is of vectors of {width}")
+            raise SearchError(
+                f"features have shape {tuple(features.shape)}; this {self.method} code needs dimension {width}"
+            )
         codes = np.empty((features.shape[0], -(-self.bits // 8)), np.uint8)
         for start, stop, rows in checked_blocks(features, 8 * max(width, self.bits)):
             singles = rows.astype(np.float32)
@@ -95,7 +97,7 @@ class Binarizer:
         thresholds = np.asarray(arrays["thresholds"], np.float32)
         projection = np.asarray(arrays["projection"], np.float32) if "projection" in arrays else None
         if thresholds.ndim != 1 or (projection is not None and projection.shape[1:] != thresholds.shape):
-            raise SearchError("a binarizer's arrays do not fit together; fit it again")
+            raise SearchError("the arrays of a binarizer have inconsistent shapes; fit it again")
         return cls(str(arrays["method"]), thresholds, projection, bool(arrays["unit"]))
 
 
@@ -145,10 +147,10 @@ def _common_width(method: str, kinds: Mapping[str, Sliceable], bits: int | None)
     if method not in FITTED_METHODS:
         raise SearchError(f"code is {method!r}; choose one of {', '.join(FITTED_METHODS)}")
     if any(other != width for other in widths.values()):
-        raise SearchError(f"vectors of {widths} features have no codes in common; fit each kind by itself")
+        raise SearchError(f"vectors of dimensions {widths} cannot share one code; fit each kind separately")
     if method in ("median", "mean") and bits not in (None, width):
         raise SearchError(
-            f"code_bits is {bits}, but a {method} code has one bit for each of {width} features; leave code_bits out, "
+            f"code_bits is {bits}, but a {method} code has one bit for each of {width} features; remove code_bits, "
             "or use code: itq"
         )
     return width

@@ -28,7 +28,7 @@ SECONDS_TO_RECOVER: Final = 300.0
 
 _PAUSE: Final = 0.5
 _LOST: Final = (
-    "a part of the index was lost with its machine and did not come back within {:.0f} s; add a machine, or cores, to "
+    "a Ray actor that holds part of the index failed and did not restart within {:.0f} s; add a machine, or cores, to "
     "the Ray cluster"
 )
 

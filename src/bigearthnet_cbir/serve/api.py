@@ -21,7 +21,7 @@ DAY: Final = "private, max-age=86400"
 
 search_router = APIRouter(prefix="/api", responses=REFUSED)
 Shared = Annotated[State, Depends(state_of)]
-Run = Annotated[int, Query(ge=0, description="which of the runs, in the order of --filepath")]
+Run = Annotated[int, Query(ge=0, description="number of the run, from 0, in the order of --filepath")]
 Many = Annotated[tuple[str, ...], Query()]
 
 
@@ -115,7 +115,7 @@ def thumbnail(name: str, sensor: Literal["s1", "s2"], state: Shared, run: Run = 
     try:
         picture = found.thumbnails.jpeg(sensor, _position(state, run, name))
     except (KeyError, CbirError, OSError) as error:
-        raise HTTPException(404, "There is no picture: the server's patch store lacks this patch.") from error
+        raise HTTPException(404, "There is no thumbnail: the patch store does not contain this patch.") from error
     return Response(picture, media_type="image/jpeg", headers={"cache-control": DAY})
 
 

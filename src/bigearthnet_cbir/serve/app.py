@@ -29,8 +29,8 @@ _UNPARSED: Final = "There was an error parsing the body"
 """FastAPI's message for JSON that Python's parser rejects: nested too deeply, or numbers of thousands of digits."""
 
 API_DESCRIPTION = (
-    "Finds the patches of BigEarthNet-MM that look like a given one. Searches are exact; filters apply before them. "
-    'Refusals have a status of 4xx and a body {"error": one sentence}.'
+    "Finds the patches of BigEarthNet-MM that are most similar to a query. Searches are exact; filters apply before "
+    'the search. The response to an invalid request has a status of 4xx and a body {"error": one sentence}.'
 )
 
 
@@ -73,7 +73,7 @@ def _warm(state: State) -> None:
         for run in state.runs:
             run.warm()
     except (CbirError, OSError, MemoryError):
-        logger.exception("the index could not be prepared")
+        logger.exception("the index could not be prepared for search")
 
 
 def refusal(status: int, reason: str) -> JSONResponse:
@@ -91,7 +91,7 @@ def _add_refusals(app: FastAPI) -> None:
     def refused(_: Request, error: HTTPException) -> JSONResponse:
         text = str(error.detail)
         if text == HTTPStatus(error.status_code).phrase:
-            text = f"{text}: see /openapi.json for what there is."
+            text = f"{text}: /openapi.json lists the available requests."
         return refusal(error.status_code, NO_JSON if text == _UNPARSED else text)
 
     @app.exception_handler(CbirError)
@@ -100,11 +100,11 @@ def _add_refusals(app: FastAPI) -> None:
         if type(error) in (QueryError, SearchError) and not _tells_a_path(app.state.cbir, str(error)):
             return refusal(422, f"{str(error).rstrip('.')}.")
         logger.error("a request failed: %s", error)
-        return refusal(500, "The server could not read its data; its log says more.")
+        return refusal(500, "The server could not read its data; the reason is in its log.")
 
     @app.exception_handler(Exception)
     def broken(_: Request, error: Exception) -> JSONResponse:
-        return refusal(500, "The server failed; its log says more.")
+        return refusal(500, "The server failed; the reason is in its log.")
 
 
 def _tells_a_path(state: State, message: str) -> bool:

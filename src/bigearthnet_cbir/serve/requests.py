@@ -21,7 +21,7 @@ Longitude = Annotated[FiniteFloat, Field(ge=-180, le=180)]
 Latitude = Annotated[FiniteFloat, Field(ge=-90, le=90)]
 DirectionName = Literal["fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused"]
 
-NO_JSON: Final = "The request's body is no JSON."
+NO_JSON: Final = "The request body is not valid JSON."
 _BEGINNINGS: Final = ("patch", "at", "vector", "upload")
 
 
@@ -45,7 +45,7 @@ class FilterModel(Strict):
     box: tuple[Longitude, Latitude, Longitude, Latitude] | None = Field(
         default=None, description="west, south, east, north"
     )
-    exclude_within: int | None = Field(default=None, ge=0, le=1000, description="grid steps around the query's patch")
+    exclude_within: int | None = Field(default=None, ge=0, le=1000, description="radius in patches around the query")
 
     def filters(self) -> Filters:
         """Return the filters in the form that the index accepts."""
@@ -59,19 +59,19 @@ class SearchQuestion(Strict):
     addition counts as one more `like`.
     """
 
-    run: int = Field(0, ge=0, description="which of the runs, in the order of --filepath")
+    run: int = Field(0, ge=0, description="number of the run, from 0, in the order of --filepath")
     patch: Name | None = Field(default=None, description="the Sentinel-1 or Sentinel-2 name of a patch in the index")
     at: tuple[Longitude, Latitude] | None = Field(
-        default=None, description="longitude, latitude: the patch nearest to it"
+        default=None, description="longitude, latitude: the query is the patch there"
     )
     vector: Annotated[list[FiniteFloat], Field(min_length=1, max_length=MOST_NUMBERS)] | None = None
-    upload: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="id that /api/upload gave")
+    upload: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="id from /api/upload")
     like: Marks = ()
     unlike: Marks = ()
     method: Literal["rocchio", "logistic"] = "rocchio"
     direction: DirectionName = "fused"
     distance: Literal["cosine", "euclidean", "hamming", "chi2"] | None = Field(
-        default=None, description="the run's own"
+        default=None, description="default: that of the run"
     )
     k: int = Field(20, ge=1, le=MOST_RESULTS)
     filters: FilterModel = FilterModel()
@@ -80,9 +80,9 @@ class SearchQuestion(Strict):
     def _one_beginning(self) -> SearchQuestion:
         given = [name for name in _BEGINNINGS if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} are given; give one of {', '.join(_BEGINNINGS)}")
+            raise ValueError(f"{' and '.join(given)} are given; give only one of {', '.join(_BEGINNINGS)}")
         if not given and not self.like:
-            raise ValueError(f"nothing is asked; give one of {', '.join(_BEGINNINGS)}, or like")
+            raise ValueError(f"the request has no query; give one of {', '.join(_BEGINNINGS)}, or like")
         return self
 
 

@@ -74,7 +74,7 @@ class Gate:
         except _TooLarge:
             await _refuse(answer, *_too_large(most))
         except asyncio.CancelledError:  # the server shuts down without waiting for this request
-            await _refuse(answer, 503, "The server is ending.")
+            await _refuse(answer, 503, "The server is shutting down.")
         else:
             if body.is_too_large:
                 await _refuse(answer, *_too_large(most))
@@ -83,10 +83,10 @@ class Gate:
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
         if self._only_loopback and not is_loopback(name):
-            return 421, "This server answers on its loopback address only; open it as http://127.0.0.1 or localhost."
+            return 421, "This server accepts only loopback requests; open it as http://127.0.0.1 or localhost."
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
-            return 403, "Requests from pages of other sites are refused."
+            return 403, "Requests from pages of other sites are rejected."
         return None
 
 
@@ -111,7 +111,7 @@ class _Body:
 
 
 def _too_large(most: int) -> tuple[int, str]:
-    return 413, f"The request's body is larger than {most:,} bytes."
+    return 413, f"The request body is larger than the limit of {most:,} bytes."
 
 
 def _length(headers: dict[str, str]) -> int:

@@ -164,7 +164,7 @@ class ServedRun:
         both = {*like, *([] if begin is None else [begin])} & set(unlike)
         if both:
             name = self.index.names_s2[both.pop()]
-            raise QueryError(f"{name} is marked as wanted and as unwanted; take one mark away")
+            raise QueryError(f"{name} is marked as relevant and as not relevant; remove one of the two marks")
         return _Asked(begin, [position for position in like if position != begin], unlike)
 
     def _vector(
@@ -177,8 +177,9 @@ class ServedRun:
         if outside is None:
             wanted = [*([] if asked.begin is None else [asked.begin]), *asked.like]
             return mark_vector(self.index, wanted, asked.unlike, *sides, question.method, question.distance)
-        if outside.shape != self.index.vectors(direction.archive).shape[1:]:
-            raise QueryError(f"the query has {len(outside)} numbers, which is not what this index has")
+        width = self.index.vectors(direction.archive).shape[1]
+        if len(outside) != width:
+            raise QueryError(f"the query vector has {len(outside)} values; this index has vectors of {width}")
         marks = [[query_vector(self.index, one, *sides) for one in some] for some in (asked.like, asked.unlike)]
         wanted_rows, unwanted_rows = np.array([outside, *marks[0]]), np.array(marks[1]).reshape(-1, len(outside))
         return (logistic if question.method == "logistic" else rocchio)(wanted_rows, unwanted_rows)
@@ -192,7 +193,7 @@ class ServedRun:
             return None
         if direction.query not in uploaded:
             known = " or ".join(sorted(uploaded))
-            raise QueryError(f"the upload was embedded as {known}; choose a direction that asks with that")
+            raise QueryError(f"the upload has {known} vectors; choose a direction whose query is {known}")
         rows: FloatArray = uploaded[direction.query][None]
         vector: FloatArray = stand_in(self.index, rows, direction.query, direction.archive)[0]
         return vector
@@ -214,11 +215,12 @@ def _given(vector: FloatArray | None) -> FloatArray:
 
 def _words(question: SearchQuestion) -> str:
     if question.patch is not None:
-        begin = f"patches like {question.patch}"
+        begin = f"patches similar to {question.patch}"
     elif question.at is not None:
-        begin = f"patches like that at {question.at[0]:g},{question.at[1]:g}"
+        begin = f"patches similar to the patch at {question.at[0]:g},{question.at[1]:g}"
     else:
-        begin = "patches like the given one" if question.vector or question.upload else "patches like marked ones"
+        outside = question.vector or question.upload
+        begin = "patches similar to the given patch" if outside else "patches similar to the marked patches"
     if not question.like and not question.unlike:
         return begin
-    return f"{begin}, with {len(question.like)} marked as wanted and {len(question.unlike)} as unwanted"
+    return f"{begin}, {len(question.like)} marked as relevant and {len(question.unlike)} as not relevant"

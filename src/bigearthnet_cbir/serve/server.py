@@ -30,9 +30,9 @@ MOST_CONNECTIONS: Final = 256
 _SECONDS_TO_END: Final = 3
 
 OPEN_TO_OTHERS: Final = (
-    "warning: {host} can be reached from other machines. Whoever reaches it can search, see thumbnails and upload "
-    "files; there is no password and no encryption. Put a proxy in front that adds both, or keep --host 127.0.0.1 and "
-    "use ssh -L."
+    "warning: other machines can connect to {host}. Everyone who can connect can search, see thumbnails and upload "
+    "files; there is no password and no encryption. Use a reverse proxy that adds both, or --host 127.0.0.1 with an "
+    "SSH tunnel (ssh -L)."
 )
 
 
@@ -68,7 +68,7 @@ def open_thumbnails(index: Index) -> Thumbnails:
     paths = [configuration.get(f"bigEarthPthLMDB_{sensor}") for sensor in ("S1", "S2")]
     s1, s2 = (Path(path) if path and Path(path).is_dir() else None for path in paths)
     if s1 is None or s2 is None:
-        logger.warning("the patch stores of this index are not here: the page shows no pictures")
+        logger.warning("the patch stores of this index are not on this machine: the page shows no thumbnails")
     return Thumbnails(index, s1, s2)
 
 
@@ -98,13 +98,13 @@ def serve(
         if not is_loopback(host):
             say(OPEN_TO_OTHERS.format(host=host))
         shown, names = f"[{host}]" if ":" in host else host, ", ".join(run.name for run in runs)
-        say(f"serving {names}: http://{shown}:{listener.getsockname()[1]}  (Ctrl-C ends it)")
+        say(f"serving {names}: http://{shown}:{listener.getsockname()[1]}  (Ctrl-C stops it)")
         with suppress(KeyboardInterrupt):  # uvicorn has closed the connections and raises the interrupt again
             uvicorn.Server(uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=_SECONDS_TO_END,
             )).run(sockets=[listener])  # fmt: skip
-        say("the server has ended")
+        say("the server has stopped")
 
 
 def _listen(host: str, port: int) -> socket.socket:

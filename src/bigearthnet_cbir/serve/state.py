@@ -46,7 +46,7 @@ class State:
     def run(self, number: int) -> ServedRun:
         """Return a run; raise an error if the number is unknown."""
         if number >= len(self.runs):
-            raise HTTPException(404, f"There is no run {number}; this server has {len(self.runs)}.")
+            raise HTTPException(404, f"There is no run {number}; this server has runs 0 to {len(self.runs) - 1}.")
         return self.runs[number]
 
     def packed(self, *, compressed: bool) -> bytes:
@@ -72,7 +72,7 @@ class State:
         with self._guard:
             found = self._uploads.get(name)
         if found is None:
-            raise HTTPException(404, "This upload is no longer kept; upload the files again.")
+            raise HTTPException(404, "The server no longer has this upload; upload the files again.")
         return found
 
     def vectors(self, question: SearchQuestion) -> SensorVectors | None:

@@ -59,7 +59,7 @@ def unpack(files: Iterable[tuple[str, BinaryIO]], folder: Path) -> Unpacked:
         for inner, stream in _members(name, content):
             count += 1
             if count > MOST_FILES:
-                raise QueryError(f"the upload holds more than {MOST_FILES} files; send the bands of one patch")
+                raise QueryError(f"the upload has more than {MOST_FILES} files; upload the bands of one patch")
             left -= _write(stream, _target(inner, folder), left)
     return _sorted(folder)
 
@@ -72,7 +72,7 @@ def _members(name: str, content: BinaryIO) -> Iterable[tuple[str, BinaryIO]]:
         with zipfile.ZipFile(content) as archive:
             entries = archive.infolist()
             if len(entries) > MOST_ENTRIES:
-                raise QueryError(f"the zip file has {len(entries):,} entries; {MOST_ENTRIES} are allowed")
+                raise QueryError(f"the zip file has {len(entries):,} entries; the maximum is {MOST_ENTRIES}")
             for entry in entries:
                 if _is_wanted(entry):
                     with archive.open(entry) as stream:
@@ -80,21 +80,21 @@ def _members(name: str, content: BinaryIO) -> Iterable[tuple[str, BinaryIO]]:
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
         if isinstance(error, QueryError):
             raise
-        raise QueryError("the zip file is damaged, or of a kind that is not read; pack it anew") from error
+        raise QueryError("the zip file is damaged or has an unsupported compression; create it again") from error
 
 
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
     """Return whether an entry is a GeoTIFF; reject entries that no valid archive of patches contains."""
     parts = entry.filename.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in entry.orig_filename:
-        raise QueryError(f"the zip file's entry {short(entry.filename, 60)} leads out of it; pack the files anew")
+        raise QueryError(f"the zip file's entry {short(entry.filename, 60)} has an unsafe path; create it again")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise QueryError(f"the zip file's entry {short(entry.filename, 60)} is a link or device; send plain files")
+        raise QueryError(f"the zip file's entry {short(entry.filename, 60)} is a link or device; add the file itself")
     if entry.flag_bits & _ENCRYPTED:
-        raise QueryError("the zip file is encrypted; send it without a password")
+        raise QueryError("the zip file is encrypted; create it without a password")
     if entry.file_size > MOST_UNPACKED:
-        raise QueryError(f"a file of the zip has {entry.file_size:,} bytes; {MOST_UNPACKED:,} are allowed")
+        raise QueryError(f"a file in the zip file has {entry.file_size:,} bytes; the maximum is {MOST_UNPACKED:,}")
     hidden = parts[0] == "__MACOSX" or parts[-1].startswith(".")
     return not entry.is_dir() and not hidden and parts[-1].lower().endswith((".tif", ".tiff"))
 
@@ -103,7 +103,10 @@ def _target(name: str, folder: Path) -> Path:
     """Return the path for a file: in one folder with the other bands of its patch, whose name is its prefix."""
     last = name.replace("\\", "/").rpartition("/")[2]
     if _NAME.fullmatch(last) is None:
-        raise QueryError(f"{short(last, 60)} is no GeoTIFF (.tif) or zip file, or its name has unusual letters")
+        raise QueryError(
+            f"{short(last, 60)} is not the name of a GeoTIFF (.tif, .tiff) or zip file, of letters, digits and . _ -; "
+            "rename it"
+        )
     stem = last.rpartition(".")[0]
     patch, _, band = stem.rpartition("_")
     if patch and band.upper() in _KNOWN:
@@ -122,10 +125,10 @@ def _write(stream: BinaryIO, path: Path, most: int) -> int:
             while block := stream.read(_BLOCK):
                 size += len(block)
                 if size > most:
-                    raise QueryError(f"the files have more than {MOST_UNPACKED:,} bytes unpacked")
+                    raise QueryError(f"the extracted files are larger than the maximum of {MOST_UNPACKED:,} bytes")
                 target.write(block)
     except FileExistsError as error:
-        raise QueryError(f"two files are {path.name}; send one of them") from error
+        raise QueryError(f"two files have the name {path.name}; upload one of them") from error
     return size
 
 
@@ -134,15 +137,15 @@ def _sorted(folder: Path) -> Unpacked:
     for place in sorted(path for path in folder.iterdir() if path.name != STACK):
         bands = {path.stem.rpartition("_")[2] for path in place.iterdir()}
         if bands & set(S1_BANDS) and bands & set(S2_BANDS):
-            raise QueryError("one patch has bands of both sensors; name the files as the data set does")
+            raise QueryError("the files of one patch are bands of both sensors; use the file names of BigEarthNet")
         sensors["s1" if bands & set(S1_BANDS) else "s2"].append(place)
     stacks = sorted((folder / STACK).iterdir()) if (folder / STACK).is_dir() else []
     for what, found in (("Sentinel-1 patches", sensors["s1"]), ("Sentinel-2 patches", sensors["s2"]),
                         ("GeoTIFFs with several bands", stacks)):  # fmt: skip
         if len(found) > 1:
-            raise QueryError(f"the upload holds {len(found)} {what}; send one place at a time")
+            raise QueryError(f"the upload has {len(found)} {what}; upload the files of one location")
     if stacks and (sensors["s1"] or sensors["s2"]):
-        raise QueryError("the upload holds a GeoTIFF with several bands beside single bands; send one of the two")
+        raise QueryError("the upload has a GeoTIFF of several bands and files of single bands; upload one of the two")
     if not any((stacks, sensors["s1"], sensors["s2"])):
-        raise QueryError("the upload holds no GeoTIFF; send the .tif files of a patch, or a zip file of them")
+        raise QueryError("the upload has no GeoTIFF; upload the .tif files of a patch, or a zip file of them")
     return Unpacked(*(found[0] if found else None for found in (sensors["s1"], sensors["s2"], stacks)))

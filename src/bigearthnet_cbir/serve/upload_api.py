@@ -25,9 +25,9 @@ def upload(
 ) -> UploadAnswer:
     """Embed the GeoTIFFs of one patch: a file for each band as published, or one with all bands; also as a zip file."""
     if state.encoders is None:
-        raise HTTPException(404, "This server takes no uploads.")
+        raise HTTPException(404, "This server does not accept uploads.")
     if len(files) > MOST_FILES:
-        raise HTTPException(413, f"The upload holds {len(files)} files; {MOST_FILES} are allowed.")
+        raise HTTPException(413, f"The upload has {len(files)} files; the maximum is {MOST_FILES}.")
     with tempfile.TemporaryDirectory(prefix="cbir-received-") as folder:
         received = []
         for number, file in enumerate(files):

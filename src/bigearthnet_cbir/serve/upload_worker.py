@@ -37,7 +37,7 @@ def work(pipe: Connection, folders: Sequence[Path]) -> None:
     try:
         encoders = [QueryEncoder(folder) for folder in folders]
     except (CbirError, OSError) as error:
-        logger.error("no upload can be embedded: %s", error)
+        logger.error("the encoder for uploads cannot be loaded: %s", error)
         return
     pipe.send(READY)
     while True:
@@ -71,7 +71,7 @@ def _embedded(files: Sequence[tuple[str, Path]], folder: Path, encoders: Sequenc
         return _without_paths(str(error), folder)
     except (OSError, ValueError, MemoryError) as error:
         logger.warning("an upload could not be read: %r", error)
-        return "the upload could not be read; it is damaged, or no GeoTIFF of a patch"
+        return "the upload could not be read; it is damaged or not the GeoTIFF of a patch"
 
 
 def _read(found: Unpacked) -> tuple[dict[str, Bands], tuple[str, ...]]:

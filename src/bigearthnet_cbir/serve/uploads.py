@@ -68,13 +68,15 @@ class Encoders:
             try:
                 pipe.send((files, folder))
                 if not pipe.poll(self._seconds):
-                    raise QueryError(f"the upload took longer than {self._seconds:.0f} s to read; it was given up")
+                    raise QueryError(
+                        f"the upload took longer than {self._seconds:.0f} s, the limit; upload smaller files"
+                    )
                 answer = pipe.recv()
             except (EOFError, OSError, QueryError) as error:
                 self._stop()
                 if isinstance(error, QueryError):
                     raise
-                raise QueryError("the upload could not be read: it needs too much memory, or is damaged") from error
+                raise QueryError("the upload could not be read; it is damaged or needs too much memory") from error
             if isinstance(answer, str):
                 raise QueryError(answer)
             return Embedded(*answer)
@@ -101,7 +103,7 @@ class Encoders:
         except (EOFError, OSError):
             pass
         self._stop()
-        raise QueryError("the encoder of this run cannot be loaded; the server's log says more")
+        raise QueryError("the encoder of this run cannot be loaded; the reason is in the log of the server")
 
     def _stop(self) -> None:
         if self._process is not None:

@@ -53,12 +53,12 @@ def read_code_arrays(path: Path, fingerprint: str | None = None) -> dict[str, di
     if not path.exists():
         return None
     try:
-        with open_hdf5(path, "it is made anew") as file:
+        with open_hdf5(path, "it is computed again") as file:
             if fingerprint is not None and file.attrs.get("fingerprint") != fingerprint:
                 return None
             return {kind: _read_kind(group) for kind, group in file.items()}
     except ResultsError as error:
-        logger.warning("%s; it is made anew", str(error).rpartition(";")[0] or error)
+        logger.warning("%s; it is computed again", str(error).rpartition(";")[0] or error)
         return None
 
 

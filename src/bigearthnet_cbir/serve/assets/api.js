@@ -2,7 +2,7 @@
 
 async function checked(response) {
   if (response.ok) return response;
-  let reason = `The server answered with status ${response.status}.`;
+  let reason = `The server responded with status ${response.status}.`;
   try { reason = (await response.json()).error ?? reason; } catch { /* no JSON */ }
   throw new Error(reason);
 }
@@ -11,7 +11,7 @@ async function request(path, options) {
   let response;
   try { response = await fetch(path, options); } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer; it may have been stopped.");
+    throw new Error("The server does not respond; check that it is running.");
   }
   return checked(response);
 }

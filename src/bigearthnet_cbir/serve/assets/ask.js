@@ -58,7 +58,7 @@ export function connectForm({ begin, busy, fail, hasUploads }) {
 
   const send = async (files) => {
     if (!files.length) return;
-    busy("Reading the upload. The first one takes longer: the encoder is loaded for it.");
+    busy("Reading the upload. The first upload takes longer, because the encoder is loaded.");
     try {
       const own = await upload(files);
       begin({ ...BEGINNING, upload: own.upload }, own);

@@ -3,8 +3,8 @@
 import { byId, dayText, hidden, make } from "./dom.js";
 
 const KINDS = [
-  ["labels", "has the label"], ["any_labels", "has any of"], ["without_labels", "lacks the label"], ["countries", "lies in"],
-  ["seasons", "in season"], ["splits", "in split"], ["since", "from day"], ["until", "to day"], ["exclude_within", "grid steps apart"],
+  ["labels", "has the label"], ["any_labels", "has any of"], ["without_labels", "without the label"], ["countries", "in country"],
+  ["seasons", "in season"], ["splits", "in split"], ["since", "from date"], ["until", "to date"], ["exclude_within", "distance from the query"],
 ];
 const WORDS = { labels: "class_names", any_labels: "class_names", without_labels: "class_names", countries: "countries", seasons: "seasons", splits: "splits" };
 const COUNT = 5; // marks of each kind that a logistic regression needs, as in query/feedback.py
@@ -19,7 +19,7 @@ export class Chips {
     this.shortOf = new Map(known.class_names.map((name, i) => [name, known.short_names[i]]));
     const kind = byId("filter-kind");
     const useful = KINDS.filter(([name]) => !WORDS[name] || known[WORDS[name]].length);
-    kind.append(...[...useful, ["view", "inside the map's view"]].map(([value, text]) => make("option", { value, text })));
+    kind.append(...[...useful, ["view", "in the visible map"]].map(([value, text]) => make("option", { value, text })));
     kind.addEventListener("change", () => this.offer());
     byId("add-filter").addEventListener("submit", (event) => { event.preventDefault(); this.add(); });
     this.offer();
@@ -61,7 +61,7 @@ export class Chips {
             (next) => { next.filters[kind] = next.filters[kind].filter((other) => other !== word); });
         }
       } else if (value !== null && value !== "") {
-        const text = kind === "exclude_within" ? `more than ${value} grid steps away` : `${says.split(" ")[0]} ${dayText(value)}`;
+        const text = kind === "exclude_within" ? `more than ${value} patches away` : `${says.split(" ")[0]} ${dayText(value)}`;
         chip("filter", "the filter: ", text, text, (next) => { next.filters[kind] = kind === "exclude_within" ? null : ""; });
       }
     }
@@ -84,7 +84,7 @@ export class Chips {
     const likes = state.like.length + Number(Boolean(state.patch || state.at || state.upload));
     if (likes >= COUNT && state.unlike.length >= COUNT) {
       chips.push(make("button", { type: "button", className: "chip plain", "aria-pressed": String(state.method === "logistic"),
-        title: "Learn a boundary between the marks (logistic regression) in place of their means (Rocchio)", text: "Logistic regression",
+        title: "Compute the query by logistic regression on the marks instead of from their means (Rocchio)", text: "Logistic regression",
         on: { click: () => this.change((next) => { next.method = next.method === "logistic" ? "rocchio" : "logistic"; }) } }));
     }
     byId("chips").replaceChildren(...chips);

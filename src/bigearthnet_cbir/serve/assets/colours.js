@@ -79,7 +79,7 @@ function byDistance(_, distances) {
   for (let v = 0; v < 256; v++) below[v + 1] += below[v];
   const level = Array.from({ length: 256 }, (_unused, v) => Math.floor((Math.sqrt(below[v] / below[255] || 0)) * 15.99));
   const groups = Array.from({ length: 16 }, (_unused, v) => ({
-    colour: hex(ramp(v / 15)), text: { 0: "nearest", 8: "nearer quarter", 15: "farthest" }[v] ?? "",
+    colour: hex(ramp(v / 15)), text: { 0: "nearest", 8: "nearest 25 %", 15: "farthest" }[v] ?? "",
   }));
   groups.push({ colour: OTHER, text: "" });
   return { groups, groupOf: (i) => (distances[i] === 255 ? 17 : level[distances[i]] + 1) };

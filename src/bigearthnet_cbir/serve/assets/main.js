@@ -103,8 +103,8 @@ async function ask() {
 }
 
 function sentence([{ results: found, kept, size, milliseconds }]) {
-  const among = filterCount(state) ? `${number(kept)} that pass the filters, of ${number(size)}` : `${number(size)} patches`;
-  if (!found.length) return `No patch passes the filters; take one away.`;
+  const among = filterCount(state) ? `${number(kept)} patches that pass the filters (${number(size)} in total)` : `${number(size)} patches`;
+  if (!found.length) return "No patch passes the filters; remove a filter.";
   return `The ${number(found.length)} nearest of ${among} · ${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
 }
 
@@ -131,7 +131,7 @@ function colourDots() {
     pen.fillRect(0, 0, 12, 12);
     const inside = [swatch, make("span", { text }), count !== undefined && make("small", { text: number(count) })];
     if (!choice) return make("div", { className: "entry" }, inside);
-    return make("button", { type: "button", className: "entry", title: `${title}: show alone`, "aria-pressed": String(state.shown === choice),
+    return make("button", { type: "button", className: "entry", title: `Show only ${title}`, "aria-pressed": String(state.shown === choice),
       on: { click: () => { change((next) => { next.shown = next.shown === choice ? "" : choice; }); } } }, inside);
   }));
 }
@@ -148,7 +148,7 @@ function showTip(index, x, y) {
   if (x === undefined) return;
   tip.style.setProperty("left", `${Math.min(x + 14, Math.max(8, map.width - 230))}px`);
   tip.style.setProperty("top", `${Math.min(y + 14, Math.max(8, map.height - 70))}px`);
-  if (document.activeElement === byId("plane")) byId("tip-text").textContent = `${labels.join(", ") || "no labels"}. ${about}. Enter asks with it.`;
+  if (document.activeElement === byId("plane")) byId("tip-text").textContent = `${labels.join(", ") || "no labels"}. ${about}. Press Enter to search with it.`;
 }
 
 function setBoxMode(on) {

@@ -41,7 +41,7 @@ export class Results {
       }));
       const only = cards.filter((card) => card.dataset.only).length;
       const heading = answers.length > 1 && make("h2", { className: `run run-${run}` }, [
-        make("span", { text: answer.run }), make("small", { text: only ? `${number(only)} found only here` : "the same patches" }),
+        make("span", { text: answer.run }), make("small", { text: only ? `${number(only)} found only by this run` : "the same patches" }),
       ]);
       this.box.append(make("section", { "aria-label": `Results of ${answer.run}` }, [
         heading, make("ol", { className: "cards" }, cards),
@@ -56,7 +56,7 @@ export class Results {
           src: links[sensor] ?? thumbnail(patch.name_s2, sensor), alt: title, title, width: 120, height: 120, loading: "lazy", decoding: "async",
         });
         image.addEventListener("error", () => {
-          image.replaceWith(make("span", { className: "no-image", role: "img", "aria-label": "no picture", text: "no picture" }));
+          image.replaceWith(make("span", { className: "no-image", role: "img", "aria-label": "no image", text: "no image" }));
         });
         return image;
       }));
@@ -112,8 +112,8 @@ export class Results {
       on: { mouseenter: hover(result.on_map), mouseleave: hover(-1), focusin: hover(result.on_map), focusout: hover(-1) },
     }, [
       make("button", {
-        type: "button", className: "pick", title: `Ask with ${result.name_s2}`,
-        "aria-label": `Result ${result.rank}, distance ${result.distance.toFixed(3)}, ${result.labels.join(", ") || "no labels"}: ask with this patch`,
+        type: "button", className: "pick", title: `Search with ${result.name_s2}`,
+        "aria-label": `Result ${result.rank}, distance ${result.distance.toFixed(3)}, ${result.labels.join(", ") || "no labels"}: search with this patch`,
         on: { click: () => this.events.ask(result) },
       }, [this.images(result)]),
       make("p", { className: "rank" }, [

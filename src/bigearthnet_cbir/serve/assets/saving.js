@@ -11,7 +11,7 @@ export function connectSaving({ current, change, tell, fail }) {
   for (const button of document.querySelectorAll("[data-export]")) {
     button.addEventListener("click", async () => {
       const { question } = current(), format = button.dataset.export;
-      if (!question) { tell("Nothing is asked yet, so there is nothing to save."); return; }
+      if (!question) { tell("There is no query yet, so there are no results to save."); return; }
       tell("Writing the file.");
       try {
         download(`similar_patches.${format}`, await exported(question, format));
@@ -45,7 +45,7 @@ function read(text) {
   let found = null;
   try { found = JSON.parse(text); } catch { /* reported below */ }
   const isNames = (list) => Array.isArray(list) && list.length <= MOST && list.every((name) => typeof name === "string" && name && name.length <= 200);
-  if (found?.kind !== KIND || !isNames(found.like) || !isNames(found.unlike)) throw new Error("This file holds no marks of this page.");
+  if (found?.kind !== KIND || !isNames(found.like) || !isNames(found.unlike)) throw new Error("This file has no marks; choose a file that this page saved.");
   const patch = typeof found.patch === "string" ? found.patch : "";
   return { like: found.like, unlike: found.unlike, ...(patch ? { patch } : {}), method: found.method === "logistic" ? "logistic" : "rocchio" };
 }

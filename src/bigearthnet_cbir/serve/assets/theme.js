@@ -9,7 +9,7 @@ addEventListener("DOMContentLoaded", () => {
   const isDark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
   const show = () => {
     button.textContent = isDark() ? "Light" : "Dark";
-    button.setAttribute("aria-label", `Switch to the ${isDark() ? "light" : "dark"} colours`);
+    button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} mode`);
     dispatchEvent(new Event("themechange"));
   };
   button.addEventListener("click", () => {
