@@ -58,7 +58,7 @@ def encode_record(bands: Bands, labels: tuple[str, ...] | None) -> bytes:
     """
     check_bands(bands)
     head, stored = _head(tuple((band, bands[band].dtype.kind) for band in sorted(bands)), labels)
-    return b"".join([head, *(np.ascontiguousarray(bands[band], dtype) for band, dtype in stored)])
+    return b"".join([head, *(np.ascontiguousarray(bands[band], dtype).data for band, dtype in stored)])
 
 
 @lru_cache(maxsize=8192)
@@ -72,7 +72,7 @@ def _head(
     """
     # Only one key: safetensors writes several keys in random order.
     metadata = {_WRITER_KEY: OURS} if labels is None else {_LABELS_KEY: json.dumps(labels)}
-    dtypes = {dtype.kind: dtype for dtype in DTYPES.values()}
+    dtypes: dict[str, np.dtype[Any]] = {dtype.kind: dtype for dtype in DTYPES.values()}
     zeros = {band: np.zeros((side_of(band), side_of(band)), dtypes[kind]) for band, kind in kinds}
     record = bytes(save(zeros, metadata=metadata))
     layout, end = _header(record)
