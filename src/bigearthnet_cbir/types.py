@@ -1,16 +1,20 @@
-"""Values that cross layers: patches, pairs, neighbours, and a bound that two rooms know."""
+"""Values that cross layers: patches, pairs, neighbours, and a bound that two rooms know.
+
+NumPy is imported for type checkers only, because reading a configuration needs this module, but no arrays.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-DoubleArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int32]
-ByteArray: TypeAlias = npt.NDArray[np.uint8]
+FloatArray: TypeAlias = "npt.NDArray[np.float32]"
+DoubleArray: TypeAlias = "npt.NDArray[np.float64]"
+IntArray: TypeAlias = "npt.NDArray[np.int32]"
+ByteArray: TypeAlias = "npt.NDArray[np.uint8]"
 
 LOWEST_LEARNED_TEMPERATURE: Final = 0.01
 """A learned temperature stays above this, as in CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020)."""

@@ -59,6 +59,21 @@ def test_encoding_is_reproducible_and_labels_may_be_absent_or_empty(s1):
     assert records.decode(records.encode_record(s1.bands, ())).labels == ()
 
 
+@pytest.mark.parametrize("labels", [None, (), CLASSES[:3], CLASSES])
+def test_records_are_those_of_the_safetensors_package_byte_for_byte(true_patches, labels):
+    """The header comes from the cache for all patches but the first; the pixels in any layout in memory."""
+    metadata = {"writer": "bigearthnet-cbir"} if labels is None else {"labels": json.dumps(labels)}
+    for patch in true_patches.values():
+        floats = {band: pixels.astype("f4") for band, pixels in patch.bands.items()}
+        some = {band: pixels for band, pixels in patch.bands.items() if band not in ("B01", "B09")}
+        for bands in (patch.bands, floats, some):
+            expected = save({band: np.ascontiguousarray(bands[band]) for band in sorted(bands)}, metadata=metadata)
+            assert records.encode_record(bands, labels) == expected
+            for layout in (np.asfortranarray, lambda pixels: pixels.astype(pixels.dtype.newbyteorder(">"))):
+                laid_out = {band: layout(pixels) for band, pixels in bands.items()}
+                assert records.encode_record(laid_out, labels) == expected
+
+
 def test_decoded_arrays_are_views_of_the_record(s2):
     record = records.encode_record(s2.bands, s2.labels)
     whole = np.frombuffer(record, np.uint8)

@@ -1,6 +1,7 @@
 """Features and results that are damaged, or well formed and wrong, are one line; earlier files are still read."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 from tests.faults.hostile.hdf5 import HDF5
 
 from bigearthnet_cbir.errors import CbirError, ResultsError
+from bigearthnet_cbir.storage import hdf5_verdicts
 from bigearthnet_cbir.storage.features import read_labels, read_names, reusable_digest
+from bigearthnet_cbir.storage.hdf5 import create_hdf5
 from bigearthnet_cbir.storage.hdf5_reading import open_hdf5
 from bigearthnet_cbir.storage.results import is_current, read_neighbours, read_results
 
@@ -169,9 +172,99 @@ def test_datasets_of_features_that_do_not_fit_together(features: Path) -> None:
 def test_a_process_that_dies_or_hangs_in_the_library_is_one_line(
     features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died = subprocess.CompletedProcess([], -11, "", "")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: died)
-    assert "(damaged)" in refused(lambda: read_names(features))
+    os.utime(features)
+    for program in ("import os; print('sound', flush=True); os.abort()", "import sys; sys.exit(3)", ""):
+        command = [sys.executable, "-c", program]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        monkeypatch.setattr(hdf5_verdicts, "_start", lambda _, process=process: process)
+        assert "(damaged)" in refused(lambda: read_names(features)), program
+        os.utime(features)
+
+
+def states(paths: list[Path]) -> list[hdf5_verdicts.FileState]:
+    return [hdf5_verdicts.FileState.of(path, path.stat()) for path in paths]
+
+
+def test_files_of_one_process_have_their_own_verdicts(
+    features: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends at the first fault; files after it are validated by another one."""
+    started = []
+    start = hdf5_verdicts._start
+    monkeypatch.setattr(hdf5_verdicts, "_start", lambda paths: started.append(paths) or start(paths))
+    for path in (features, results, features.with_name("archive.h5")):
+        os.utime(path)  # they are not what this process has just written
+    flip(results, b"OHDR")
+    paths = [features, results, features.with_name("archive.h5")]
+    with hdf5_verdicts.early_verdicts([*paths, features.with_name("missing.h5")]):
+        for _ in range(2):
+            refused(lambda: read_results(results))
+            assert [len(read_names(path)) for path in (features, paths[2])] == [5, 12]
+    assert started == [[str(path) for path in paths], [str(paths[2])]]
+
+
+def test_a_process_that_dies_on_one_file_says_nothing_of_the_others(
+    features: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, asked = hdf5_verdicts._start, [features, results]
+    for path in asked:
+        os.utime(path)
+
+    def dies(paths: list[str]) -> subprocess.Popen[str]:
+        if len(paths) == 1:
+            return start(paths)
+        program = "import os; print('sound', flush=True); os.abort()"
+        return subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    monkeypatch.setattr(hdf5_verdicts, "_start", dies)
+    with hdf5_verdicts.early_verdicts(asked):
+        hdf5_verdicts.fault_of(states([features])[0])
+        assert states([results])[0] not in hdf5_verdicts._verdicts
+        assert len(read_results(results).directions) == 2
+
+
+def test_a_process_that_is_not_needed_ends_with_the_block(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+    monkeypatch.setattr(hdf5_verdicts, "_start", lambda _: process)
+    with hdf5_verdicts.early_verdicts([features]):
+        pass
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_what_was_just_written_is_trusted_until_it_changes(
+    features: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a change follows within the tick of the clock that gives files their times."""
+    monkeypatch.setattr(hdf5_verdicts, "_start", lambda paths: pytest.fail(f"{paths} are validated"))
+    assert len(read_names(features)) == 5
+    assert len(read_results(results).directions) == 2
+    monkeypatch.undo()
+    for _ in range(50):
+        with create_hdf5(features) as file:
+            file.hdf5["label"] = np.zeros(3)
+        flip(features, b"OHDR")
+        assert states([features])[0] not in hdf5_verdicts._verdicts
+    refused(lambda: read_names(features))
+
+
+def test_the_limits_of_one_file_are_not_those_of_the_next(tmp_path: Path) -> None:
+    """Memory is limited by the size of the file: a small one before a large one must not count."""
+    paths = [tmp_path / "small.h5", tmp_path / "large.h5"]
+    for path, size in zip(paths, (10, 100 << 20), strict=True):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("values", data=np.zeros(size, "u1"))
+            file["values"].attrs["text"] = "x"
+    program = (
+        "import sys, resource; from bigearthnet_cbir.storage import hdf5_probe; hdf5_probe.main(); "
+        "print(resource.getrlimit(resource.RLIMIT_AS)[0] >> 20)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *map(str, paths)], capture_output=True, text=True, check=True)
+    *verdicts, limit = done.stdout.split()
+    assert verdicts == ["sound", "sound"]
+    assert int(limit) > 256 + 4 * 100
 
 
 def test_an_endless_loop_of_the_library_ends_by_its_limit(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ time on opening a file (docs/formats.md, Speed).
 
 from __future__ import annotations
 
-import os
 import struct
 from functools import lru_cache
 from itertools import accumulate
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import DataError
+from bigearthnet_cbir.files import read_file
 
 _HEADER: Final = b"II*\0\x08\0\0\0"
 _IFD_AT: Final = 8
@@ -60,11 +60,7 @@ def read_strips(path: Path | str) -> npt.NDArray[np.generic] | None:
         OSError: the file cannot be opened.
         DataError: the pixels overlap the directory or one of its tables.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        content = os.read(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
+    content = read_file(path)
     if len(content) < 26 or content[:8] != _HEADER:
         return None
     end = _IFD_AT + 2 + 12 * (content[8] | content[9] << 8)

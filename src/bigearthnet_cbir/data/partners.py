@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from bigearthnet_cbir.data import metadata
 from bigearthnet_cbir.data import official_splits as official_lists
 from bigearthnet_cbir.data.bands import S1_BANDS
 from bigearthnet_cbir.data.pair_list import Names, PairList
@@ -83,6 +82,8 @@ def _sources(folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, str]]]
     for folder in dict.fromkeys(folders):
         tables = [folder / name for name in TABLES if (folder / name).is_file()]
         if tables:
+            from bigearthnet_cbir.data import metadata  # imported lazily: few lists need pyarrow
+
             yield str(tables[0]), {s2: s1 for table in tables for s2, s1 in metadata.read_table_partners(table).items()}
     if official_lists.is_installed():
         yield "the official lists", official_lists.read_official_partners()

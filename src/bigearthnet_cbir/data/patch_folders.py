@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from bigearthnet_cbir.data.labels import to_19_classes
 from bigearthnet_cbir.data.places import Corner, corner_in_json
 from bigearthnet_cbir.errors import DataError, MissingDataError
+from bigearthnet_cbir.files import read_file
 
 _PATCH: Final = re.compile(r"S[12][A-D]_.*_\d+_\d+$")
 _S2_NAME: Final = re.compile(r"S2[A-D]_\w{1,500}", re.ASCII)
@@ -101,7 +102,7 @@ def read_notes(folder: Path) -> Notes:
     """
     path = notes_file(folder)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_file(path))
         names, s2 = content["labels"], content.get("corresponding_s2_patch")
     except FileNotFoundError as error:
         raise MissingDataError(f"{path}: the patch's JSON is missing; download this patch again") from error

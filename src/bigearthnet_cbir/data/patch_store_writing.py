@@ -50,6 +50,7 @@ class PatchWriter:
         self.path = Path(path)
         self.batch = batch
         self._pending: dict[str, bytes] = {}
+        self._replaced: set[bytes] = set()
         # A folder without our lock file may belong to another tool: check it first, so that it stays unchanged.
         is_new = not (self.path / LOCK_NAME).exists()
         if is_new:
@@ -91,7 +92,8 @@ class PatchWriter:
         Raises:
             DataError: the disk refuses them, or a record of another tool is there under this name.
         """
-        self.record(name)
+        if self.record(name) is not None:
+            self._replaced.add(name.encode())
         self._pending[name] = record
         if len(self._pending) >= self.batch:
             self.commit()
@@ -102,10 +104,9 @@ class PatchWriter:
         Raises:
             DataError: the disk refuses the write, or a damaged existing record cannot be replaced.
         """
-        replaced = [name.encode() for name in self._pending if self.record(name) is not None]
-        if replaced:
+        if self._replaced:
             with closing(PageChecker(self.path / "data.mdb")) as checker:
-                for key in replaced:
+                for key in self._replaced:
                     checker.check_value(key)
         while self._pending:
             try:
@@ -113,6 +114,7 @@ class PatchWriter:
                     for name, record in self._pending.items():
                         transaction.put(name.encode(), record)
                 self._pending.clear()
+                self._replaced.clear()
             except lmdb.MapFullError:
                 size = 2 * int(self._environment.info()["map_size"])
                 logger.info("%s: growing the map to %.1f GB", self.path, size / 1e9)

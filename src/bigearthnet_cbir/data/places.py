@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -64,11 +65,16 @@ def corner_in_json(content: Mapping[str, Any]) -> Corner | None:
     """Return the location in a version 1 JSON, or None if it has none."""
     try:
         corners, projection = content["coordinates"], content["projection"]
-        found = _EPSG.search(projection)
-        system = " ".join(projection.split()) if found is None else f"EPSG:{found[1]}"
-        return Corner(system, float(corners["ulx"]), float(corners["uly"]))
+        return Corner(_system(projection), float(corners["ulx"]), float(corners["uly"]))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+@lru_cache(maxsize=1024)
+def _system(projection: str) -> str:
+    """Return the EPSG code of a coordinate system, or its description; cached, because a country has few of them."""
+    found = _EPSG.search(projection)
+    return " ".join(projection.split()) if found is None else f"EPSG:{found[1]}"
 
 
 def corner_in_file(path: Path) -> Corner | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from bigearthnet_cbir.data import metadata
 from bigearthnet_cbir.data.pair_list import LabelTable, Names, PairList
 from bigearthnet_cbir.data.patch_rules import S1_NAME, S2_NAME
 from bigearthnet_cbir.errors import DataError, MissingDataError
@@ -69,16 +69,18 @@ def parquet_split(source: Path | str) -> tuple[Path, str] | None:
 
 
 def _split_of_table(path: Path, split: str) -> tuple[PairList, LabelTable]:
-    try:
+    version: tuple[int, ...] = ()
+    with suppress(OSError):  # reading the table raises the precise error
         file = path.stat()
-    except OSError:
-        return metadata.read_table_split(path, split)  # raises the precise error
-    return _once(path, split, (file.st_ino, file.st_size, file.st_mtime_ns))
+        version = file.st_ino, file.st_size, file.st_mtime_ns
+    return _once(path, split, version)
 
 
 @lru_cache(maxsize=1)
 def _once(path: Path, split: str, _version: tuple[int, ...]) -> tuple[PairList, LabelTable]:
     """Read a split once for its pairs and labels, which share the names."""
+    from bigearthnet_cbir.data import metadata  # imported lazily: a CSV file does not need pyarrow
+
     return metadata.read_table_split(path, split)
 
 

@@ -20,6 +20,7 @@ from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.models.dual_encoder import S1_CHANNELS, S2_CHANNELS, DualEncoder
 from bigearthnet_cbir.models.fusion import FUSIONS
 from bigearthnet_cbir.models.safe_load import check_weights
+from bigearthnet_cbir.models.skip_init import SkipInit
 from bigearthnet_cbir.provenance import file_digest
 
 WEIGHTS: Final = "encoder.safetensors"
@@ -61,7 +62,8 @@ def read_export(folder: Path) -> tuple[DualEncoder, dict[str, Any]]:
         if description.get(_DIGEST, "") not in ("", file_digest(folder / WEIGHTS)):
             raise CheckpointError(f"{folder}: {WEIGHTS} is damaged, or does not belong to {DESCRIPTION}; {_CURE}")
         weights = load_file(folder / WEIGHTS)
-        model = DualEncoder(**description["encoder"])
+        with SkipInit():
+            model = DualEncoder(**description["encoder"])
         check_weights(weights, model.state_dict(), folder / WEIGHTS)
         model.load_state_dict(weights)
     except CheckpointError:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.config.keys import MEASUREMENT, MODEL, declared_keys, names_affecting
 from bigearthnet_cbir.storage.results import open_results, read_attributes, read_configuration
-from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,8 @@ def find_baselines(results: Path) -> dict[str, Path]:
         ResultsError: a file is not readable.
     """
     found = {}
-    for root in sorted(results.parent.glob(f"{BASELINE_PREFIX}*")):
-        name, path = root.name.removeprefix(BASELINE_PREFIX), RunFolder(root).retrieval
-        if not path.exists():
-            continue
+    for name, folder in RunFolder(results.parent).baselines().items():
+        path = folder.retrieval
         run, other = _measurement(results, name), _measurement(path, name)
         differing = [f"{key} {other[key]} instead of {value}" for key, value in run.items() if other[key] != value]
         if differing:

@@ -18,6 +18,7 @@ from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
+from bigearthnet_cbir.models.skip_init import SkipInit
 from bigearthnet_cbir.pipelines.builders import pick_device
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor, foreign_extractor
 from bigearthnet_cbir.pipelines.foreign_encoder import load_configured
@@ -125,7 +126,8 @@ def _read_encoder(path: Path, kind: str) -> tuple[DualEncoder, dict[str, Any]]:
     if not options:
         raise CheckpointError(f"{checkpoint}: has no settings of the network; give its run folder")
     try:
-        model = DualEncoder(**options)
+        with SkipInit():
+            model = DualEncoder(**options)
     except ValueError as error:
         raise CheckpointError(
             f"{checkpoint}: the settings of the network are damaged ({error}); use another checkpoint"

@@ -20,6 +20,7 @@ from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
+from bigearthnet_cbir.models.skip_init import SkipInit
 from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
 from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_configured, refuse_foreign
@@ -76,7 +77,8 @@ def build_from_checkpoint(
         mapped, weights = from_original(weights, config.type)
         options |= mapped
         logger.info("%s: a checkpoint of the original scripts, mapped to %s", checkpoint, options)
-    model = build_encoder(config, **options)
+    with SkipInit():
+        model = build_encoder(config, **options)
     load_weights(model, weights, checkpoint)
     told = {"different_settings": differing, "training_changes": changes_of(content)}
     return model, options, {name: json.dumps(value) for name, value in told.items() if value}

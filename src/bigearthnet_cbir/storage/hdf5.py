@@ -13,6 +13,7 @@ from typing import Any, Final
 import h5py
 
 from bigearthnet_cbir.files import atomic_write
+from bigearthnet_cbir.storage.hdf5_verdicts import seal, trust
 
 _FORMAT: Final = ("v110", "v110")
 """The oldest format of HDF5 whose structure has checksums throughout; read by HDF5 1.10 (2016) and later."""
@@ -84,6 +85,9 @@ class _GuardedFile(io.RawIOBase):
             self.error = error
         return wanted
 
+    def seal(self) -> os.stat_result:
+        return seal(self._descriptor)
+
     def close(self) -> None:
         if not self.closed:
             os.close(self._descriptor)
@@ -125,5 +129,7 @@ def create_hdf5(path: Path) -> Iterator[NewFile]:
                     yield file
             finally:
                 file.check()
+            written = guarded.seal()
         finally:
             guarded.close()
+    trust(path, written)

@@ -1,4 +1,4 @@
-"""Program: validate an HDF5 file in a separate process and report the first fault.
+"""Program: validate HDF5 files in a separate process and report the first fault.
 
 For a damaged file, the HDF5 library may loop endlessly, allocate whatever size the file claims and, in some versions,
 access memory out of bounds. In a separate process, such a failure does no harm. Everything that the library decodes is
@@ -17,8 +17,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-UNSOUND: Final = 3
-"""Exit code for a rejected file; the reason is on standard output."""
+from bigearthnet_cbir.storage.hdf5_verdicts import SOUND, UNSOUND
 
 _DEPTH: Final = 4
 _BLOCK: Final = 4096
@@ -37,27 +36,36 @@ class UnsoundError(Exception):
 
 
 def main() -> int:
-    """Validate the file that the command line names; return 0 if it is sound."""
-    path = sys.argv[1]
-    size = os.stat(path).st_size
-    _limit(size)
+    """Validate the files that the command line names, until the first fault; return 0 if all are sound.
+
+    The process ends at the first fault, because the library may have damaged its own memory on that file.
+    """
+    for path in sys.argv[1:]:
+        reason = _fault(path)
+        if reason is not None:
+            print(" ".join(reason.split())[:200].encode("ascii", "replace").decode())
+            return UNSOUND
+        print(SOUND, flush=True)
+    return 0
+
+
+def _fault(path: str) -> str | None:
     try:
+        size = os.stat(path).st_size
+        _limit(size)
         with h5py.File(path, "r") as file:
             _Walk(size).group(file, 0)
     except UnsoundError as error:
-        reason = str(error)
+        return str(error)
     except MemoryError:
-        reason = "it claims more than it holds"
+        return "it claims more than it holds"
     except Exception as error:  # the library raises many types
-        reason = str(error) or type(error).__name__
-    else:
-        return 0
-    print(" ".join(reason.split())[:200].encode("ascii", "replace").decode())
-    return UNSOUND
+        return str(error) or type(error).__name__
+    return None
 
 
 def _limit(size: int) -> None:
-    """Limit processor time and memory according to the size of the file."""
+    """Limit processor time and memory according to the size of the next file."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -65,9 +73,17 @@ def _limit(size: int) -> None:
         seconds = spent + _SECONDS + size // _BYTES_PER_SECOND
         with open("/proc/self/statm", "rb") as stream:
             used = int(stream.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_AS, (used + _EXTRA_MEMORY + 4 * size,) * 2)
+        _lower(resource.RLIMIT_CORE, 0)
+        _lower(resource.RLIMIT_CPU, seconds)
+        _lower(resource.RLIMIT_AS, used + _EXTRA_MEMORY + 4 * size)
+
+
+def _lower(kind: int, limit: int) -> None:
+    """Set a soft limit, which the limit of the next file can replace, below the hard limit."""
+    import resource
+
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 class _Walk:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.storage.hdf5_probe import UNSOUND
-
-_PROBE: Final = "bigearthnet_cbir.storage.hdf5_probe"
+from bigearthnet_cbir.storage.hdf5_verdicts import FileState, fault_of
 
 
 @contextmanager
@@ -26,7 +21,8 @@ def open_hdf5(path: Path, cure: str) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
 
     The file is first validated in a separate process (hdf5_probe), because the HDF5 library may hang or crash on a
-    damaged file. The validation is repeated only if the file has changed.
+    damaged file. The validation is repeated only if the file has changed, and left out for a file that this process has
+    just written.
 
     Args:
         path: the file.
@@ -42,7 +38,7 @@ def open_hdf5(path: Path, cure: str) -> Iterator[h5py.File]:
         signature = stream.read(8)
     found = "it is no HDF5 file"
     if signature == b"\x89HDF\r\n\x1a\n":
-        found = _probed(os.path.abspath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        found = fault_of(FileState.of(path, state))
     if found:
         raise ResultsError(f"{path}: is no readable file of features or results ({found}); {cure}")
     try:
@@ -51,18 +47,6 @@ def open_hdf5(path: Path, cure: str) -> Iterator[h5py.File]:
         raise ResultsError(f"{path}: is no readable file of features or results ({error}); {cure}") from error
     with file:
         yield file
-
-
-@lru_cache(maxsize=256)
-def _probed(path: str, *state: int) -> str:
-    """Return the fault of a file in the given state, or an empty text."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-m", _PROBE, path], env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        return ""
-    return done.stdout.strip() if done.returncode == UNSOUND else "damaged"
 
 
 def dataset(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...]) -> h5py.Dataset:

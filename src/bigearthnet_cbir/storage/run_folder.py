@@ -89,6 +89,13 @@ class RunFolder:
         """Folder of what queries search (project/index.py)."""
         return self.root / "index"
 
+    def baselines(self) -> dict[str, RunFolder]:
+        """Folders of the baselines that have results, by name, in the order of their names."""
+        folders = {
+            path.name.removeprefix(BASELINE_PREFIX): RunFolder(path) for path in self.root.glob(f"{BASELINE_PREFIX}*")
+        }
+        return {name: folders[name] for name in sorted(folders) if folders[name].retrieval.exists()}
+
     def baseline(self, name: str) -> RunFolder:
         """Folder of a baseline, with the layout of a run folder."""
         return RunFolder(self.root / f"{BASELINE_PREFIX}{name}")
