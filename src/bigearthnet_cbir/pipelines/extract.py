@@ -19,7 +19,8 @@ from bigearthnet_cbir.errors import DataError
 from bigearthnet_cbir.pipelines.builders import build_dataset, choose_device, pairs_digest
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
-from bigearthnet_cbir.storage.features import reusable_digest, stamped_digest, write_features
+from bigearthnet_cbir.storage.feature_stamps import stamped_digest
+from bigearthnet_cbir.storage.features import reusable_digest, write_features
 
 logger = logging.getLogger(__name__)
 

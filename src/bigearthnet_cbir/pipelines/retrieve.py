@@ -24,7 +24,8 @@ from bigearthnet_cbir.pipelines.evaluate import SpatialTruth, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, configured_extractor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
-from bigearthnet_cbir.storage.features import read_labels, read_names, stamped_digest
+from bigearthnet_cbir.storage.feature_stamps import stamped_digest
+from bigearthnet_cbir.storage.features import read_labels, read_names
 from bigearthnet_cbir.storage.outside import refuse_outside
 from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.results import is_current, write_results
