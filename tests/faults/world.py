@@ -29,7 +29,9 @@ SETTINGS = {
     "exclude_within": 0, "top_k": TOP_K, "num_cpu": 0,
 }  # fmt: skip
 
-WHOLE = Work(EPOCHS, features=2, rows=7 * PAIRS["val"], pairs=sum(PAIRS.values()))
+WHOLE = Work(
+    EPOCHS, features=2, embedded=PAIRS["val"] + PAIRS["test"], rows=7 * PAIRS["val"], pairs=sum(PAIRS.values())
+)
 """All the work there is."""
 
 

@@ -17,7 +17,7 @@ from bigearthnet_cbir.config.keys import model_settings
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
-from bigearthnet_cbir.models.dual_encoder import DualEncoder
+from bigearthnet_cbir.models.dual_encoder import DualEncoder, rebuild_encoder
 from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.pipelines.agreement import check_agreement
@@ -42,7 +42,8 @@ class FeatureExtractor:
 
     Attributes:
         identity: plain values that determine the vectors; part of the fingerprint of the feature files.
-        compute: batch -> {feature, feature_s1, feature_s2}, each (B, D) float32 on the CPU.
+        compute: batch -> {feature, feature_s1, feature_s2}, each (B, D) float32 on the CPU. Those of this module and
+            of foreign_features can be pickled for other machines; they then use the first device of the same type.
         directions: valid directions; band statistics of different sensors are not comparable.
         provenance: further attributes of the output files: settings that differ from those of the checkpoint, and
             settings that changed during its training. Empty if there are none.
@@ -133,7 +134,9 @@ def baseline_extractor(
         CheckpointError: the configured network differs from that of the run.
     """
     if baseline == "band_statistics":
-        return FeatureExtractor({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
+        return FeatureExtractor(
+            {"checkpoint": "none, band statistics"}, _BandStatistics(choose_device(config)), SAME_FEATURES
+        )
     refuse_foreign(config, "there are no random weights of it to compare with: use --baseline band_statistics")
     differing: dict[str, list[Any]] = {}
     if checkpoint is not None and checkpoint.exists():
@@ -174,26 +177,48 @@ def encoder_extractor(
         feature: "projection" for z1 and z2, "backbone" for h1 and h2.
         fusion: fusion of both vectors: concat, avg, max or sum.
     """
-    model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    transform = BatchTransform(device)
+    compute = _EncoderFeatures(model, device, precision, feature, fusion)
+    return FeatureExtractor({**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}, compute)
+
+
+class _EncoderFeatures:
+    """The vectors of a network of this project."""
+
+    def __init__(
+        self, model: DualEncoder, device: torch.device, precision: torch.dtype, feature: str, fusion: str
+    ) -> None:
+        self._model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._transform = BatchTransform(device)
+        self._chosen = device, precision, feature, fusion
 
     @torch.inference_mode()
-    def compute(batch: PairBatch) -> dict[str, Tensor]:
-        s1, s2 = (images.contiguous(memory_format=torch.channels_last) for images in transform(batch))
+    def __call__(self, batch: PairBatch) -> dict[str, Tensor]:
+        device, precision, feature, fusion = self._chosen
+        s1, s2 = (images.contiguous(memory_format=torch.channels_last) for images in self._transform(batch))
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            output = model(s1, s2)
+            output = self._model(s1, s2)
         chosen = (output.z1, output.z2) if feature == "projection" else (output.h1, output.h2)
         one, two = (vectors.float() for vectors in chosen)
         return {FUSED_FEATURE: fuse(one, two, fusion).cpu(), S1_FEATURE: one.cpu(), S2_FEATURE: two.cpu()}
 
-    return FeatureExtractor({**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}, compute)
+    def __reduce__(self) -> tuple[Any, ...]:
+        device, *others = self._chosen
+        weights = {name: weight.cpu() for name, weight in self._model.state_dict().items()}
+        return _rebuilt, (self._model.settings, weights, device.type, *others)
+
+
+def _rebuilt(settings: dict[str, Any], weights: dict[str, Tensor], device: str, *others: Any) -> _EncoderFeatures:
+    return _EncoderFeatures(rebuild_encoder(settings, weights), torch.device(device), *others)
 
 
 class _BandStatistics:
     """Mean and standard deviation of each normalised band: 4 numbers of Sentinel-1, 20 of Sentinel-2."""
 
-    def __init__(self, config: Config) -> None:
-        self._transform = BatchTransform(choose_device(config))
+    def __init__(self, device: torch.device) -> None:
+        self._transform = BatchTransform(device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _BandStatistics, (torch.device(self._transform.device.type),)
 
     @torch.inference_mode()
     def __call__(self, batch: PairBatch) -> dict[str, Tensor]:
