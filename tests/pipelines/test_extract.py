@@ -20,6 +20,7 @@ from bigearthnet_cbir.config import Config, parse_config
 from bigearthnet_cbir.data.patch_store import PatchStore, PatchWriter
 from bigearthnet_cbir.data.synthetic import make_pair
 from bigearthnet_cbir.errors import ConfigError, DataError, ResultsError
+from bigearthnet_cbir.models.onnx_runtime import has_onnx_runtime
 from bigearthnet_cbir.pipelines import extract as stage
 from bigearthnet_cbir.pipelines import index as index_stage
 from bigearthnet_cbir.pipelines.extract import extract
@@ -29,6 +30,9 @@ from bigearthnet_cbir.query.index import open_index
 from bigearthnet_cbir.storage.features import FEATURES, read_block, write_block
 from bigearthnet_cbir.storage.partial_features import PartialFeatures
 from bigearthnet_cbir.types import Patch
+
+pytestmark = pytest.mark.slow
+needs_onnxruntime = pytest.mark.skipif(not has_onnx_runtime(), reason="needs the extra onnxruntime")
 
 PAIRS = 22
 BLOCKS = 6
@@ -70,7 +74,8 @@ def config(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Co
             "train_csv": str(archive / "few.csv"), "val_csv": str(archive / "few.csv"),
             "test_csv": str(archive / "all.csv"), "bigEarthPthLMDB_S2": str(archive / "patches.lmdb"),
             "bigEarthPthLMDB_S1": str(archive / "patches.lmdb"), "num_workers": 0, "device": "cpu",
-            "precision": "fp32", "backbone": "resnet10", "projection_dim": 8, "out_channels": 4,
+            "precision": "fp32", "extract_backend": "torch", "backbone": "resnet10", "projection_dim": 8,
+            "out_channels": 4,
             "name": "g", "logging_params": {"save_dir": str(tmp_path), "name": "run"},
         }
     )  # fmt: skip
@@ -252,8 +257,6 @@ def test_a_block_is_read_as_it_was_written(tmp_path: Path, caplog: pytest.LogCap
 
 # On Ray workers.
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
@@ -264,8 +267,13 @@ def ray() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"type": "separate", "feature": "backbone", "fusion": "max"}, {"precision": "bf16"}], ids=str
-)
+    "settings",
+    [
+        {}, {"type": "separate", "feature": "backbone", "fusion": "max"}, {"precision": "bf16"},
+        pytest.param({"extract_backend": "onnxruntime"}, marks=needs_onnxruntime),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_ray_workers_give_the_same_vectors(ray: None, config: Config, tmp_path: Path, settings: dict[str, Any]) -> None:
     config = replace(config, **settings)
     alone, spread = tmp_path / "alone.h5", tmp_path / "spread.h5"
