@@ -57,8 +57,7 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> Iterable[tu
         run = RunFolder(base.run_folder / feature)
         config = replace(base, feature=feature, state_dict=str(best), distance="hamming")
         source = checkpoint_extractor(config, best)
-        for split, path in (("val", run.query), ("test", run.archive)):
-            extract(config, split, source, path)
+        extract(config, {run.query: "val", run.archive: "test"}, source)
         for loss in LOSSES[feature]:
             for bits in LENGTHS:
                 train_hash_heads(replace(config, code_bits=bits, hash_loss=loss), run, resume=True)

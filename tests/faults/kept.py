@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from tests.faults.client import Ended
 from tests.faults.compare import finished_epochs
 
 ROW_FILES = ".retrieval.h5.rows"
+FEATURE_FILES = {"query.h5": 20, "archive.h5": 24}
+"""File -> its pairs in the small world."""
 
 
 class Work(NamedTuple):
@@ -18,6 +21,7 @@ class Work(NamedTuple):
 
     epochs: int
     features: int
+    embedded: int
     rows: int
     pairs: int
 
@@ -31,9 +35,22 @@ def finished(case: Path, run: Path, top_k: int, whole: Work) -> Work:
         top_k: neighbours in a row.
         whole: all there is to do.
     """
-    features = sum((run / name).exists() for name in ("query.h5", "archive.h5"))
+    features = sum((run / name).exists() for name in FEATURE_FILES)
+    embedded = sum(
+        pairs if (run / name).exists() else _embedded(run / f".{name}.blocks") for name, pairs in FEATURE_FILES.items()
+    )
     rows = whole.rows if (run / "retrieval.h5").exists() else _rows(run / ROW_FILES, 4 * top_k)
-    return Work(finished_epochs(run), features, rows, _pairs(case / "patches.lmdb"))
+    return Work(finished_epochs(run), features, embedded, rows, _pairs(case / "patches.lmdb"))
+
+
+def _embedded(folder: Path) -> int:
+    """Pairs of finished blocks of an extraction."""
+    header = folder / "blocks.json"
+    if not header.exists():
+        return 0
+    told = json.loads(header.read_text())
+    starts = [int(file.stem) * told["block"] for file in folder.glob("*.npz") if file.stem.isdigit()]
+    return sum(min(told["block"], told["rows"] - start) for start in starts)
 
 
 def _rows(folder: Path, size: int) -> int:
@@ -61,11 +78,13 @@ def _pairs(archive: Path) -> int:
 
 def done(ended: Ended, archive: int) -> Work:
     """Return what a command says that it did; `archive` is the number of patches that were searched."""
+    embedded = sum(int(number.replace(",", "")) for number in re.findall(r" extracted ([\d,]+) pairs", ended.err))
     distances = sum(int(number.replace(",", "")) for number in re.findall(r"searched \w+: ([\d,]+) ", ended.err))
     encoded = re.search(r"^encoded ([\d,]+) pairs", ended.out, re.MULTILINE)
     return Work(
         len(re.findall(r" epoch \d+/\d+: ", ended.err)),
         ended.err.count(" extracted "),
+        embedded,
         distances // archive,
         int(encoded[1].replace(",", "")) if encoded else 0,
     )

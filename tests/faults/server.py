@@ -78,6 +78,7 @@ def shrink() -> None:
     assert knn.QUERY_TILE == 4
     knn.BLOCKS_PER_THREAD = 1
     extract.EXTRACTION_BATCH = 8
+    extract.BLOCK_BATCHES = 1
     code_comparison.LENGTHS = (16,)
     index_sources.is_installed = lambda: False  # the official lists do not have these pairs, and take 8 s to read
     index_writing.RECORD_ROWS = 16

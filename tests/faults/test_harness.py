@@ -73,14 +73,15 @@ def test_one_changed_value_is_a_difference(drill: Drill) -> None:
 def test_work_done_again_is_seen(drill: Drill) -> None:
     stage = STAGES["extract"]
     with drill.case(stage) as case:
-        assert drill.world.finished(case) == Work(epochs=0, features=0, rows=0, pairs=0)
+        assert drill.world.finished(case) == Work(epochs=0, features=0, embedded=0, rows=0, pairs=0)
         ended = drill.server.run(stage.command, drill.world.arguments(stage, case))
         done, all_of_it = kept.done(ended, 24), drill.world.finished(case)
-        assert done == all_of_it == Work(epochs=0, features=2, rows=140, pairs=0)
-        whole = Work(2, 2, 140, 60)
-        assert kept.again(Work(0, 0, 0, 0), done, whole) == ""
-        assert "1 finished features" in kept.again(Work(0, 1, 0, 0), done, whole)
-        assert "140 finished rows" in kept.again(Work(0, 0, 140, 0), done, whole)
+        assert done == all_of_it == Work(epochs=0, features=2, embedded=44, rows=140, pairs=0)
+        whole = Work(2, 2, 44, 140, 60)
+        assert kept.again(Work(0, 0, 0, 0, 0), done, whole) == ""
+        assert "1 finished features" in kept.again(Work(0, 1, 0, 0, 0), done, whole)
+        assert "8 finished embedded" in kept.again(Work(0, 0, 8, 0, 0), done, whole)
+        assert "140 finished rows" in kept.again(Work(0, 0, 0, 140, 0), done, whole)
 
 
 @pytest.mark.parametrize(

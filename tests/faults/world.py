@@ -25,11 +25,14 @@ RUN = Path("group/run")
 
 SETTINGS = {
     "backbone": "resnet10", "projection_dim": 8, "out_channels": 4, "batch_size": 8, "epochs": EPOCHS,
-    "optimizer": "sgd", "window": 32, "num_workers": 0, "device": "cpu", "precision": "fp32", "distance": "hamming",
+    "optimizer": "sgd", "window": 32, "num_workers": 0, "device": "cpu", "precision": "fp32",
+    "extract_backend": "torch", "distance": "hamming",
     "exclude_within": 0, "top_k": TOP_K, "num_cpu": 0,
 }  # fmt: skip
 
-WHOLE = Work(EPOCHS, features=2, rows=7 * PAIRS["val"], pairs=sum(PAIRS.values()))
+WHOLE = Work(
+    EPOCHS, features=2, embedded=PAIRS["val"] + PAIRS["test"], rows=7 * PAIRS["val"], pairs=sum(PAIRS.values())
+)
 """All the work there is."""
 
 

@@ -107,6 +107,7 @@ def small(world: World) -> World:
     world.config = replace(
         world.config, backbone="resnet10", n_features=512, projection_dim=8, out_channels=4, protocol="custom",
         query_split="val", archive_split="train", top_k=2, precision="fp32",
+        extract_backend="torch",
     )  # fmt: skip
     return world
 

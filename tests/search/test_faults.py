@@ -31,12 +31,12 @@ def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "SHARD_BYTES", CODES.nbytes // 3)
 
 
-def kill_one_busy_worker(killed: list[int]) -> None:
+def kill_one_busy_worker(killed: list[int], title: str = "ray::_work") -> None:
     """Kill a Ray worker of this very process in the middle of a task."""
     for _ in range(2000):
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                if any("ray::_work" in part for part in child.cmdline()):
+                if any(title in part for part in child.cmdline()):
                     child.kill()
                     killed.append(child.pid)
                     return

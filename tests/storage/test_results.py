@@ -8,15 +8,8 @@ import pytest
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.results import CurveVariant, DirectionResult, GroupMetrics
-from bigearthnet_cbir.storage.features import (
-    content_digest,
-    read_fingerprint,
-    read_labels,
-    read_names,
-    reusable_digest,
-    stamped_digest,
-    write_features,
-)
+from bigearthnet_cbir.storage.feature_stamps import read_fingerprint, stamped_digest
+from bigearthnet_cbir.storage.features import content_digest, read_labels, read_names, reusable_digest, write_features
 from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.results import (
     open_results,

@@ -18,7 +18,7 @@ from bigearthnet_cbir.errors import TrainingError
 from bigearthnet_cbir.losses.hashing import ContrastiveHashLoss
 from bigearthnet_cbir.models.hash_heads import HashHeads
 from bigearthnet_cbir.pipelines import hashing
-from bigearthnet_cbir.storage.features import stamped_digest
+from bigearthnet_cbir.storage.feature_stamps import stamped_digest
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.training.checkpoints import load_checkpoint
 from bigearthnet_cbir.training.hashing import HashSettings, HashTrainer, fit_heads

@@ -141,6 +141,12 @@ class Config:
 
     device: str = key(NOTHING, Text(), "auto, cpu, cuda or cuda:N", "auto")
     precision: str = key(TRAINING, Choice(("auto", "fp32", "bf16")), "auto: bf16 if the hardware supports it", "auto")
+    extract_backend: str = key(
+        NOTHING,
+        Choice(("auto", "torch", "onnxruntime")),
+        "program that computes embeddings; auto: onnxruntime for fp32 on a CPU if installed",
+        "auto",
+    )
     num_workers: int = key(NOTHING, Integer(0, 256), "processes that read patches; 0: read in the training process", 2)
 
     state_dict: str | None = key(
@@ -154,11 +160,7 @@ class Config:
         optional=True,
     )
     encoder_path: str | None = key(
-        NOTHING,
-        PathText(),
-        "folder of that module; default: the folder of the YAML file",
-        None,
-        optional=True,
+        NOTHING, PathText(), "folder of that module; default: the folder of the YAML file", None, optional=True
     )
     protocol: str = key(
         MEASUREMENT,
@@ -204,14 +206,14 @@ class Config:
         "contrastive",
     )
     rerank: int = key(
-        MEASUREMENT,
-        Integer(0, 2**31 - 1),
-        "candidates by distance hamming that are ordered by cosine; 0: none",
-        0,
+        MEASUREMENT, Integer(0, 2**31 - 1), "candidates by distance hamming that are ordered by cosine; 0: none", 0
     )
     top_k: int = key(MEASUREMENT, Integer(1, 2**31 - 1), "number of neighbours per query", 1000)
     num_cpu: int = key(
         NOTHING, Integer(0, 10000), "Ray workers for retrieval; 0: search in this process, or on the GPU of `device`", 0
+    )
+    extract_workers: int = key(
+        NOTHING, Integer(0, 10000), "Ray workers that compute embeddings, with one core or GPU each; 0: this process", 0
     )
     ray_address: str | None = key(
         NOTHING, Text(), "running Ray cluster to join: auto or host:port", None, optional=True

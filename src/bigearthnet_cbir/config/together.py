@@ -33,6 +33,7 @@ def check_together(kept: dict[str, Any], problems: list[str]) -> None:
         problems.append("state_dict is given with encoder, which has its own weights; remove one of them")
     if values["encoder_path"] is not None and values["encoder"] is None:
         problems.append("encoder_path is given without encoder; remove it, or give encoder")
+    _check_backend(values, problems)
     if values["start_epoch"] >= values["epochs"]:
         given = brief(values["start_epoch"])
         problems.append(f"start_epoch is {given}; give a number below epochs, which is {values['epochs']}")
@@ -41,6 +42,15 @@ def check_together(kept: dict[str, Any], problems: list[str]) -> None:
     _check_codes(values, problems)
     if not _DEVICE.fullmatch(values["device"]):
         problems.append(f"device is {brief(values['device'])}; choose one of auto, cpu, cuda, cuda:N")
+
+
+def _check_backend(values: dict[str, Any], problems: list[str]) -> None:
+    if values["extract_backend"] != "onnxruntime":
+        return
+    for key, cure in (("encoder", "which is run as it is"), ("precision", "which only torch has")):
+        if values[key] not in (None, "auto", "fp32"):
+            given = brief(values[key])
+            problems.append(f"extract_backend is onnxruntime, but {key} is {given}, {cure}; use extract_backend: torch")
 
 
 def _check_contrastive(values: dict[str, Any], problems: list[str]) -> None:

@@ -165,10 +165,16 @@ def training_loader(
 
 
 def ordered_loader(
-    dataset: BigEarthNetMM, batch_size: int, num_workers: int, *, pin_memory: bool = False
+    dataset: BigEarthNetMM,
+    batch_size: int,
+    num_workers: int,
+    *,
+    pin_memory: bool = False,
+    rows: Sequence[int] | None = None,
 ) -> PairLoader:
-    """Return a loader over all samples in order, including the last incomplete batch."""
-    return PairLoader(dataset, batch_size=batch_size, shuffle=False, **_worker_options(num_workers, pin_memory))
+    """Return a loader over all samples in order, or over some rows, including the last incomplete batch."""
+    order = range(len(dataset)) if rows is None else rows
+    return PairLoader(dataset, batch_size=batch_size, sampler=order, **_worker_options(num_workers, pin_memory))
 
 
 def _worker_options(num_workers: int, pin_memory: bool) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -39,6 +40,9 @@ class DualEncoder(nn.Module):
         sensor_norm: "per_sensor" gives each sensor its own batch norms in the joint backbone; "shared" as in
             the original scripts.
 
+    Attributes:
+        settings: the arguments.
+
     Raises:
         ValueError: a choice is unknown, or a number of channels is out of range.
     """
@@ -64,6 +68,10 @@ class DualEncoder(nn.Module):
         for name, number in (("projection_dim", projection_dim), ("out_channels", out_channels)):
             if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_CHANNELS:
                 raise ValueError(f"{name} is {short(number)}; give a whole number from 1 to {MOST_CHANNELS:,}")
+        self.settings: dict[str, Any] = {
+            "type": type, "backbone": backbone, "projection_dim": projection_dim, "projection_head": projection_head,
+            "out_channels": out_channels, "sensor_norm": sensor_norm,
+        }  # fmt: skip
         self.is_joint = type == "joint"
         if self.is_joint:
             self.stem_s1 = nn.Conv2d(S1_CHANNELS, out_channels, 1)
@@ -104,3 +112,14 @@ class DualEncoder(nn.Module):
         """
         h1, h2 = self.encode_s1(s1), self.encode_s2(s2)
         return DualOutput(h1, h2, self.head_s1(h1), self.head_s2(h2))
+
+
+def rebuild_encoder(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> DualEncoder:
+    """Return the encoder of `settings` and of a state_dict.
+
+    An encoder is sent to another process in this form, because pickle could not import its layers' classes by name
+    (models/resnet imports torchvision in part).
+    """
+    model = DualEncoder(**settings)
+    model.load_state_dict(weights)
+    return model

@@ -18,7 +18,7 @@ from bigearthnet_cbir.provenance import file_digest, fingerprint
 from bigearthnet_cbir.query.missing_modality import STAND_INS, kinds_of, vectors_of
 from bigearthnet_cbir.search.binarizers import Binarizer, constant_bits, fit_binarizers
 from bigearthnet_cbir.storage.code_arrays import read_code_arrays, write_code_arrays
-from bigearthnet_cbir.storage.features import stamped_digest
+from bigearthnet_cbir.storage.feature_stamps import stamped_digest
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 from bigearthnet_cbir.types import ByteArray
 

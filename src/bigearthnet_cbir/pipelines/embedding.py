@@ -20,6 +20,7 @@ from bigearthnet_cbir.models.export import DESCRIPTION, WEIGHTS, read_export
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.models.skip_init import SkipInit
 from bigearthnet_cbir.pipelines.builders import pick_device
+from bigearthnet_cbir.pipelines.encoder_features import choose_arithmetic
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, encoder_extractor, foreign_extractor
 from bigearthnet_cbir.pipelines.foreign_encoder import load_configured
 from bigearthnet_cbir.provenance import file_digest
@@ -59,6 +60,7 @@ def load_encoder(
     *,
     device: str = "auto",
     precision: str = "auto",
+    backend: str = "auto",
     feature: str | None = None,
     fusion: str | None = None,
     type: str = "joint",
@@ -70,6 +72,7 @@ def load_encoder(
             original scripts, or an export folder of project/export_model.py.
         device: auto, cpu, cuda or cuda:N.
         precision: auto (bfloat16 if the hardware supports it), fp32 or bf16.
+        backend: torch, onnxruntime, or auto: as the key extract_backend.
         feature: "projection" for z1 and z2, "backbone" for h1 and h2; None for the setting of the run.
         fusion: concat, avg, max or sum; None for the setting of the run.
         type: for a checkpoint of the original scripts, which of its encoders was trained: joint or separate.
@@ -84,15 +87,17 @@ def load_encoder(
         8
     """
     chosen = pick_device(device)
-    kind = choose_precision(precision, chosen)
     config = _foreign_config(Path(path))
     if config is not None:
+        kind = choose_precision(precision, chosen)
         return foreign_extractor(load_configured(config), chosen, kind, fusion or config.fusion)
     model, told = _read_encoder(Path(path), type)
+    kind, program = choose_arithmetic(precision, backend, chosen, model.settings["backbone"])
     identity = {name: value for name, value in told.items() if name not in {"feature", "fusion"}}
     return encoder_extractor(
         model, identity, device=chosen, precision=kind,
         feature=feature or told.get("feature", "projection"), fusion=fusion or told.get("fusion", "concat"),
+        backend=program,
     )  # fmt: skip
 
 

@@ -30,14 +30,8 @@ from bigearthnet_cbir.pipelines.outside_runs import record, run_config, told_fus
 from bigearthnet_cbir.pipelines.pair_discovery import OFFICIAL
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, file_digest, fingerprint
-from bigearthnet_cbir.storage.features import (
-    DATASETS,
-    OUTSIDE,
-    read_fingerprint,
-    reusable_digest,
-    stamped_digest,
-    write_features,
-)
+from bigearthnet_cbir.storage.feature_stamps import read_fingerprint, stamped_digest
+from bigearthnet_cbir.storage.features import DATASETS, OUTSIDE, reusable_digest, write_features
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)

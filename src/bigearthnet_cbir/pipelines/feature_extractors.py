@@ -15,18 +15,17 @@ from torch import Tensor
 from bigearthnet_cbir.config import MODEL_KEYS, Config
 from bigearthnet_cbir.config.keys import model_settings
 from bigearthnet_cbir.data.dataset import PairBatch
-from bigearthnet_cbir.data.transforms import BatchTransform
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
-from bigearthnet_cbir.models.fusion import fuse
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
+from bigearthnet_cbir.models.onnx_runtime import OnnxEncoder
 from bigearthnet_cbir.models.skip_init import SkipInit
 from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
+from bigearthnet_cbir.pipelines.encoder_features import BandStatistics, EncoderFeatures, OnnxFeatures, choose_arithmetic
 from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_configured, refuse_foreign
 from bigearthnet_cbir.pipelines.foreign_features import ForeignFeatures
 from bigearthnet_cbir.provenance import file_digest, fingerprint
-from bigearthnet_cbir.storage.features import FUSED_FEATURE, S1_FEATURE, S2_FEATURE
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, load_weights
 from bigearthnet_cbir.training.precision import choose_precision
 from bigearthnet_cbir.training.resuming import changes_of
@@ -43,7 +42,8 @@ class FeatureExtractor:
 
     Attributes:
         identity: plain values that determine the vectors; part of the fingerprint of the feature files.
-        compute: batch -> {feature, feature_s1, feature_s2}, each (B, D) float32 on the CPU.
+        compute: batch -> {feature, feature_s1, feature_s2}, each (B, D) float32 on the CPU. It can be pickled for a
+            Ray worker, which uses the first device of the same type.
         directions: valid directions; band statistics of different sensors are not comparable.
         provenance: further attributes of the output files: settings that differ from those of the checkpoint, and
             settings that changed during its training. Empty if there are none.
@@ -88,7 +88,7 @@ def checkpoint_extractor(config: Config, checkpoint: Path, *, allow_different: b
     """Return the encoder of a checkpoint as a feature extractor; raises as build_from_checkpoint does."""
     model, options, provenance = build_from_checkpoint(config, checkpoint, allow_different=allow_different)
     identity = {"checkpoint": file_digest(checkpoint), **provenance}
-    return replace(_configured(config, model, options, identity), provenance=provenance)
+    return _with_provenance(_configured(config, model, options, identity), provenance)
 
 
 def configured_extractor(config: Config, checkpoint: Path, *, allow_different: bool = False) -> FeatureExtractor:
@@ -135,7 +135,9 @@ def baseline_extractor(
         CheckpointError: the configured network differs from that of the run.
     """
     if baseline == "band_statistics":
-        return FeatureExtractor({"checkpoint": "none, band statistics"}, _BandStatistics(config), SAME_FEATURES)
+        return FeatureExtractor(
+            {"checkpoint": "none, band statistics"}, BandStatistics(choose_device(config)), SAME_FEATURES
+        )
     refuse_foreign(config, "there are no random weights of it to compare with: use --baseline band_statistics")
     differing: dict[str, list[Any]] = {}
     if checkpoint is not None and checkpoint.exists():
@@ -144,17 +146,22 @@ def baseline_extractor(
     options = model_settings(config)
     provenance = {"different_settings": json.dumps(differing)} if differing else {}
     identity = {"checkpoint": f"none, seed {config.seed}", **provenance}
-    return replace(_configured(config, build_encoder(config), options, identity), provenance=provenance)
+    return _with_provenance(_configured(config, build_encoder(config), options, identity), provenance)
 
 
 def _configured(
     config: Config, model: DualEncoder, options: dict[str, Any], identity: dict[str, Any]
 ) -> FeatureExtractor:
     device = choose_device(config)
+    precision, backend = choose_arithmetic(config.precision, config.extract_backend, device, config.backbone)
     return encoder_extractor(
-        model, {**identity, **options}, device=device, precision=choose_precision(config.precision, device),
-        feature=config.feature, fusion=config.fusion,
+        model, {**identity, **options}, device=device, precision=precision, feature=config.feature,
+        fusion=config.fusion, backend=backend,
     )  # fmt: skip
+
+
+def _with_provenance(extractor: FeatureExtractor, told: dict[str, str]) -> FeatureExtractor:
+    return replace(extractor, provenance={**extractor.provenance, **told})
 
 
 def encoder_extractor(
@@ -165,6 +172,7 @@ def encoder_extractor(
     precision: torch.dtype,
     feature: str,
     fusion: str,
+    backend: str = "torch",
 ) -> FeatureExtractor:
     """Return the feature extractor of a network.
 
@@ -175,31 +183,10 @@ def encoder_extractor(
         precision: float32, or bfloat16 with autocast.
         feature: "projection" for z1 and z2, "backbone" for h1 and h2.
         fusion: fusion of both vectors: concat, avg, max or sum.
+        backend: torch, or onnxruntime for float32 on a CPU; see encoder_features.choose_arithmetic.
     """
-    model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    transform = BatchTransform(device)
-
-    @torch.inference_mode()
-    def compute(batch: PairBatch) -> dict[str, Tensor]:
-        s1, s2 = (images.contiguous(memory_format=torch.channels_last) for images in transform(batch))
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            output = model(s1, s2)
-        chosen = (output.z1, output.z2) if feature == "projection" else (output.h1, output.h2)
-        one, two = (vectors.float() for vectors in chosen)
-        return {FUSED_FEATURE: fuse(one, two, fusion).cpu(), S1_FEATURE: one.cpu(), S2_FEATURE: two.cpu()}
-
-    return FeatureExtractor({**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}, compute)
-
-
-class _BandStatistics:
-    """Mean and standard deviation of each normalised band: 4 numbers of Sentinel-1, 20 of Sentinel-2."""
-
-    def __init__(self, config: Config) -> None:
-        self._transform = BatchTransform(choose_device(config))
-
-    @torch.inference_mode()
-    def __call__(self, batch: PairBatch) -> dict[str, Tensor]:
-        one, two = (
-            torch.cat((images.mean((2, 3)), images.std((2, 3))), dim=1).cpu() for images in self._transform(batch)
-        )
-        return {FUSED_FEATURE: torch.cat((one, two), dim=1), S1_FEATURE: one, S2_FEATURE: two}
+    identity = {**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}
+    if backend == "torch":
+        return FeatureExtractor(identity, EncoderFeatures(model, device, precision, feature, fusion))
+    told = {"extract_backend": json.dumps(backend)}
+    return FeatureExtractor({**identity, **told}, OnnxFeatures(OnnxEncoder(model, feature), fusion), provenance=told)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import math
+import socket
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,9 +17,8 @@ from torch import Tensor
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.data.bands import S1_BANDS, S2_BANDS
 from bigearthnet_cbir.errors import ConfigError, short, summarize_names
+from bigearthnet_cbir.pipelines.foreign_calls import failure, guarded
 from bigearthnet_cbir.provenance import file_digest
-
-logger = logging.getLogger(__name__)
 
 LARGEST_INPUT: Final = 4096
 _KEY: Final = "encoder"
@@ -63,17 +61,26 @@ class LoadedEncoder:
         network: the object that the callable returned.
         bands: sensor, s1 or s2 -> its bands; sensors that it does not support are absent.
         identity: plain values that determine its vectors, as far as they are visible from outside.
-        where: prefix of each message about it.
+        origin: the arguments of load_foreign.
     """
 
     network: Any
     bands: dict[str, tuple[str, ...]]
     identity: dict[str, Any]
-    where: str
+    origin: tuple[str, Path | None, str]
+
+    @property
+    def where(self) -> str:
+        """Prefix of each message about it."""
+        return _prefix(self.origin[0], self.origin[2])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process loads it from its files again, because its module may lie in no installed package."""
+        return _loaded_again, (self.origin, self.identity)
 
     def call(self, name: str, *images: Tensor) -> Any:
         """Return the result of one of its methods; raises ConfigError with the line of its code that failed."""
-        return _guarded(lambda: getattr(self.network, name)(*images), f"{self.where}: {name}")
+        return guarded(lambda: getattr(self.network, name)(*images), f"{self.where}: {name}")
 
 
 def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
@@ -88,14 +95,14 @@ def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
         ConfigError: the module is missing or fails, the name is not a callable, or the result lacks a part of the
             interface.
     """
-    where = f"{source}: {_KEY} is {spec}"
+    where = _prefix(spec, source)
     module_name, _, name = spec.partition(":")
     module = _import(module_name, folder, where)
     function = getattr(module, name, None)
     if not callable(function):
         found = "is not callable" if hasattr(module, name) else "does not exist"
         raise ConfigError(f"{where}; {name} {found} in {module.__file__}; name a function that returns an encoder")
-    network = _guarded(function, f"{where}: {name}()")
+    network = guarded(function, f"{where}: {name}()")
     bands = _checked_bands(network, where)
     size = getattr(network, "size", None)
     if not isinstance(size, int) or not 1 <= size <= LARGEST_INPUT:
@@ -108,7 +115,19 @@ def load_foreign(spec: str, folder: Path | None, source: str) -> LoadedEncoder:
         "weights": _digest_of_weights(network, where),
         "bands": bands, "size": size, "normalisation": normalisation,
     }  # fmt: skip
-    return LoadedEncoder(network, bands, identity, where)
+    return LoadedEncoder(network, bands, identity, (spec, folder, source))
+
+
+def _prefix(spec: str, source: str) -> str:
+    return f"{source}: {_KEY} is {spec}"
+
+
+def _loaded_again(origin: tuple[str, Path | None, str], identity: dict[str, Any]) -> LoadedEncoder:
+    """Return a pickled encoder in another process, perhaps on another machine."""
+    found = load_foreign(*origin)
+    if found.identity != identity:
+        raise ConfigError(f"{found.where}; on {socket.gethostname()} its code or weights differ; copy the files there")
+    return found
 
 
 def load_configured(config: Config) -> LoadedEncoder:
@@ -140,7 +159,7 @@ def _import(name: str, folder: Path | None, where: str) -> ModuleType:
             ) from error
         raise ConfigError(f"{where}; its module imports {error.name}, which is missing; install it") from error
     except Exception as error:
-        raise _failure(error, f"{where}: importing {name}") from error
+        raise failure(error, f"{where}: importing {name}") from error
 
 
 def _search_in(folder: Path | None, top: str) -> None:
@@ -212,27 +231,3 @@ def _digest_of_weights(network: Any, where: str) -> str | None:
         raise ConfigError(
             f"{where}; its weights are {short(str(weights))}: {error.strerror}; give the path of a file"
         ) from error
-
-
-def _guarded(call: Callable[[], Any], where: str) -> Any:
-    try:
-        return call()
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise _failure(error, where) from error
-
-
-def _failure(error: Exception, where: str) -> ConfigError:
-    """Return a one-line error for an exception in external code, with its message and location."""
-    logger.debug("%s failed", where, exc_info=error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = next((f"{frame.filename}, line {frame.lineno}" for frame in reversed(frames) if _is_theirs(frame)), "")
-    reason = " ".join(str(error).split())[:200]
-    return ConfigError(
-        f"{where} failed: {type(error).__name__}: {reason} ({place or 'unknown line'}); correct that code"
-    )
-
-
-def _is_theirs(frame: traceback.FrameSummary) -> bool:
-    return not any(part in frame.filename for part in ("/torch/", "/bigearthnet_cbir/", "<frozen", "/importlib/"))

@@ -54,6 +54,10 @@ class ForeignFeatures:
         self._widths = {name: vectors.shape[1] for name, vectors in self._vectors(zeros, 1).items()}
         self.directions = self._directions()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        device = torch.device(self._device.type)
+        return ForeignFeatures, (self._encoder, device, self._precision, self._fusion)
+
     def _directions(self) -> tuple[str, ...]:
         sides = {side for side in ("s1", "s2", "fused") if {"fused": FUSED_FEATURE, **_FEATURES}[side] in self._widths}
         one_space = len({width for name, width in self._widths.items() if name != FUSED_FEATURE}) == 1

@@ -18,7 +18,8 @@ from bigearthnet_cbir.report.display_names import query_sensors, result_sensor
 from bigearthnet_cbir.report.query_sampling import sample_queries
 from bigearthnet_cbir.report.view_model import Example, Gallery, Item
 from bigearthnet_cbir.results import RunResults
-from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
+from bigearthnet_cbir.storage.feature_stamps import check_measured_with
+from bigearthnet_cbir.storage.features import read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import DoubleArray, Neighbours, PatchPair

@@ -73,7 +73,7 @@ def train_hash_heads(
 def _train(config: Config, folder: RunFolder, path: Path, settings: HashSettings, *, resume: bool) -> None:
     source = checkpoint_extractor(config, Path(config.state_dict) if config.state_dict else folder.best)
     labelled = config.hash_loss in READS_LABELS
-    content = extract(config, "train", source, folder.train_features, require_labels=labelled)
+    [content] = extract(config, {folder.train_features: "train"}, source, require_labels=labelled)
     with open_features(folder.train_features) as file:
         trainer = _build_trainer(config, source, file, content, settings)
         if resume and path.exists():

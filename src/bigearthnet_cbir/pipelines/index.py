@@ -17,12 +17,11 @@ from bigearthnet_cbir.config import Config, as_config
 from bigearthnet_cbir.data.catalogue import build_catalogue
 from bigearthnet_cbir.data.dataset import BigEarthNetMM
 from bigearthnet_cbir.data.labels import CLASSES
-from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.positions import positions_of
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.files import folder_lock
-from bigearthnet_cbir.pipelines.extract import EXTRACTION_BATCH, made_from
+from bigearthnet_cbir.pipelines.extract import block_spans, embedded_blocks, extraction_session, made_from
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, configured_extractor
 from bigearthnet_cbir.pipelines.index_sources import IndexPart, index_parts, known_pairs, with_told_places
 from bigearthnet_cbir.pipelines.index_state import list_digests
@@ -36,7 +35,7 @@ from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 logger = logging.getLogger(__name__)
 
-_BLOCK: Final = EXTRACTION_BATCH
+_READ_ROWS: Final = 256
 
 
 def build_index(
@@ -190,15 +189,15 @@ def _embedded(
 ) -> Iterator[tuple[dict[str, Any], Any]]:
     pairs = PairList.of(dataset.pairs[row] for row in rows)
     wanted = BigEarthNetMM(pairs, dataset.s2_store, dataset.s1_store, require_labels=False)
-    for batch in ordered_loader(wanted, _BLOCK, config.num_workers):
-        found = source.compute(batch)
-        yield {side: found[name].numpy() for side, name in DATASETS.items() if name in found}, batch.label.numpy()
+    with extraction_session(config):
+        for found in embedded_blocks(config, source, wanted, block_spans(len(wanted))):
+            yield {side: found[name] for side, name in DATASETS.items() if name in found}, found["label"]
 
 
 def _stored(path: Path, rows: list[int]) -> Iterator[tuple[dict[str, Any], Any]]:
     with open_features(path) as file:
-        for first in range(0, len(rows), _BLOCK):
-            some = np.array(rows[first : first + _BLOCK])
+        for first in range(0, len(rows), _READ_ROWS):
+            some = np.array(rows[first : first + _READ_ROWS])
             span = slice(int(some[0]), int(some[-1]) + 1)
             vectors = {side: file[name][span][some - some[0]] for side, name in DATASETS.items() if name in file}
             yield vectors, np.asarray(file["label"][span][some - some[0]], np.uint8)

@@ -19,7 +19,8 @@ from bigearthnet_cbir.pipelines.index_state import list_digests
 from bigearthnet_cbir.provenance import fingerprint
 from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
-from bigearthnet_cbir.storage.features import DATASETS, open_features, read_attribute, read_names, stamped_digest
+from bigearthnet_cbir.storage.feature_stamps import read_attribute, stamped_digest
+from bigearthnet_cbir.storage.features import DATASETS, open_features, read_names
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)

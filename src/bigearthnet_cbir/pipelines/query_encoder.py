@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ class QueryEncoder:
         run = RunFolder(Path(folder))
         config: Config = load_config(run.parameters)
         refuse_outside(run)
+        config = replace(config, extract_backend="torch")  # converting the network takes longer than an image
         checkpoint = Path(config.state_dict) if config.state_dict else run.best
         self._extractor: FeatureExtractor = configured_extractor(config, checkpoint, allow_different=allow_different)
         self.identity = self._extractor.identity

@@ -24,7 +24,8 @@ from bigearthnet_cbir.pipelines.evaluate import SpatialTruth, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, configured_extractor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
-from bigearthnet_cbir.storage.features import read_labels, read_names, stamped_digest
+from bigearthnet_cbir.storage.feature_stamps import stamped_digest
+from bigearthnet_cbir.storage.features import read_labels, read_names
 from bigearthnet_cbir.storage.outside import refuse_outside
 from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.results import is_current, write_results
@@ -87,10 +88,12 @@ def _keep_parameters(config: Config, folder: RunFolder) -> None:
 def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recompute: bool) -> Path:
     codes = code_identity(config, folder)  # refuses missing heads before hours of extraction
     measured_with = settings_affecting(config, MEASUREMENT)
+    files = {folder.query: config.query_split, folder.archive: config.archive_split}
+    query, archive = extract(config, files, source, recompute=recompute)
     made_from = {
         "schema": SCHEMA_VERSION,
-        "query": extract(config, config.query_split, source, folder.query, recompute=recompute),
-        "archive": extract(config, config.archive_split, source, folder.archive, recompute=recompute),
+        "query": query,
+        "archive": archive,
         **{name: value for name, value in measured_with.items() if name not in _IN_FEATURES},
         "codes": codes,
         "directions": source.directions,

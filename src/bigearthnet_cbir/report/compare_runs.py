@@ -16,7 +16,8 @@ from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.report.console import table_line
 from bigearthnet_cbir.report.display_names import HEADLINE_NAMES, direction_title
-from bigearthnet_cbir.storage.features import check_measured_with, read_labels, read_names
+from bigearthnet_cbir.storage.feature_stamps import check_measured_with
+from bigearthnet_cbir.storage.features import read_labels, read_names
 from bigearthnet_cbir.storage.results import read_neighbours, read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.types import DoubleArray, IntArray, PatchPair

@@ -1,4 +1,4 @@
-"""Ray session of a search: start or join, clean shutdown, one-line errors."""
+"""Ray session of a search or an extraction: start or join, clean shutdown, one-line errors."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ LEAST_STORE: Final = 128 << 20
 PATIENCE: Final = 10.0
 """Seconds without a result before the head node is checked; Ray ends the process 60 s after losing it."""
 
+TASKS_PER_WORKER: Final = 2
+"""Tasks in flight per worker: one runs while the input of the next is transferred."""
+
 _TRIES: Final = 3
 
 _AGAIN: Final = "run the same command again; it continues where it stopped"
 
-_DIED: Final = f"this search was killed, or ended by Ray because the cluster's head or this node died; {_AGAIN}"
+_DIED: Final = f"this command was killed, or ended by Ray because the cluster's head or this node died; {_AGAIN}"
 
 
 @contextmanager
-def ray_session(num_cpu: int, archive_bytes: int, ray_address: str | None = None) -> Iterator[None]:
+def ray_session(
+    num_cpu: int, archive_bytes: int, ray_address: str | None = None, *, key: str = "num_cpu"
+) -> Iterator[None]:
     """Start Ray, or join a running cluster, and always shut down cleanly.
 
     If the process already uses Ray, that session is used and left running.
@@ -38,6 +43,7 @@ def ray_session(num_cpu: int, archive_bytes: int, ray_address: str | None = None
         num_cpu: workers with one core each, if Ray is started here.
         archive_bytes: size of the largest archive to search, which determines the size of the object store.
         ray_address: "auto" or host:port of a running cluster; None starts Ray on this machine.
+        key: configuration key that sets the number of workers, for messages.
 
     Raises:
         SearchError: there is no cluster at the address, an essential part of Ray died, or the object store is full.
@@ -46,14 +52,14 @@ def ray_session(num_cpu: int, archive_bytes: int, ray_address: str | None = None
     import ray
 
     if ray.is_initialized():
-        with _one_line():
+        with _one_line(key):
             yield
         return
     with _last_words():
-        yield from _session(num_cpu, archive_bytes, ray_address)
+        yield from _session(num_cpu, archive_bytes, ray_address, key)
 
 
-def _session(num_cpu: int, archive_bytes: int, ray_address: str | None) -> Iterator[None]:
+def _session(num_cpu: int, archive_bytes: int, ray_address: str | None, key: str) -> Iterator[None]:
     import ray
 
     try:
@@ -62,7 +68,7 @@ def _session(num_cpu: int, archive_bytes: int, ray_address: str | None) -> Itera
             _start_here(num_cpu, archive_bytes, quiet)
         else:
             _join(ray_address, quiet)
-        with _one_line():
+        with _one_line(key):
             yield
     finally:
         ray.shutdown()
@@ -90,7 +96,7 @@ def _last_words() -> Iterator[None]:
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _one_line(key: str) -> Iterator[None]:
     """Convert Ray's exceptions to this package's errors; errors raised by workers are passed on."""
     from ray.exceptions import RayError
 
@@ -98,11 +104,11 @@ def _one_line() -> Iterator[None]:
         yield
     except RayError as error:
         cause = getattr(error, "cause", None)
-        if isinstance(cause, CbirError):
+        if isinstance(cause, CbirError | OSError | MemoryError):
             raise cause from error
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         raise SearchError(
-            f"Ray failed ({type(error).__name__}: {reason}); {_AGAIN}, with num_cpu: 0 if it happens again"
+            f"Ray failed ({type(error).__name__}: {reason}); {_AGAIN}, with {key}: 0 if it happens again"
         ) from error
 
 

@@ -15,7 +15,7 @@ from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 from bigearthnet_cbir.search.kernels.int16_screen import Panels, make_panels
 from bigearthnet_cbir.search.kernels.merge import merge
 from bigearthnet_cbir.search.knn import concat_neighbours, search_slice
-from bigearthnet_cbir.search.parallel_session import fetched, ray_session, require_head
+from bigearthnet_cbir.search.parallel_session import TASKS_PER_WORKER, fetched, ray_session, require_head
 from bigearthnet_cbir.search.partition import (
     QUERY_TILE,
     SearchRequest,
@@ -34,9 +34,6 @@ __all__ = ["iter_search_on_ray", "ray_session", "search_on_ray"]
 
 PAIRS_PER_TASK: Final = 1 << 27
 """Distances per task: about a second of work, so that starting a task or repeating a lost one is cheap."""
-
-TASKS_PER_WORKER: Final = 2
-"""Tasks in flight per worker: one runs while the queries of the next are transferred."""
 
 
 class _Cut(NamedTuple):

@@ -1,9 +1,11 @@
-"""Feature files query.h5 and archive.h5, with a fingerprint of their inputs."""
+"""Feature files query.h5 and archive.h5, and the blocks of rows that an interrupted extraction leaves."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.errors import MissingResultsError, ResultsError, short
+from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.provenance import stamp
+from bigearthnet_cbir.storage.feature_stamps import CONTENT, read_fingerprint, stamped_digest
 from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5, row_chunks
 from bigearthnet_cbir.storage.hdf5_reading import dataset, open_hdf5, read, read_texts
 from bigearthnet_cbir.types import ByteArray, PatchPair
@@ -26,8 +30,6 @@ FEATURES = (FUSED_FEATURE, S1_FEATURE, S2_FEATURE)
 NAMES: Final = "patch_name"
 DATASETS: Final = {"fused": FUSED_FEATURE, "s1": S1_FEATURE, "s2": S2_FEATURE}
 """Datasets of the features by their name in a direction."""
-CONTENT: Final = "content_sha256"
-"""Attribute: digest of all datasets, which links results to their features."""
 OUTSIDE: Final = "made outside this project"
 """Attribute `vectors` of files whose vectors no network of this project computed."""
 _DIGEST: Final = "sha256"
@@ -124,6 +126,28 @@ def _joined_digest(digests: Mapping[str, hashlib._Hash]) -> str:
     return hashlib.sha256("".join(digests[name].hexdigest() for name in sorted(digests)).encode()).hexdigest()
 
 
+def write_block(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write a block of rows, as FeatureWriter.append takes it, to a file of its own; raises OSError."""
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **columns)  # type: ignore[arg-type]
+
+
+def read_block(path: Path, rows: int) -> dict[str, npt.NDArray[Any]] | None:
+    """Return a block that write_block wrote, or None, with a warning, unless it is intact and has that many rows."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # before NumPy parses anything
+        if damaged is None:
+            with np.load(path, allow_pickle=False) as file:
+                columns = {name: file[name] for name in file.files}
+            if {len(values) for values in columns.values()} == {rows}:
+                return columns
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logger.debug("%s", path, exc_info=error)
+    logger.warning("%s: a block of an interrupted extraction is damaged; it is computed again", path)
+    return None
+
+
 def content_digest(path: Path) -> str | None:
     """Return the digest of a feature file's datasets on the disk, or None if they cannot be read."""
     try:
@@ -148,41 +172,6 @@ def reusable_digest(path: Path, fingerprint: str) -> str | None:
         logger.warning("%s: its content is not what was written; it is computed again", path)
         return None
     return found
-
-
-def stamped_digest(path: Path) -> str | None:
-    """Return the content digest stored in a feature file, or None if there is none."""
-    return read_attribute(path, CONTENT)
-
-
-def read_fingerprint(path: Path) -> str | None:
-    """Return the fingerprint stored in a feature or results file, or None if it cannot be read."""
-    return read_attribute(path, "fingerprint")
-
-
-def read_attribute(path: Path, name: str) -> str | None:
-    """Return an attribute of a feature or results file as text, or None where there is none or no such file."""
-    try:
-        with open_hdf5(path, _CURE) as file:
-            value = file.attrs.get(name)
-    except (ResultsError, OSError):
-        return None
-    return value if isinstance(value, str) else None
-
-
-def check_measured_with(path: Path, side: str, attributes: Mapping[str, Any], results: Path) -> None:
-    """Raise ResultsError unless the results were computed from this feature file.
-
-    Args:
-        path: query.h5 or archive.h5.
-        side: "query" or "archive".
-        attributes: attributes of the results file; missing ones (earlier versions) are not checked.
-        results: the results file, for the message.
-    """
-    for suffix, name in (("content", CONTENT), ("fingerprint", "fingerprint")):
-        stored = attributes.get(f"{side}_{suffix}")
-        if path.exists() and stored is not None and stored != read_attribute(path, name):
-            raise ResultsError(f"{path}: is not what {results} was computed from; run project/retrieval.py again")
 
 
 @contextmanager

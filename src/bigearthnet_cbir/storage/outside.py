@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bigearthnet_cbir.errors import ResultsError
-from bigearthnet_cbir.storage.features import OUTSIDE, read_attribute
+from bigearthnet_cbir.storage.feature_stamps import read_attribute
+from bigearthnet_cbir.storage.features import OUTSIDE
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 
