@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,11 +18,17 @@ from bigearthnet_cbir.serve.security import is_loopback
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@contextmanager
+def start(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    process = subprocess.Popen(
         [sys.executable, str(ROOT / "project" / "serve.py"), *arguments], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def address_in(process: "subprocess.Popen[str]") -> str:
@@ -45,8 +53,10 @@ def test_it_serves_on_loopback_and_ends_cleanly_with_ctrl_c(run_folders: list[Pa
 def test_another_host_is_told_what_it_means(run_folders: list[Path]) -> None:
     with start("--filepath", str(run_folders[0]), "--port", "0", "--host", "0.0.0.0") as process:
         first = process.stdout.readline()
+        assert address_in(process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
+    assert process.returncode == 0
     assert first.startswith("warning: other machines can connect to 0.0.0.0.")
 
 
