@@ -133,7 +133,7 @@ def _layout(header: bytes) -> _Layout:
     """Parse a safetensors header; cached, because records with equal bands and labels have equal headers."""
     try:
         content = json.loads(header)
-        metadata = content.pop("__metadata__", {})
+        metadata = dict(content.pop("__metadata__", {}))
         labels = _labels(metadata[_LABELS_KEY]) if _LABELS_KEY in metadata else None
         fields = tuple(_field(band, entry) for band, entry in content.items())
     except DataError:
