@@ -91,13 +91,14 @@ measure((i) => {
 
 PAGE = """<!doctype html><meta charset="utf-8">
 <style>#map {{ width: 700px; height: 700px; position: relative }}
-#map > canvas {{ position: absolute; width: 100%; height: 100% }}</style>
-<div id="map"></div>{scripts}<script type="module">{shared}{body}</script>"""
+#map > * {{ position: absolute; inset: 0; width: 100%; height: 100% }}
+#map > svg {{ background: #e8edf0; fill: #fbfaf7; stroke: #c9ccc8 }} #map path {{ vector-effect: non-scaling-stroke }}
+</style><div id="map"></div>{scripts}<script type="module">{shared}{body}</script>"""
 
 
 def pages() -> Iterator[tuple[str, str, list[Path]]]:
     """Yield name, script and library files of everything that is installed."""
-    yield "own canvas", OWN, [ASSETS / name for name in ("map.js", "points.js", "pointer.js")]
+    yield "own canvas", OWN, [ASSETS / name for name in ("map.js", "points.js", "pointer.js", "dom.js")]
     plotly, bokeh = (importlib.util.find_spec(name) for name in ("plotly", "bokeh"))
     if plotly and plotly.origin:
         yield "plotly scattergl", PLOTLY, [Path(plotly.origin).parent / "package_data" / "plotly.min.js"]

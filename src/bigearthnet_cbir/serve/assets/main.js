@@ -168,7 +168,6 @@ async function start() {
     near: () => map.fitTo(answers.flatMap(({ query, results: found }) => [query, ...found].filter(Boolean).map((patch) => patch.on_map))),
   };
   for (const [id, act] of Object.entries(tools)) byId(id).addEventListener("click", act);
-  addEventListener("themechange", () => { map.draw(); });
   closeMenusOutside();
   api.outlines().then((outlines) => map.setOutlines(outlines)).catch(() => { /* the map works without outlines */ });
   const columns = api.catalogue();

@@ -1,53 +1,52 @@
 // Mouse, touch and keys on the map: drag to move, wheel or two fingers to zoom, shift or the box mode to draw a box.
 
 const STEP = 80; // pixels that an arrow key moves the map
+const CLICK = 4; // pixels that a pointer may move during a click
 
 /** Make a map follow the pointer and the keyboard. */
 export function connect(map) {
-  const { box } = map, held = new Map();
-  let start = null, moved = false, spread = 0;
+  const { box } = map, held = new Map(); // pointer -> position
+  let start = null, moved = false;
   const at = (event) => {
     const edge = box.getBoundingClientRect();
     return [event.clientX - edge.left, event.clientY - edge.top];
   };
-  const apart = () => {
-    const [a, b] = [...held.values()];
-    return { distance: Math.hypot(a[0] - b[0], a[1] - b[1]), x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 };
+  /** Return the centre of the held pointers, and the distance between them (1 for a single one). */
+  const grip = () => {
+    const [[ax, ay], [bx, by]] = [[...held.values()].at(0), [...held.values()].at(-1)];
+    return { x: (ax + bx) / 2, y: (ay + by) / 2, spread: Math.hypot(ax - bx, ay - by) || 1 };
   };
 
   box.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || event.target.closest("button, select, label")) return;
-    held.set(event.pointerId, at(event));
+    if (event.button !== 0) return;
     box.setPointerCapture(event.pointerId);
-    [start, moved] = [at(event), false];
-    if (held.size === 2) { spread = apart().distance; map.drawn = null; }
-    else if (map.boxMode || event.shiftKey) map.drawn = [...start, ...start];
+    held.set(event.pointerId, start = at(event));
+    moved = held.size > 1;
+    map.setDrawn(!moved && (map.boxMode || event.shiftKey) ? [...start, ...start] : null);
   });
 
   box.addEventListener("pointermove", (event) => {
-    const here = at(event), before = held.get(event.pointerId);
-    if (!before) { hover(here); return; }
-    if (Math.hypot(here[0] - start[0], here[1] - start[1]) > 4) moved = true;
+    const here = at(event);
+    if (!held.has(event.pointerId)) { map.events.hover(map.indexAt(...here), ...here); return; }
+    moved ||= Math.hypot(here[0] - start[0], here[1] - start[1]) > CLICK;
+    const before = grip();
     held.set(event.pointerId, here);
-    if (held.size === 2) {
-      const { distance, x, y } = apart();
-      map.zoom(distance / spread, x, y);
-      spread = distance;
-    } else if (map.drawn) { map.drawn = [map.drawn[0], map.drawn[1], ...here]; map.drawOver(); }
-    else if (moved) map.pan(here[0] - before[0], here[1] - before[1]);
+    const { x, y, spread } = grip();
+    if (map.drawn) map.setDrawn([...start, ...here]);
+    else if (moved) {
+      map.pan(x - before.x, y - before.y);
+      map.zoom(spread / before.spread, x, y);
+    }
   });
 
   const end = (event) => {
     if (!held.delete(event.pointerId)) return;
     const { drawn } = map;
-    map.drawn = null;
-    if (event.type === "pointercancel") { map.drawOver(); return; }
+    map.setDrawn(null);
+    if (event.type === "pointercancel") return;
     if (drawn && moved) map.events.boxed(map.toDegrees(drawn));
-    else if (!moved) {
-      const index = map.indexAt(...at(event));
-      if (index >= 0) map.events.pick(index);
-    }
-    map.drawOver();
+    const index = moved ? -1 : map.indexAt(...at(event));
+    if (index >= 0) map.events.pick(index);
   };
   box.addEventListener("pointerup", end);
   box.addEventListener("pointercancel", end);
@@ -57,27 +56,19 @@ export function connect(map) {
     map.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), ...at(event));
   }, { passive: false });
 
-  function hover([x, y]) { map.events.hover(map.indexAt(x, y), x, y); }
-
   box.addEventListener("keydown", (event) => {
-    if (event.target !== box || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = {
       ArrowLeft: () => map.pan(STEP, 0), ArrowRight: () => map.pan(-STEP, 0),
       ArrowUp: () => map.pan(0, STEP), ArrowDown: () => map.pan(0, -STEP),
-      "+": () => map.zoom(1.5), "=": () => map.zoom(1.5), "-": () => map.zoom(1 / 1.5), 0: () => map.home(),
-      Enter: () => middle((index) => map.events.pick(index)),
+      "+": () => map.zoom(1.5), "=": () => map.zoom(1.5), "-": () => map.zoom(1 / 1.5), 0: () => map.home(), Enter: () => {},
     }[event.key];
     if (!act) return;
     event.preventDefault();
     act();
-    if (event.key !== "Enter") middle((index, x, y) => map.events.hover(index, x, y), -1);
+    // The patch nearest to the centre of the map is highlighted; Enter selects it.
+    const [x, y] = [map.width / 2, map.height / 2], index = map.indexAt(x, y, Math.min(x, y));
+    if (event.key !== "Enter") map.events.hover(index, x, y);
+    else if (index >= 0) map.events.pick(index);
   });
-
-  /** Report the patch nearest to the centre of the map, which Enter selects. */
-  function middle(use) {
-    const [x, y] = [map.width / 2, map.height / 2];
-    const index = map.points.nearest(...map.toUnit(x, y), Math.min(x, y) / map.view.scale);
-    if (index >= 0) use(index, x, y);
-    else map.events.hover(-1);
-  }
 }

@@ -10,7 +10,6 @@ addEventListener("DOMContentLoaded", () => {
   const show = () => {
     button.textContent = isDark() ? "Light" : "Dark";
     button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} mode`);
-    dispatchEvent(new Event("themechange"));
   };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
