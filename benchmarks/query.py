@@ -34,6 +34,8 @@ from bigearthnet_cbir.query.filters import Filters
 from bigearthnet_cbir.query.find import find, query_vector
 from bigearthnet_cbir.query.index import Index, open_index
 from bigearthnet_cbir.query.index_writing import IndexWriter
+from bigearthnet_cbir.search.binarizers import fit_binarizers
+from bigearthnet_cbir.storage.features import DATASETS
 
 SENSOR_WIDTH: Final = 128
 K: Final = 100
@@ -57,7 +59,8 @@ def make_index(folder: Path, size: int) -> Index:
         writer.append({"s1": one, "s2": two, "fused": np.concatenate([one, two], axis=1)}, labels)
     catalogue = build_catalogue(pairs, positions_of(pairs), {}, ["train"] * size)
     details = {"distance": "cosine", "fusion": "concat", "feature": "projection", "checkpoint": "none"}
-    writer.finish(catalogue, CLASSES, details)
+    codes = {side: fit_binarizers("median", {side: writer.vectors()[name]})[side] for side, name in DATASETS.items()}
+    writer.finish(catalogue, CLASSES, details, codes)
     return open_index(folder)
 
 

@@ -14,12 +14,20 @@ import pytest
 from tests.conftest import Archive
 from tests.pipelines.test_evaluate_files import Run, assert_equal_figures
 from tests.pipelines.test_foreign_encoder import EXAMPLE
+from tests.query.conftest import make_run
 
 import bigearthnet_cbir as cbir
 from bigearthnet_cbir.cli.export_embeddings import main
+from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import CbirError
 from bigearthnet_cbir.pipelines import export_embeddings as module
+from bigearthnet_cbir.pipelines.hashing import train_hash_heads
+from bigearthnet_cbir.query.missing_modality import vectors_of
+from bigearthnet_cbir.search.binarizers import Binarizer
+from bigearthnet_cbir.storage.code_arrays import read_code_arrays
+from bigearthnet_cbir.storage.features import DATASETS
+from bigearthnet_cbir.training.hashing import HashSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +85,35 @@ def test_columns_and_metadata_of_the_parquet_file(own: Run, exported: Path) -> N
     assert told["distance"] == "cosine"
     assert told["fusion"] == "concat"
     assert "seed 42" in told["checkpoint_sha256"]
+
+
+@pytest.mark.parametrize(("code", "bits"), [("rotation", 24), ("itq", 16), ("mean", None), ("learned", 16)])
+def test_codes_are_those_of_retrieval(
+    tmp_path: Path, archives: dict[str, Archive], code: str, bits: int | None
+) -> None:
+    """Of codes.h5, and of the figures: evaluate fits the same codes on the exported vectors."""
+    settings = {"distance": "hamming", "code": code, **({} if bits is None else {"code_bits": bits})}
+    run = make_run(tmp_path, archives["rico"], num_cpu=0, **settings)
+    if code == "learned":
+        train_hash_heads(load_config(run.parameters), settings=HashSettings(epochs=1))
+    measured = cbir.retrieve(run.parameters)
+    kept = run.codes.read_bytes()
+    files = cbir.export_embeddings(run.root)
+    assert run.codes.read_bytes() == kept
+    made = {kind: Binarizer.from_arrays(arrays) for kind, arrays in read_code_arrays(run.codes).items()}
+    for path in (run.query, run.archive):
+        with h5py.File(path) as file, np.load(run.root / "embeddings" / f"{path.stem}.npz") as exported:
+            for side, name in DATASETS.items():
+                vectors = vectors_of(side, file, "concat", made[side].method)
+                found = exported[name.replace("feature", "code")]
+                np.testing.assert_array_equal(found, made[side].codes(vectors))
+                assert found.shape[1] == -(-(bits or file[name].shape[1]) // 8)
+            assert str(exported["codes"]).startswith(f"{code}, ")
+    if code == "learned":
+        return  # heads belong to the encoder of the run
+    queries, archive = (path for path in files if path.suffix == ".npz")
+    written = cbir.evaluate_files(queries, archive, output=tmp_path / "again", top_k=2, **settings)
+    assert_equal_figures(written, measured)
 
 
 def test_points_are_where_the_patches_are(exported: Path) -> None:

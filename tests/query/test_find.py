@@ -22,6 +22,8 @@ from bigearthnet_cbir.query.filters import Filters
 from bigearthnet_cbir.query.find import find, query_vector
 from bigearthnet_cbir.query.index import Index, open_index
 from bigearthnet_cbir.query.index_writing import IndexWriter
+from bigearthnet_cbir.query.missing_modality import vectors_of
+from bigearthnet_cbir.search.binarizers import fit_binarizers
 from bigearthnet_cbir.search.binary_codes import binarize, pack
 
 SIZE = 300
@@ -41,7 +43,10 @@ def small_index(folder: Path, size: int = SIZE, fusion: str = "concat") -> Index
     writer.append({"s1": one, "s2": two, "fused": fused}, labels)
     catalogue = build_catalogue(pairs, positions_of(pairs), known, [SPLITS[number % 3] for number in range(size)])
     details = {"distance": "cosine", "fusion": fusion, "feature": "projection", "checkpoint": "none"}
-    writer.finish(catalogue, CLASSES, details)
+    rows = writer.vectors()
+    kinds = {kind: vectors_of(kind, rows, fusion) for kind in ("s1", "s2", "fused", "s1_as_fused", "s2_as_fused")}
+    codes = {kind: fit_binarizers("median", {kind: vectors})[kind] for kind, vectors in kinds.items()}
+    writer.finish(catalogue, CLASSES, details, codes)
     return open_index(folder)
 
 

@@ -59,9 +59,9 @@ def test_finds_the_nearest(index: Index) -> None:
 
 def test_names_are_completed_and_the_nearest_told(index: Index) -> None:
     name = index.names_s2[0]
-    with pytest.raises(QueryError, match=f"not in the index; the nearest names are {name}"):
+    with pytest.raises(QueryError, match=f"not in the index; similar names: {name}"):
         index.position(name[:-1] + "x")
-    with pytest.raises(QueryError, match="give the name of a Sentinel-1 or -2 patch"):
+    with pytest.raises(QueryError, match="give the name of a Sentinel-1 or Sentinel-2 patch"):
         index.position("nothing")
     known = sorted([*index.names_s1, *index.names_s2])
     assert index.names.complete("S2A") == [one for one in known if one.startswith("S2A")]

@@ -16,7 +16,8 @@ from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.summary import headline
-from bigearthnet_cbir.pipelines.codes import ONE_BIT_A_FEATURE, fit_codes, load_learned
+from bigearthnet_cbir.pipelines.code_settings import ONE_BIT_A_FEATURE
+from bigearthnet_cbir.pipelines.codes import fit_codes, load_learned
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.query.missing_modality import kinds_of, vectors_of
 from bigearthnet_cbir.results import CodeQuality

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bigearthnet_cbir.config import Config
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import CheckpointError
+from bigearthnet_cbir.pipelines.code_settings import DEFAULT_BITS, code_bits
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.provenance import file_digest, fingerprint
 from bigearthnet_cbir.query.missing_modality import STAND_INS, kinds_of, vectors_of
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
     from bigearthnet_cbir.models.hash_heads import HashHeads
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_BITS: Final = 64
-ONE_BIT_A_FEATURE: Final = ("median", "mean")
-
-
-def code_bits(config: Config) -> int | None:
-    """Return the length of a code in bits; None: one bit for each feature."""
-    return config.code_bits or (None if config.code in ONE_BIT_A_FEATURE else DEFAULT_BITS)
 
 
 @dataclass
@@ -93,8 +86,11 @@ def code_identity(config: Config, folder: RunFolder) -> dict[str, Any]:
     Raises:
         CheckpointError: there are no learned hash heads.
     """
-    if config.distance != "hamming":
-        return {}
+    return codes_made_from(config, folder) if config.distance == "hamming" else {}
+
+
+def codes_made_from(config: Config, folder: RunFolder) -> dict[str, Any]:
+    """Return the same as `code_identity` for a run with any distance, whose index has codes too."""
     identity = {"code": config.code, "code_bits": code_bits(config), "seed": config.seed}
     if config.code == "learned":
         return {**identity, "heads": file_digest(_heads_path(config, folder))}
@@ -116,19 +112,51 @@ def prepare_codes(config: Config, folder: RunFolder, source: FeatureExtractor, a
         SearchError: the method is undefined for the vectors.
         CheckpointError: there are no learned heads for this encoder.
     """
-    wanted = fingerprint({
+    kept = _kept_binarizers(config, folder, source)
+    if kept is not None:
+        return Coder(config, kept)
+    binarizers = make_binarizers(config, folder, source, archive)
+    arrays = {kind: binarizer.arrays() for kind, binarizer in binarizers.items()}
+    write_code_arrays(folder.codes, _fingerprint(config, folder, source), arrays)
+    return Coder(config, binarizers)
+
+
+def run_codes(config: Config, folder: RunFolder, source: FeatureExtractor, archive: h5py.File) -> Coder:
+    """Return the same coder as `prepare_codes`, also for a run with another distance, without writing codes.h5."""
+    kept = _kept_binarizers(config, folder, source) if config.distance == "hamming" else None
+    return Coder(config, make_binarizers(config, folder, source, archive) if kept is None else kept)
+
+
+def make_binarizers(
+    config: Config, folder: RunFolder, source: FeatureExtractor, archive: Mapping[str, Any]
+) -> dict[str, Binarizer]:
+    """Return the binarizers of the configured method, fitted on an archive or, if learned, read from the heads.
+
+    Args:
+        config: gives method, length and seed.
+        folder: contains the learned hash heads.
+        source: gives the directions, and the encoder that learned heads must belong to.
+        archive: archive.h5, opened; or arrays by the names of its datasets.
+
+    Raises:
+        SearchError: the method is undefined for the vectors.
+        CheckpointError: there are no learned heads for this encoder.
+    """
+    if config.code == "learned":
+        return load_learned(_heads_path(config, folder), source)
+    return fit_codes(config, source, archive)
+
+
+def _fingerprint(config: Config, folder: RunFolder, source: FeatureExtractor) -> str:
+    return fingerprint({
         **code_identity(config, folder), "archive": stamped_digest(folder.archive), "fusion": config.fusion,
         "directions": source.directions,
     })  # fmt: skip
-    kept = read_code_arrays(folder.codes, wanted)
-    if kept is not None:
-        return Coder(config, {kind: Binarizer.from_arrays(arrays) for kind, arrays in kept.items()})
-    if config.code == "learned":
-        binarizers = load_learned(_heads_path(config, folder), source)
-    else:
-        binarizers = fit_codes(config, source, archive)
-    write_code_arrays(folder.codes, wanted, {kind: binarizer.arrays() for kind, binarizer in binarizers.items()})
-    return Coder(config, binarizers)
+
+
+def _kept_binarizers(config: Config, folder: RunFolder, source: FeatureExtractor) -> dict[str, Binarizer] | None:
+    kept = read_code_arrays(folder.codes, _fingerprint(config, folder, source))
+    return None if kept is None else {kind: Binarizer.from_arrays(arrays) for kind, arrays in kept.items()}
 
 
 def fit_codes(config: Config, source: FeatureExtractor, archive: Mapping[str, Any]) -> dict[str, Binarizer]:

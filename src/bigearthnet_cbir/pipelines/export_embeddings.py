@@ -18,12 +18,13 @@ from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.positions import acquisition_dates, positions_of
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.files import atomic_write, folder_lock
+from bigearthnet_cbir.pipelines.codes import Coder
 from bigearthnet_cbir.pipelines.outside_runs import told_fusion
+from bigearthnet_cbir.pipelines.stored_codes import stored_codes
 from bigearthnet_cbir.provenance import stamp
-from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
-from bigearthnet_cbir.storage.features import FEATURES, OUTSIDE, open_features, read_names
+from bigearthnet_cbir.storage.features import DATASETS, FEATURES, OUTSIDE, open_features, read_names
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.types import ByteArray, FloatArray
+from bigearthnet_cbir.types import ByteArray
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,8 @@ def export_embeddings(run: Path | str, output: Path | str | None = None) -> list
     """Write the vectors that retrieval computed for a run as query.parquet, archive.parquet, query.npz and archive.npz.
 
     Columns: name_s1, name_s2, split, date_s1, date_s2, labels; the vectors feature, feature_s1, feature_s2 that the run
-    has; and their codes. A code has one bit for each feature, with the archive's medians as thresholds, packed from the
-    most significant bit. docs/embeddings.md describes the columns. `evaluate_files` computes the same results from
-    either format.
+    has; and their codes, made by the configured `code` and `code_bits` as in retrieval, with the most significant bit
+    first. docs/embeddings.md describes the columns. `evaluate_files` computes the same results from either format.
 
     Args:
         run: run folder with query.h5 and archive.h5.
@@ -51,6 +51,7 @@ def export_embeddings(run: Path | str, output: Path | str | None = None) -> list
 
     Raises:
         ResultsError: the run has no readable features.
+        CheckpointError: code is learned, and there are no trained hash heads.
         LockedError: another process is writing to the run folder.
 
     Example (`run` is a run folder that retrieval has been through):
@@ -62,16 +63,18 @@ def export_embeddings(run: Path | str, output: Path | str | None = None) -> list
     target = Path(output) if output is not None else folder.root / "embeddings"
     with folder_lock(folder.root, "export"):
         with open_features(folder.archive) as file:
-            thresholds = {name: median_thresholds(file[name]) for name in FEATURES if name in file}
+            coder = stored_codes(folder, file)
         target.mkdir(parents=True, exist_ok=True)
         written = []
         for path in (folder.query, folder.archive):
-            written += _export(path, target, thresholds, folder.root.resolve().name)
+            written += _export(path, target, coder, folder.root.resolve().name)
     return written
 
 
-def _export(path: Path, target: Path, thresholds: Mapping[str, FloatArray], run: str) -> list[Path]:
+def _export(path: Path, target: Path, coder: Coder, run: str) -> list[Path]:
     with open_features(path) as file:
+        known = [side for side, name in DATASETS.items() if name in file and side in coder.binarizers]
+        codes = {CODES[DATASETS[side]]: coder.codes(side, file) for side in known}
         vectors = {name: np.asarray(file[name][:], np.float32) for name in FEATURES if name in file}
         labels = np.asarray(file["label"][:], np.uint8)
         attributes = dict(file.attrs)
@@ -85,8 +88,7 @@ def _export(path: Path, target: Path, thresholds: Mapping[str, FloatArray], run:
         "date_s1": acquisition_dates(pairs.s1),
         "date_s2": acquisition_dates(pairs.s2),
     }
-    codes = {CODES[name]: codes_of(values, thresholds[name]) for name, values in vectors.items() if name in thresholds}
-    told = describe_vectors(attributes, run)
+    told = {**describe_vectors(attributes, run), "codes": _describe_codes(coder)}
     return [
         _write_parquet(target / f"{path.stem}.parquet", pairs, {**columns, **vectors, **codes}, labels, classes, told),
         _write_npz(target / f"{path.stem}.npz", pairs, {**columns, **vectors, **codes}, labels, classes, told),
@@ -115,9 +117,17 @@ def describe_vectors(attributes: Mapping[str, Any], run: str) -> dict[str, Any]:
         "distance": configuration.get("distance"),
         "feature": None if outside or foreign else configuration.get("feature"),
         **({"vectors": OUTSIDE} if outside else {"encoder": foreign} if foreign else own),
-        "codes": "one bit a feature, above the median of its column over the archive; eight to a byte, high bit first",
         **stamp(),
     }
+
+
+def _describe_codes(coder: Coder) -> str:
+    binarizer = next(iter(coder.binarizers.values()))
+    made = "trained" if binarizer.method == "learned" else "fitted on the archive"
+    rule = "; a bit is 1 above the median of its feature" if binarizer.method == "median" else ""
+    lengths = ", ".join(f"{CODES[DATASETS[side]]} {coder.binarizers[side].bits} bits" for side in DATASETS
+                        if side in coder.binarizers)  # fmt: skip
+    return f"{binarizer.method}, {made}{rule}; {lengths}; eight bits per byte, the most significant first"
 
 
 def _write_parquet(

@@ -16,7 +16,7 @@ from bigearthnet_cbir.errors import CheckpointError
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.models.hash_heads import HashHeads
 from bigearthnet_cbir.pipelines.builders import build_hash_loss
-from bigearthnet_cbir.pipelines.codes import DEFAULT_BITS
+from bigearthnet_cbir.pipelines.code_settings import DEFAULT_BITS
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, checkpoint_extractor
 from bigearthnet_cbir.search.binarizers import fit_binarizers

@@ -21,11 +21,14 @@ from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.positions import positions_of
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.files import folder_lock
+from bigearthnet_cbir.pipelines.code_settings import code_settings
+from bigearthnet_cbir.pipelines.codes import codes_made_from
 from bigearthnet_cbir.pipelines.extract import block_spans, embedded_blocks, extraction_session, made_from
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, configured_extractor
 from bigearthnet_cbir.pipelines.index_sources import IndexPart, index_parts, known_pairs, with_told_places
 from bigearthnet_cbir.pipelines.index_state import list_digests
 from bigearthnet_cbir.pipelines.outside_index import index_outside
+from bigearthnet_cbir.pipelines.stored_codes import index_binarizers
 from bigearthnet_cbir.provenance import fingerprint
 from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
@@ -124,8 +127,13 @@ class _IndexJob:
         """Hash of all inputs."""
         return fingerprint({
             "schema": INDEX_SCHEMA, "parts": self.origins, "distance": self.config.distance,
-            "json_root": str(self.json_root), "lists": self.lists,
+            "json_root": str(self.json_root), "lists": self.lists, **self._codes,
         })  # fmt: skip
+
+    @property
+    def _codes(self) -> dict[str, Any]:
+        """Return what determines the codes, except for median codes, which older indexes have."""
+        return {} if self.config.code == "median" else {"codes": codes_made_from(self.config, self.folder)}
 
 
 def _build(job: _IndexJob, recompute: bool) -> None:
@@ -140,10 +148,6 @@ def _build(job: _IndexJob, recompute: bool) -> None:
 def _fill(job: _IndexJob, wanted: str, *, resume: bool) -> None:
     """Compute the missing rows and complete the index."""
     config, parts = job.config, job.parts
-    if config.distance == "hamming" and config.code != "median":
-        logger.warning(
-            "code is %s; the index has median codes: its Hamming lists are not those of retrieval", config.code
-        )
     pairs = PairList.of(part.dataset.pairs[row] for part in parts for row in part.chosen)
     writer = IndexWriter(job.folder.index, wanted, len(pairs), resume=resume)
     if writer.rows:
@@ -160,7 +164,11 @@ def _fill(job: _IndexJob, wanted: str, *, resume: bool) -> None:
     if job.json_root is not None:
         places = with_told_places(places, pairs, job.json_root)
     catalogue = build_catalogue(pairs, places, known_pairs(config, pairs), splits)
-    writer.finish(catalogue, CLASSES, _details(job))
+    archive = job.origins.get(config.archive_split)
+    codes = index_binarizers(
+        config, job.folder, job.source, writer.vectors(), None if archive is None else fingerprint(archive)
+    )
+    writer.finish(catalogue, CLASSES, _details(job), codes)
     logger.info("wrote %s, %s pairs", job.folder.index, f"{len(pairs):,}")
 
 
@@ -211,6 +219,7 @@ def _details(job: _IndexJob) -> dict[str, Any]:
         "fusion": config.fusion,
         "feature": config.feature,
         "distance": config.distance,
+        **code_settings(config),
         "splits": {part.split or "no split": len(part.chosen) for part in job.parts},
         "lists": job.lists,
         "archives": {str(store.path): store.identity() for store in (first.s2_store, first.s1_store)},

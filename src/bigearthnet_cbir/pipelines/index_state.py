@@ -9,6 +9,7 @@ from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.data.splits import SPLITS, parquet_split
 from bigearthnet_cbir.errors import QueryError
+from bigearthnet_cbir.pipelines.code_settings import code_settings
 from bigearthnet_cbir.provenance import file_digest
 from bigearthnet_cbir.query.index import Index, open_index
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -49,9 +50,11 @@ def _check(index: Index, config: Config, run: RunFolder) -> None:
     known = index.manifest
     if checkpoint.is_file() and file_digest(checkpoint) != known["checkpoint"]:
         raise QueryError(f"{index.folder}: was built with another checkpoint than the current {checkpoint}; {_CURE}")
-    for key in SETTINGS:
-        if getattr(config, key) != known[key]:
-            raise QueryError(f"{index.folder}: was built with {key}: {known[key]}, now {getattr(config, key)}; {_CURE}")
+    # An index of an earlier version does not record its codes, which are median codes.
+    current = {**{key: getattr(config, key) for key in SETTINGS}, **code_settings(config)}
+    for key, value in current.items():
+        if known.get(key, value) != value:
+            raise QueryError(f"{index.folder}: was built with {key}: {known[key]}, now {value}; {_CURE}")
     current = list_digests(config)
     for split, digest in known["lists"].items():
         if current.get(split, digest) != digest:

@@ -14,8 +14,11 @@ from bigearthnet_cbir.data.catalogue import build_catalogue
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.pair_list import PairList
 from bigearthnet_cbir.data.positions import positions_of
+from bigearthnet_cbir.pipelines.code_settings import code_settings
+from bigearthnet_cbir.pipelines.codes import codes_made_from
 from bigearthnet_cbir.pipelines.index_sources import known_pairs
 from bigearthnet_cbir.pipelines.index_state import list_digests
+from bigearthnet_cbir.pipelines.stored_codes import stored_codes
 from bigearthnet_cbir.provenance import fingerprint
 from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
@@ -36,7 +39,10 @@ def index_outside(config: Config, folder: RunFolder, *, recompute: bool = False)
     """
     files = {folder.archive: config.archive_split, folder.query: config.query_split}
     contents = [stamped_digest(path) for path in files]
-    wanted = fingerprint({"schema": INDEX_SCHEMA, "contents": contents, "settings": [config.distance, config.fusion]})
+    settings: list[Any] = [config.distance, config.fusion]
+    if config.code != "median":  # older indexes have median codes
+        settings.append(codes_made_from(config, folder))
+    wanted = fingerprint({"schema": INDEX_SCHEMA, "contents": contents, "settings": settings})
     if not recompute and finished_part(folder.index, wanted):
         logger.info("%s is up to date (same embeddings and settings): kept", folder.index)
         return folder.index
@@ -46,7 +52,9 @@ def index_outside(config: Config, folder: RunFolder, *, recompute: bool = False)
     for path, rows in chosen.items():
         _append(writer, path, rows)
     catalogue = build_catalogue(pairs, positions_of(pairs), known_pairs(config, pairs), splits)
-    writer.finish(catalogue, CLASSES, _details(config, folder, splits))
+    with open_features(folder.archive) as archive:
+        codes = stored_codes(folder, archive).binarizers
+    writer.finish(catalogue, CLASSES, _details(config, folder, splits), codes)
     logger.info("wrote %s, %s pairs", folder.index, f"{len(pairs):,}")
     return folder.index
 
@@ -80,6 +88,7 @@ def _details(config: Config, folder: RunFolder, splits: list[str]) -> dict[str, 
         "fusion": config.fusion,
         "feature": config.feature,
         "distance": config.distance,
+        **code_settings(config),
         "splits": {split or "no split": splits.count(split) for split in dict.fromkeys(splits)},
         "lists": list_digests(config),
         "archives": {},

@@ -14,7 +14,7 @@ from bigearthnet_cbir.errors import QueryError
 from bigearthnet_cbir.query.filters import Filters
 from bigearthnet_cbir.query.index import Index, check_side
 from bigearthnet_cbir.query.missing_modality import MissingModality
-from bigearthnet_cbir.search.binary_codes import codes_of
+from bigearthnet_cbir.query.query_codes import query_code
 from bigearthnet_cbir.search.distances import check_distance
 from bigearthnet_cbir.search.kernels.int16_dot import has_pair_products
 from bigearthnet_cbir.search.knn import search
@@ -109,7 +109,7 @@ def find(
         index: from `open_index`.
         vector: (D,) float32, from `query_vector`, an encoder or `feedback`.
         archive: modality to search: s1, s2 or fused.
-        query: modality of the vector, by default that of the archive; it selects the thresholds of Hamming codes.
+        query: modality of the vector, by default that of the archive; it selects the binarizer of Hamming codes.
         distance: cosine, euclidean, chi2 or hamming; None for the distance in the configuration of the run.
         k: number of pairs wanted, >= 1.
         filters: conditions on the results; they apply before the search, so k pairs are found whenever k pass.
@@ -146,12 +146,7 @@ def _checked_query(
             f"the query vector has shape {asks.shape}; the {archive} vectors of this index have shape {wanted}: give a "
             "vector of that shape"
         )
-    return codes_of(asks[None], _thresholds(index, query, archive))[0] if distance == "hamming" else asks
-
-
-def _thresholds(index: Index, query: str, archive: str) -> FloatArray:
-    """Return the thresholds of a query's code: the medians of its modality, in fused form for a fused archive."""
-    return np.ascontiguousarray(stand_in(index, np.asarray(index.thresholds(query))[None], query, archive)[0])
+    return query_code(index, asks, query, archive) if distance == "hamming" else asks
 
 
 def nearest_here(

@@ -14,6 +14,15 @@ from bigearthnet_cbir.data.catalogue import Catalogue, read_catalogue
 from bigearthnet_cbir.data.pair_list import Names
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import DataError, MissingIndexError, QueryError, short
+from bigearthnet_cbir.query.index_files import (
+    CATALOGUE,
+    LABELS,
+    MANIFEST,
+    codes_file,
+    projection_file,
+    thresholds_file,
+    vectors_file,
+)
 from bigearthnet_cbir.query.names import NameIndex
 from bigearthnet_cbir.search.shards import PreparedArchive
 from bigearthnet_cbir.types import ByteArray, FloatArray, IntArray, PatchPair
@@ -22,25 +31,7 @@ INDEX_SCHEMA: Final = 1
 """Version of the format. It increases when older indexes can no longer be read in the same way."""
 
 SIDES: Final = (S1, S2, FUSED)
-MANIFEST: Final = "manifest.json"
-CATALOGUE: Final = "catalogue.parquet"
-LABELS: Final = "labels.npy"
 _CURE: Final = "run project/index.py again"
-
-
-def vectors_file(side: str) -> str:
-    """Return the name of the file with the embeddings of a modality: s1, s2 or fused."""
-    return f"embeddings_{side}.npy"
-
-
-def codes_file(side: str) -> str:
-    """Return the name of the file with the packed codes."""
-    return f"codes_{side}.npy"
-
-
-def thresholds_file(side: str) -> str:
-    """Return the name of the file with the thresholds of the codes."""
-    return f"thresholds_{side}.npy"
 
 
 class Index:
@@ -138,13 +129,18 @@ class Index:
         return found
 
     def codes(self, side: str) -> ByteArray:
-        """Return the (N, ceil(D / 8)) uint8 packed codes, memory-mapped."""
+        """Return the (N, B) uint8 packed codes of a modality, memory-mapped."""
         found: ByteArray = self._array(codes_file(check_side(side)))
         return found
 
-    def thresholds(self, side: str) -> FloatArray:
-        """Return the (D,) float32 medians of the embeddings, which are the thresholds of the codes."""
-        found: FloatArray = self._array(thresholds_file(check_side(side)))
+    def thresholds(self, kind: str) -> FloatArray:
+        """Return the (bits,) float32 thresholds of the codes of a kind of vectors."""
+        found: FloatArray = self._array(thresholds_file(kind))
+        return found
+
+    def projection(self, kind: str) -> FloatArray:
+        """Return the (D, bits) float32 projection of the codes of a kind of vectors."""
+        found: FloatArray = self._array(projection_file(kind))
         return found
 
     def prepare(self, side: str, distance: str | None = None) -> None:

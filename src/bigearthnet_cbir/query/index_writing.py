@@ -21,17 +21,19 @@ from bigearthnet_cbir.data.catalogue import Catalogue, write_catalogue
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.files import atomic_write
 from bigearthnet_cbir.provenance import stamp
-from bigearthnet_cbir.query.index import (
+from bigearthnet_cbir.query.index import INDEX_SCHEMA, SIDES
+from bigearthnet_cbir.query.index_files import (
     CATALOGUE,
-    INDEX_SCHEMA,
     LABELS,
     MANIFEST,
-    SIDES,
     codes_file,
+    projection_file,
     thresholds_file,
     vectors_file,
 )
-from bigearthnet_cbir.search.binary_codes import codes_of, median_thresholds
+from bigearthnet_cbir.query.missing_modality import vectors_of
+from bigearthnet_cbir.search.binarizers import Binarizer
+from bigearthnet_cbir.storage.features import DATASETS
 
 PROGRESS: Final = "progress.json"
 RECORD_ROWS: Final = 4096
@@ -132,34 +134,56 @@ class IndexWriter:
             temporary.write_text(json.dumps(record), encoding="utf-8")
         self._recorded = self.rows
 
-    def finish(self, catalogue: Catalogue, class_names: tuple[str, ...], details: Mapping[str, Any]) -> None:
+    def vectors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the (N, D) embeddings written so far by dataset name of feature files, memory-mapped."""
+        sides = (side for side in SIDES if vectors_file(side) in self._widths)
+        return {DATASETS[side]: np.load(self._part / vectors_file(side), mmap_mode="r") for side in sides}
+
+    def finish(
+        self,
+        catalogue: Catalogue,
+        class_names: tuple[str, ...],
+        details: Mapping[str, Any],
+        binarizers: Mapping[str, Binarizer],
+    ) -> None:
         """Write codes, catalogue and manifest, then move the folder to the place of the index.
 
         Args:
             catalogue: of the same N pairs.
             class_names: of the label columns.
-            details: further entries of the manifest.
+            details: further entries of the manifest; `fusion` is required.
+            binarizers: kind of vectors -> its binarizer; at least of each modality that is to have codes.
 
         Raises:
             ResultsError: rows are missing.
         """
         if self.rows != self._size:
             raise ResultsError(f"the index has {self.rows:,} of {self._size:,} pairs; run project/index.py again")
-        for side in (side for side in SIDES if vectors_file(side) in self._widths):
-            rows = np.load(self._part / vectors_file(side), mmap_mode="r")
-            thresholds = median_thresholds(rows)
-            self._save(thresholds_file(side), thresholds)
-            self._save(codes_file(side), codes_of(rows, thresholds))
+        self._write_codes(binarizers, details["fusion"])
         labels = np.load(self._part / LABELS, mmap_mode="r")
         write_catalogue(self._part / CATALOGUE, catalogue, labels, class_names)
         manifest = {
             **stamp(), "schema": INDEX_SCHEMA, "fingerprint": self._fingerprint, "size": self._size,
             "class_names": class_names, "arrays": self._arrays(), **details,
+            "codes": {
+                kind: {"method": one.method, "unit": one.unit, "has_projection": one.projection is not None}
+                for kind, one in binarizers.items()
+            },
         }  # fmt: skip
         with atomic_write(self._part / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         (self._part / PROGRESS).unlink()
         self._publish()
+
+    def _write_codes(self, binarizers: Mapping[str, Binarizer], fusion: str) -> None:
+        for kind, binarizer in binarizers.items():
+            self._save(thresholds_file(kind), binarizer.thresholds)
+            if binarizer.projection is not None:
+                self._save(projection_file(kind), binarizer.projection)
+        rows = self.vectors()
+        for side in (side for side in SIDES if side in binarizers and DATASETS[side] in rows):
+            vectors = vectors_of(side, rows, fusion, binarizers[side].method)
+            self._save(codes_file(side), binarizers[side].codes(vectors))
 
     def _save(self, name: str, values: npt.NDArray[Any]) -> None:
         with atomic_write(self._part / name) as temporary, temporary.open("wb") as stream:

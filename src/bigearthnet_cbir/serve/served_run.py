@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -78,7 +79,8 @@ class ServedRun:
         with self._turn:
             if self._nearest is None:
                 self.index.prepare(FUSED)
-            find(self.index, vector, archive=FUSED, k=1, nearest=self._nearest)
+            with suppress(QueryError):  # codes that fused queries cannot have
+                find(self.index, vector, archive=FUSED, k=1, nearest=self._nearest)
 
     def summary(self) -> RunAnswer:
         """Return the description of the run."""
