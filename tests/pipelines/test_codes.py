@@ -214,7 +214,7 @@ def test_features_whose_median_is_zero_are_counted_in_the_log(tmp_path: Path, ca
         file["feature_s1"][:] = values
     with caplog.at_level(logging.INFO):
         search_and_score(config_of(tmp_path, distance="hamming"), run, SOURCE, "wanted")
-    assert "bits that never change over the archive: s1 1 of 6, s2 0 of 6, fused 0 of 12" in caplog.text
+    assert "constant bits over the archive: s1 1 of 6, s2 0 of 6, fused 0 of 12" in caplog.text
     assert "features with a median of 0" in caplog.text
     assert "s1 2, s2 0" in caplog.text
 

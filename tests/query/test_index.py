@@ -77,7 +77,7 @@ def test_no_index_and_a_broken_one_are_one_line(tmp_path: Path, run: RunFolder) 
     with pytest.raises(QueryError, match=r"codes_s1\.npy: missing or damaged"):
         open_index(tmp_path).codes("s1")
     np.save(copy / "labels.npy", np.zeros((5, 19), np.uint8))
-    with pytest.raises(QueryError, match=r"labels\.npy: holds \(5, 19\) uint8"):
+    with pytest.raises(QueryError, match=r"labels\.npy: is \(5, 19\) uint8, expected \(6, 19\) uint8"):
         _ = open_index(tmp_path).labels
     (copy / "catalogue.parquet").write_text("")
     with pytest.raises(QueryError, match=r"run project/index\.py again"):
@@ -207,7 +207,7 @@ def test_an_index_that_is_out_of_date_is_refused(tmp_path: Path, archives: dict[
     assert len(open_current_index(run.root)) == 6
     text = run.parameters.read_text()
     run.parameters.write_text(text.replace("fusion: concat", "fusion: sum"))
-    with pytest.raises(QueryError, match=r"fusion was concat, and is sum now; run project/index\.py again"):
+    with pytest.raises(QueryError, match=r"built with fusion: concat, now sum; run project/index\.py again"):
         open_current_index(run.root)
     run.parameters.write_text(text)
     content = load_checkpoint(run.best)

@@ -144,7 +144,7 @@ def test_marks(ask: Asking, index: Index) -> None:
     away = 1 - units @ towards / np.linalg.norm(towards)
     expected = sorted((row for row in range(6) if row not in marked), key=lambda row: away[row])
     assert [hit["position"] for hit in found["hits"]] == expected
-    assert "no direction" in ask.mistake("--unlike", NAME)
+    assert "mark one as relevant" in ask.mistake("--unlike", NAME)
     assert "marked as relevant and as not relevant" in ask.mistake("--like", NAME, "--unlike", S1_NAME)
     assert "a logistic regression needs 5" in ask.mistake(
         "--like", NAME, "--unlike", unlike[0], "--feedback", "logistic"

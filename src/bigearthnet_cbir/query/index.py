@@ -191,7 +191,8 @@ class Index:
         except (OSError, ValueError, EOFError) as error:
             raise QueryError(f"{path}: missing or damaged ({short(str(error))}); {_CURE}") from error
         if [list(found.shape), str(found.dtype)] != expected:
-            raise QueryError(f"{path}: has shape and type {found.shape} {found.dtype}, expected {expected}; {_CURE}")
+            shape, kind = tuple(expected[0]), expected[1]
+            raise QueryError(f"{path}: is {found.shape} {found.dtype}, expected {shape} {kind}; {_CURE}")
         return found
 
 
