@@ -214,7 +214,7 @@ def test_file_inside_a_checkout_means_the_same_from_everywhere(installed: Instal
 @pytest.mark.slow
 def test_mistakes_away_from_the_repository_are_one_line(installed: Installed, away: Path) -> None:
     error = installed.run("cbir-train", "--filepath", "missing.yaml", cwd=away, code=2).stderr
-    assert error == f"error: --filepath missing.yaml: nothing at {away / 'missing.yaml'}; give a path that exists\n"
+    assert error == f"error: --filepath missing.yaml: not found at {away / 'missing.yaml'}; give a path that exists\n"
     refused = installed.run("cbir-sweep", "--folder_name", "x", "--loss_func", "contrastive", cwd=away, code=2)
     assert "required: --base" in refused.stderr
 

@@ -123,7 +123,7 @@ def test_the_folder_is_a_run_like_any_other(own: Run, tmp_path: Path, capsys: py
     given = ["--queries", str(own.query), "--archive", str(own.found), "--name", "ours", "--output", str(run)]
     assert main([*given, "--labels", str(own.table)]) == 0
     shown = capsys.readouterr().out
-    assert "model ours, its vectors made outside this project" in shown
+    assert "model ours, vectors from files" in shown
     assert "S1 -> S2" in shown
     assert (run / "report.html").is_file()
     assert show(["--filepath", str(run / "parameters.yaml"), "--against", str(own.results)]) == 0

@@ -210,13 +210,13 @@ def test_an_archive_without_the_coarse_bands_is_one_line(tmp_path: Path, archive
     )
     batch = data.__getitems__([0])
     assert batch.s2_60m.shape == (1, 2, 20, 20)
-    with pytest.raises(DataError, match="it wants B09, which the archive lacks"):
+    with pytest.raises(DataError, match="it needs B09, which the archive lacks"):
         extractor.compute(batch._replace(s2_60m=torch.empty(0)))
 
 
 def test_what_needs_a_network_of_ours_refuses(tmp_path: Path, archives: dict[str, Archive]) -> None:
     path = yaml_file(tmp_path, archives["rico"], EXAMPLE)
-    with pytest.raises(ConfigError, match="is trained elsewhere; remove the key encoder to train"):
+    with pytest.raises(ConfigError, match="a network of another project; remove the key encoder to train"):
         cbir.train(path)
     with pytest.raises(ConfigError, match="use --baseline band_statistics"):
         cbir.retrieve(path, baseline="untrained")
@@ -250,5 +250,5 @@ def test_an_index_and_a_patch_from_outside(
     one = yaml_file(tmp_path / "one", archives["rico"], EXAMPLE.replace('bands_s1 = ("VV", "VH")', "bands_s1 = ()"))
     index = open_index(build_index(cbir.retrieve(one).parent))
     assert len(ask(index, Question(patch=names[0], sensor="s2", archive="s2"), one.parent).hits) == 4
-    with pytest.raises(QueryError, match="its encoder gives s2 vectors"):
+    with pytest.raises(QueryError, match="use the s2 vectors"):
         ask(index, Question(patch=names[0]), one.parent)
