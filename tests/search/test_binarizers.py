@@ -234,7 +234,7 @@ def test_mistakes_are_refused() -> None:
         fit_binarizers("median", {"s1": s1}, 16)
     with pytest.raises(SearchError, match="cannot share one code"):
         fit_binarizers("itq", {"s1": s1, "s2": s2[:, :5]}, 8)
-    with pytest.raises(SearchError, match="vectors of 24"):
+    with pytest.raises(SearchError, match="needs dimension 24"):
         fit_binarizers("itq", {"s1": s1}, 8)["s1"].codes(s1[:, :5])
     with pytest.raises(SearchError, match="NaN"):
         fit_binarizers("rotation", {"s1": np.full((3, 4), np.nan, np.float32)}, 8)
