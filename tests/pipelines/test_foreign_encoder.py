@@ -171,7 +171,7 @@ MISTAKES = {
     "no callable": ("my_encoder:S2", EXAMPLE, "S2 is not callable"),
     "needs a package": ("my_encoder:build", "import not_a_package_at_all", "its module imports not_a_package_at_all"),
     "syntax": ("my_encoder:build", "def build(:", "SyntaxError"),
-    "band": ("my_encoder:build", EXAMPLE.replace('"B08")', '"B10")'), "bands_s2 has B10; choose from B01"),
+    "band": ("my_encoder:build", EXAMPLE.replace('"B08")', '"B10")'), "bands_s2 has B10; choose from B02"),
     "no bands": ("my_encoder:build", EXAMPLE.replace("bands_", "others_"), "has no bands"),
     "size": ("my_encoder:build", EXAMPLE.replace("size = 96", "size = 0"), "its size is 0"),
     "normalisation": ("my_encoder:build", EXAMPLE.replace("(-12.6, 5.1)", "(-12.6, 0)"), r"standard deviation \(> 0\)"),
