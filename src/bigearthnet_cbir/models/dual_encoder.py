@@ -11,6 +11,7 @@ from bigearthnet_cbir.errors import short
 from bigearthnet_cbir.models.backbones import build_backbone
 from bigearthnet_cbir.models.heads import HEADS
 from bigearthnet_cbir.models.sensor_batchnorm import convert_sensor_batchnorm, select_sensor
+from bigearthnet_cbir.models.skip_init import SkipInit
 
 S1_CHANNELS = 2
 S2_CHANNELS = 10
@@ -120,6 +121,7 @@ def rebuild_encoder(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) 
     An encoder is sent to another process in this form, because pickle could not import its layers' classes by name
     (models/resnet imports torchvision in part).
     """
-    model = DualEncoder(**settings)
+    with SkipInit():
+        model = DualEncoder(**settings)
     model.load_state_dict(weights)
     return model
