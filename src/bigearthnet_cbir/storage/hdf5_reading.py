@@ -15,7 +15,6 @@ import numpy.typing as npt
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.storage.hdf5_verdicts import FileState, fault_of
 
-
 NUMBERS: Final = "iuf"
 """Kinds of numeric data types."""
 
