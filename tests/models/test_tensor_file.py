@@ -75,6 +75,7 @@ def test_containers_that_hold_one_another_twice_are_looked_at_once(tmp_path):
     [
         ("weight", torch.tensor([1.0, math.nan]), "weight: NaN, infinite"),
         ("weight", torch.tensor([1.0, -math.inf]), "weight: NaN, infinite"),
+        ("weight", torch.tensor([math.inf, -math.inf]), "weight: NaN, infinite"),
         ("bn.running_var", torch.tensor([1.0, -1e-9]), "running_var: .* a variance below 0"),
         ("weight", torch.tensor([1, 2]), "weight: the data type differs"),
         ("number", torch.tensor([1.0, 2.0]), "number: the data type differs"),
@@ -83,6 +84,7 @@ def test_containers_that_hold_one_another_twice_are_looked_at_once(tmp_path):
 def test_weights_that_no_network_can_have_are_refused(name, tensor, message):
     own = {"weight": torch.zeros(2), "bn.running_var": torch.ones(2), "number": torch.zeros(2, dtype=torch.long)}
     check_weights(own, own, "file.pth")
+    check_weights({"weight": torch.full((2,), 3e38)}, own, "file.pth")  # whose sum is infinite
     check_weights({"weight": torch.ones(2, dtype=torch.float16), "fc": torch.tensor(math.nan)}, own, "file.pth")
     with pytest.raises(CheckpointError, match=message):
         check_weights({**own, name: tensor}, own, "file.pth")

@@ -172,9 +172,13 @@ def ordered_loader(
     pin_memory: bool = False,
     rows: Sequence[int] | None = None,
 ) -> PairLoader:
-    """Return a loader over all samples in order, or over some rows, including the last incomplete batch."""
+    """Return a loader over all samples in order, or over some rows, including the last incomplete batch.
+
+    A single batch is read in this process, which is faster than starting others.
+    """
     order = range(len(dataset)) if rows is None else rows
-    return PairLoader(dataset, batch_size=batch_size, sampler=order, **_worker_options(num_workers, pin_memory))
+    workers = num_workers if len(order) > batch_size else 0
+    return PairLoader(dataset, batch_size=batch_size, sampler=order, **_worker_options(workers, pin_memory))
 
 
 def _worker_options(num_workers: int, pin_memory: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -86,8 +87,10 @@ def build_from_checkpoint(
 
 def checkpoint_extractor(config: Config, checkpoint: Path, *, allow_different: bool = False) -> FeatureExtractor:
     """Return the encoder of a checkpoint as a feature extractor; raises as build_from_checkpoint does."""
-    model, options, provenance = build_from_checkpoint(config, checkpoint, allow_different=allow_different)
-    identity = {"checkpoint": file_digest(checkpoint), **provenance}
+    with ThreadPoolExecutor(1) as other:  # hashing hundreds of megabytes leaves the interpreter to this thread
+        digest = other.submit(file_digest, checkpoint)
+        model, options, provenance = build_from_checkpoint(config, checkpoint, allow_different=allow_different)
+    identity = {"checkpoint": digest.result(), **provenance}
     return _with_provenance(_configured(config, model, options, identity), provenance)
 
 

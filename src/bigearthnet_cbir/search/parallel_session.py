@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from bigearthnet_cbir.errors import CbirError, SearchError
 from bigearthnet_cbir.provenance import PACKAGE
@@ -31,6 +31,20 @@ _AGAIN: Final = "run the same command again; it continues where it stopped"
 _DIED: Final = f"this command was killed, or ended by Ray because the cluster's head or this node died; {_AGAIN}"
 
 
+class Starting(Protocol):
+    """A session that another thread is starting."""
+
+    def wait(self) -> bool:
+        """Wait for it; False if it cannot be used, because its start failed or it was stopped again."""
+
+    def stop(self) -> None:
+        """Let the other thread end it."""
+
+
+STARTING: Final[list[Starting]] = []
+"""The early start of this process (early_ray), if there is one."""
+
+
 @contextmanager
 def ray_session(
     num_cpu: int, archive_bytes: int, ray_address: str | None = None, *, key: str = "num_cpu"
@@ -49,13 +63,18 @@ def ray_session(
         SearchError: there is no cluster at the address, an essential part of Ray died, or the object store is full.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    early = STARTING[-1] if STARTING and STARTING[-1].wait() else None
     import ray
 
     if ray.is_initialized():
-        with _one_line(key):
-            yield
+        try:
+            with _one_line(key):
+                yield
+        finally:
+            if early is not None:
+                early.stop()
         return
-    with _last_words():
+    with last_words():
         yield from _session(num_cpu, archive_bytes, ray_address, key)
 
 
@@ -63,19 +82,24 @@ def _session(num_cpu: int, archive_bytes: int, ray_address: str | None, key: str
     import ray
 
     try:
-        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-        if ray_address is None:
-            _start_here(num_cpu, archive_bytes, quiet)
-        else:
-            _join(ray_address, quiet)
+        start_ray(num_cpu, archive_bytes, ray_address, key)
         with _one_line(key):
             yield
     finally:
         ray.shutdown()
 
 
+def start_ray(num_cpu: int, archive_bytes: int, ray_address: str | None, key: str = "num_cpu") -> None:
+    """Start Ray, or join a cluster; arguments and errors as of `ray_session`."""
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    if ray_address is None:
+        _start_here(num_cpu, archive_bytes, quiet, key)
+    else:
+        _join(ray_address, quiet)
+
+
 @contextmanager
-def _last_words() -> Iterator[None]:
+def last_words() -> Iterator[None]:
     """Let a shell report the death of this process inside the block.
 
     Ray ends the process without a message if its node dies during a transfer.
@@ -126,7 +150,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
         raise SearchError(f"ray_address is {address!r}: {reason}; start one with `ray start --head`") from error
 
 
-def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None:
+def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any], key: str) -> None:
     """Start Ray on this machine; its workers use the same package files, including compiled kernels."""
     import ray
 
@@ -142,6 +166,9 @@ def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any]) -> None
             object_store_memory=LEAST_STORE + min(archive_bytes * 7 // 4, memory // 2),
             **quiet,
         )
+    except Exception as error:  # Ray raises many types, and plain Exception where its processes are slow to answer
+        reason = " ".join(str(error).split())
+        raise SearchError(f"Ray cannot be started ({reason}); {_AGAIN}, or give {key}: 0") from error
     finally:
         if before is None:
             del os.environ["PYTHONPATH"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.storage.hdf5_verdicts import FileState, fault_of
+
+NUMBERS: Final = "iuf"
+"""Kinds of numeric data types."""
 
 
 @contextmanager
@@ -62,20 +65,26 @@ def dataset(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, .
         ResultsError: it is missing, of another type or of another shape.
     """
     item = group.get(name)
-    where = f"{group.file.filename}: {name} of {group.name}"
     if not isinstance(item, h5py.Dataset):
-        raise ResultsError(f"{where} is missing; run project/retrieval.py again")
-    kind = "S" if h5py.check_string_dtype(item.dtype) is not None else item.dtype.kind
+        raise ResultsError(f"{group.file.filename}: {name} of {group.name} is missing; run project/retrieval.py again")
+    check_dataset(item, kinds, shape)
+    return item
+
+
+def check_dataset(item: h5py.Dataset, kinds: str, shape: tuple[int | None, ...]) -> None:
+    """Raise ResultsError where a dataset is of another type or shape; arguments as in `dataset`."""
+    dtype = item.dtype
+    kind = "S" if h5py.check_string_dtype(dtype) is not None else dtype.kind
     fits = len(item.shape) == len(shape) and all(
         have == want if want is not None else have > 0 for have, want in zip(item.shape, shape, strict=True)
     )
     if kind not in kinds or not fits:
+        group, _, name = item.name.rpartition("/")
         wanted = " x ".join("n" if length is None else str(length) for length in shape)
         raise ResultsError(
-            f"{where} is {item.dtype} of shape {item.shape}, not {wanted} values of its kind; "
-            "run project/retrieval.py again"
+            f"{item.file.filename}: {name} of {group or '/'} is {dtype} of shape {item.shape}, not {wanted} values of "
+            "its kind; run project/retrieval.py again"
         )
-    return item
 
 
 def read(item: h5py.Dataset, rows: Any = ()) -> npt.NDArray[Any]:
@@ -104,4 +113,4 @@ def read_texts(item: h5py.Dataset) -> npt.NDArray[np.object_]:
 
 def read_numbers(group: h5py.Group, name: str, shape: tuple[int | None, ...]) -> npt.NDArray[np.float64]:
     """Return a dataset of numbers as float64; errors as in `dataset` and `read`."""
-    return np.asarray(read(dataset(group, name, "iuf", shape)), np.float64)
+    return np.asarray(read(dataset(group, name, NUMBERS, shape)), np.float64)

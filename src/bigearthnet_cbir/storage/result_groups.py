@@ -12,7 +12,7 @@ import numpy as np
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.results import CodeQuality, Curves, CurveVariant, DirectionResult, GroupMetrics
 from bigearthnet_cbir.storage.hdf5 import row_chunks
-from bigearthnet_cbir.storage.hdf5_reading import dataset, read, read_numbers, read_texts
+from bigearthnet_cbir.storage.hdf5_reading import NUMBERS, check_dataset, dataset, read, read_numbers, read_texts
 from bigearthnet_cbir.types import DoubleArray, Neighbours
 
 _CODES: Final = "code_comparison"
@@ -57,8 +57,11 @@ def read_curves(group: h5py.Group, length: int = 0) -> dict[str, DoubleArray]:
     Raises:
         ResultsError: the lengths differ, or a value is outside the range of its metric.
     """
-    names = [name for name, item in group.items() if isinstance(item, h5py.Dataset) and item.ndim == 1]
-    curves = {name: read_numbers(group, name, (length or None,)) for name in names}
+    curves = {}
+    for name, item in group.items():
+        if isinstance(item, h5py.Dataset) and item.ndim == 1:
+            check_dataset(item, NUMBERS, (length or None,))
+            curves[name] = np.asarray(read(item), np.float64)
     if len({len(curve) for curve in curves.values()}) > 1:
         raise ResultsError(f"{_where(group)}: its curves have different lengths; {_CURE}")
     for name, curve in curves.items():
