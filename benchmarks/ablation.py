@@ -77,8 +77,8 @@ def write_world(folder: Path, sizes: dict[str, int]) -> None:
             first += size
 
 
-def configuration(folder: Path, recipe: str, seed: int, epochs: int, batch: int) -> Any:
-    """Return the configuration of one training."""
+def configuration(folder: Path, recipe: str, seed: int, epochs: int, batch: int, precision: str = "fp32") -> Any:
+    """Return the configuration of one training, by default in the arithmetic that every CPU has."""
     from bigearthnet_cbir.config import parse_config
 
     store = str(folder / "patches.lmdb")
@@ -86,7 +86,7 @@ def configuration(folder: Path, recipe: str, seed: int, epochs: int, batch: int)
         **{f"{split}_csv": str(folder / f"{split}.csv") for split in ("train", "val", "test")},
         "bigEarthPthLMDB_S1": store, "bigEarthPthLMDB_S2": store,
         "backbone": "resnet10", "window": 64, "batch_size": batch, "epochs": epochs, "learning_rate": 1e-3,
-        "device": "cpu", "precision": "fp32", "num_workers": 0, "seed": seed, "name": recipe.replace(" ", "_"),
+        "device": "cpu", "precision": precision, "num_workers": 0, "seed": seed, "name": recipe.replace(" ", "_"),
         "logging_params": {"save_dir": str(folder), "name": f"seed{seed}"}, **ALL_RECIPES[recipe],
     }  # fmt: skip
     return parse_config(values, source=recipe)
