@@ -5,7 +5,7 @@
 
 Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe, and rows that
 begin with MLP change what `MLP head, norm, flips` is. With --objectives the rows are those of ablation_objectives.py,
-which change the recommended recipe. Trainings run side by side, one core each, in float32. A finished one is not
+which change the recommended recipe. Trainings run side by side, one core each. A finished one is not
 repeated: the work folder is kept (--folder).
 """
 
@@ -102,9 +102,9 @@ def figures_of(path: Path) -> dict[str, dict[str, float]]:
     return {**figures, **{f"chance {direction}": headline(result.chance) for direction, result in found.items()}}
 
 
-def run(job: tuple[Path, str, int, int, int, str | None]) -> tuple[str, dict[str, dict[str, float]]]:
+def run(job: tuple[Path, str, int, int, int, str, str | None]) -> tuple[str, dict[str, dict[str, float]]]:
     """Train and retrieve once, on one core, or measure a baseline."""
-    folder, recipe, seed, epochs, batch, baseline = job
+    folder, recipe, seed, epochs, batch, precision, baseline = job
     import torch
 
     from bigearthnet_cbir.pipelines.retrieve import retrieve
@@ -112,7 +112,7 @@ def run(job: tuple[Path, str, int, int, int, str | None]) -> tuple[str, dict[str
     from bigearthnet_cbir.storage.run_folder import RunFolder
 
     torch.set_num_threads(1)
-    config = configuration(folder, recipe, seed, epochs, batch)
+    config = configuration(folder, recipe, seed, epochs, batch, precision)
     run_folder = RunFolder(config.run_folder)
     if baseline is None and not run_folder.retrieval.exists():
         train_changed(config, recipe) if recipe in CHANGES else train(config, resume=True)
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--objectives", action="store_true", help="the rows of ablation_objectives.py")
     parser.add_argument("--only", nargs="+", choices=list(ALL_RECIPES))
     parser.add_argument("--folder", type=Path, default=Path("logs/ablation"))
@@ -156,7 +157,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = options.folder.resolve()
     write_world(folder, {"test": options.test, "val": options.val, "train": options.train})
-    size = (options.epochs, options.batch)
+    size = (options.epochs, options.batch, options.precision)
     jobs = [(folder, recipe, seed, *size, None) for seed in range(options.seeds) for recipe in options.only]
     baselines = [(folder, options.only[0], 0, *size, name) for name in ("band_statistics", "untrained")]
     results: dict[str, list[dict[str, dict[str, float]]]] = {}
