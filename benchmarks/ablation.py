@@ -1,9 +1,11 @@
 """Which parts of the recipe help: trainings on one demo world, several seeds each, mean and spread of F1@10 and F1@5.
 
     python benchmarks/ablation.py [--train 1000] [--epochs 6] [--seeds 3] [--only "original, joint"]
+    python benchmarks/ablation.py --objectives
 
 Every row changes what its name says and nothing else; `original, joint` is the original scripts' recipe, and rows that
-begin with MLP change what `MLP head, norm, flips` is. Trainings run side by side, one core each. A finished one is not
+begin with MLP change what `MLP head, norm, flips` is. With --objectives the rows are those of ablation_objectives.py,
+which change the recommended recipe. Trainings run side by side, one core each. A finished one is not
 repeated: the work folder is kept (--folder).
 """
 
@@ -22,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
+from ablation_objectives import CHANGES, OBJECTIVES, train_changed
 from hardware import write_results
 
 DIRECTIONS = ("s1_s2", "s2_s1", "s1_s1", "s2_s2", "fused")
@@ -48,6 +51,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "original, separate": {"type": "separate", **ORIGINAL},
     "MLP head, flips, separate": {"type": "separate", **MLP},
 }  # fmt: skip
+BEST = "recommended, joint (norm, flips)"
+RECIPES_OF_OBJECTIVES = {BEST: RECIPES[BEST], **{name: {**RECIPES[BEST], **keys} for name, keys in OBJECTIVES.items()}}
+ALL_RECIPES = {**RECIPES, **RECIPES_OF_OBJECTIVES}
 
 
 def write_world(folder: Path, sizes: dict[str, int]) -> None:
@@ -71,8 +77,8 @@ def write_world(folder: Path, sizes: dict[str, int]) -> None:
             first += size
 
 
-def configuration(folder: Path, recipe: str, seed: int, epochs: int, batch: int) -> Any:
-    """Return the configuration of one training."""
+def configuration(folder: Path, recipe: str, seed: int, epochs: int, batch: int, precision: str = "fp32") -> Any:
+    """Return the configuration of one training, by default in the arithmetic that every CPU has."""
     from bigearthnet_cbir.config import parse_config
 
     store = str(folder / "patches.lmdb")
@@ -80,8 +86,8 @@ def configuration(folder: Path, recipe: str, seed: int, epochs: int, batch: int)
         **{f"{split}_csv": str(folder / f"{split}.csv") for split in ("train", "val", "test")},
         "bigEarthPthLMDB_S1": store, "bigEarthPthLMDB_S2": store,
         "backbone": "resnet10", "window": 64, "batch_size": batch, "epochs": epochs, "learning_rate": 1e-3,
-        "device": "cpu", "num_workers": 0, "seed": seed, "name": recipe.replace(" ", "_"),
-        "logging_params": {"save_dir": str(folder), "name": f"seed{seed}"}, **RECIPES[recipe],
+        "device": "cpu", "precision": precision, "num_workers": 0, "seed": seed, "name": recipe.replace(" ", "_"),
+        "logging_params": {"save_dir": str(folder), "name": f"seed{seed}"}, **ALL_RECIPES[recipe],
     }  # fmt: skip
     return parse_config(values, source=recipe)
 
@@ -96,9 +102,9 @@ def figures_of(path: Path) -> dict[str, dict[str, float]]:
     return {**figures, **{f"chance {direction}": headline(result.chance) for direction, result in found.items()}}
 
 
-def run(job: tuple[Path, str, int, int, int, str | None]) -> tuple[str, dict[str, dict[str, float]]]:
+def run(job: tuple[Path, str, int, int, int, str, str | None]) -> tuple[str, dict[str, dict[str, float]]]:
     """Train and retrieve once, on one core, or measure a baseline."""
-    folder, recipe, seed, epochs, batch, baseline = job
+    folder, recipe, seed, epochs, batch, precision, baseline = job
     import torch
 
     from bigearthnet_cbir.pipelines.retrieve import retrieve
@@ -106,10 +112,10 @@ def run(job: tuple[Path, str, int, int, int, str | None]) -> tuple[str, dict[str
     from bigearthnet_cbir.storage.run_folder import RunFolder
 
     torch.set_num_threads(1)
-    config = configuration(folder, recipe, seed, epochs, batch)
+    config = configuration(folder, recipe, seed, epochs, batch, precision)
     run_folder = RunFolder(config.run_folder)
     if baseline is None and not run_folder.retrieval.exists():
-        train(config, resume=True)
+        train_changed(config, recipe) if recipe in CHANGES else train(config, resume=True)
     figures = figures_of(retrieve(config, run_folder, baseline=baseline))
     logging.getLogger("ablation").warning(
         "%s, seed %d: F1@10 S1->S2 %s", baseline or recipe, seed, figures.get("s1_s2", {}).get("F1@10")
@@ -140,14 +146,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--objectives", action="store_true", help="the rows of ablation_objectives.py")
+    parser.add_argument("--only", nargs="+", choices=list(ALL_RECIPES))
     parser.add_argument("--folder", type=Path, default=Path("logs/ablation"))
-    parser.add_argument("--results", default="ablation", help="name in benchmarks/results")
+    parser.add_argument("--results", help="name in benchmarks/results")
     options = parser.parse_args()
+    options.only = options.only or list(RECIPES_OF_OBJECTIVES if options.objectives else RECIPES)
+    options.results = options.results or ("ablation_objectives" if options.objectives else "ablation")
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = options.folder.resolve()
     write_world(folder, {"test": options.test, "val": options.val, "train": options.train})
-    size = (options.epochs, options.batch)
+    size = (options.epochs, options.batch, options.precision)
     jobs = [(folder, recipe, seed, *size, None) for seed in range(options.seeds) for recipe in options.only]
     baselines = [(folder, options.only[0], 0, *size, name) for name in ("band_statistics", "untrained")]
     results: dict[str, list[dict[str, dict[str, float]]]] = {}

@@ -50,7 +50,7 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> Iterable[tu
     from bigearthnet_cbir.pipelines.hashing import train_hash_heads
     from bigearthnet_cbir.pipelines.train import train
 
-    base = configuration(folder, RECIPE, seed, options.epochs, options.batch)
+    base = configuration(folder, RECIPE, seed, options.epochs, options.batch, "auto")
     train(base, resume=True)
     best = RunFolder(base.run_folder).best
     for feature, letter in VECTORS.items():
@@ -236,7 +236,7 @@ def main() -> None:
     if options.only != "speed":
         quality(folder, options)
     if options.only != "quality":
-        base = configuration(folder, RECIPE, 0, options.epochs, options.batch)
+        base = configuration(folder, RECIPE, 0, options.epochs, options.batch, "auto")
         write_results("codes_speed", speed(Path(base.run_folder)))
 
 

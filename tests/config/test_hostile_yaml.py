@@ -181,6 +181,15 @@ def test_large_whole_numbers_keep_every_digit() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
+        (
+            {"batch_size": 8, "micro_batch_size": 3},
+            "micro_batch_size is 3; batch_size is 8: give a smaller",
+        ),
+        (
+            {"batch_size": 8, "micro_batch_size": 8},
+            "micro_batch_size is 8; batch_size is 8: give a smaller",
+        ),
+        ({"batch_size": 8, "micro_batch_size": 1}, "micro_batch_size is 1; a batch norm needs two pairs"),
         ({"batch_size": 1}, "batch_size is 1; the contrastive loss of one pair is always 0"),
         ({"learn_temperature": True, "temperature": 0.01}, "temperature is 0.01; a learned one stays above 0.01"),
         ({"window": 121}, "window is 121; give a whole number >= 32 and <= 120"),
@@ -201,6 +210,7 @@ def test_settings_that_mean_nothing_are_refused(keys: dict[str, object], words: 
     [
         {"batch_size": 1, "loss_func": "classification"},
         {"batch_size": 1, "memory_size": 8},
+        {"batch_size": 8, "micro_batch_size": 2, "memory_size": 8, "accumulate_steps": 2},
         {"temperature": 0.01},
         {"temperature": 0.011, "learn_temperature": True},
         {"init_weights_s1": "s1.pth", "type": "separate"},

@@ -1,5 +1,6 @@
 """Two gloo processes against one process with the joined batch."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bigearthnet_cbir.losses.ntxent import NTXentLoss
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.distributed import convert_sync_batchnorm, wrap_ddp
 from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.grad_cache import GradientCache
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, TrainingStep
 from bigearthnet_cbir.training.optimizers import build_optimizer
 
@@ -40,13 +42,17 @@ def batch() -> tuple[torch.Tensor, ...]:
     return s1, s2, torch.zeros(PAIRS, 19, dtype=torch.uint8), torch.arange(PAIRS)
 
 
-def loss_and_state(rows: slice) -> dict[str, torch.Tensor]:
+def loss_and_state(rows: slice | list[int], micro_batch: int = 0) -> dict[str, torch.Tensor]:
     device = torch.device("cpu")
     model = convert_sync_batchnorm(SmallEncoder(), device)
     objective = ContrastiveObjective(NTXentLoss(0.2, learned=True), alignment_weight=0.5)
-    step = wrap_ddp(TrainingStep(model, objective), device)
-    loss = step(*(part[rows] for part in batch()))
-    loss.backward()
+    step, inputs = TrainingStep(model, objective), [part[rows] for part in batch()]
+    if micro_batch:
+        loss = GradientCache(step, micro_batch, nullcontext).backward(*inputs)
+    else:
+        wrapped = wrap_ddp(step, device)
+        loss = wrapped(*inputs)
+        loss.backward()
     gradients = {f"grad {name}": weight.grad for name, weight in model.named_parameters()}
     temperature = {"grad temperature": objective.loss.temperature.log.grad}
     return {"loss": loss.detach(), **gradients, **temperature, **dict(model.named_buffers())}
@@ -56,19 +62,22 @@ def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.save(loss_and_state(slice(3 * rank, 3 * rank + 3)), f"{folder}/{rank}")
+    torch.save(loss_and_state(slice(3 * rank, 3 * rank + 3), micro_batch=1), f"{folder}/cached {rank}")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_get_the_loss_gradients_and_statistics_of_one(tmp_path: Path) -> None:
     mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
-    whole = loss_and_state(slice(None))
-    assert float(whole["loss"]) > 0
-    for rank in range(2):
-        part = torch.load(tmp_path / str(rank), weights_only=True)
-        assert part.keys() == whole.keys()
-        for name, value in whole.items():
-            assert torch.allclose(part[name], value, rtol=1e-4, atol=1e-6), (rank, name)
+    # A micro-batch consists of one pair of each process.
+    cached = loss_and_state([0, 3, 1, 4, 2, 5], micro_batch=2)
+    for prefix, whole in (("", loss_and_state(slice(None))), ("cached ", cached)):
+        assert float(whole["loss"]) > 0
+        for rank in range(2):
+            part = torch.load(tmp_path / f"{prefix}{rank}", weights_only=True)
+            assert part.keys() == whole.keys()
+            for name, value in whole.items():
+                assert torch.allclose(part[name], value, rtol=1e-4, atol=1e-6), (prefix, rank, name)
 
 
 def test_parts_of_an_epoch_make_up_the_batches_of_one_process() -> None:

@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from tests.conftest import Archive
 
 from bigearthnet_cbir.cli import export, retrieve, train
+from bigearthnet_cbir.config import load_config
+from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines import export as exporting
 from bigearthnet_cbir.pipelines import train as training
+from bigearthnet_cbir.pipelines import training_checks
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, save_checkpoint
 from bigearthnet_cbir.training.engine import Trainer
+from bigearthnet_cbir.training.grad_cache import GradientCache
 
 TRAINED: dict[str, bytes] = {}
 """Files of a run of one epoch."""
@@ -314,6 +319,31 @@ def test_a_contrastive_list_of_one_pair_is_refused(bench: Bench, split: str) -> 
 
 def test_more_accumulated_batches_than_an_epoch_has_are_refused(bench: Bench) -> None:
     assert "accumulate_steps is 2, but an epoch has 1 batches" in bench.train(code=2, accumulate_steps=2)
+
+
+def test_a_batch_that_is_not_made_of_whole_micro_batches_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = bench.train(code=2, batch_size=8, micro_batch_size=4)  # the list has fewer pairs than a batch
+    assert "micro_batch_size is 4; give a multiple of the 1 training processes that divides the 3 pairs" in told
+    monkeypatch.setattr(training_checks, "world_size", lambda: 4)
+    with pytest.raises(ConfigError, match="micro_batch_size is 2; give a multiple of the 4 training processes"):
+        training_checks.check_micro_batches(load_config(bench.write(batch_size=8, micro_batch_size=2)), 2)
+
+
+def test_micro_batches_are_those_of_the_yaml_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    carry = GradientCache._carry
+    monkeypatch.setattr(GradientCache, "_carry", lambda *words: (sizes.append(len(words[1][0])), carry(*words)))
+    pairs = pq.read_table(bench.keys["train_csv"].removesuffix(":train"), columns=["patch_id", "s1_name"]).to_pylist()
+    listed = bench.folder / "all.csv"
+    listed.write_text("".join(f"{pair['patch_id']},{pair['s1_name']}\n" for pair in pairs))
+    bench.train(train_csv=str(listed), batch_size=6, micro_batch_size=2)
+    assert sizes == [2, 2, 2]
+    assert load_checkpoint(bench.run.last)["identity"]["micro_batch_size"] == 2
+    assert "micro_batch_size was 2, is 3" in bench.train(
+        "--resume", code=2, train_csv=str(listed), batch_size=6, micro_batch_size=3
+    )
 
 
 def test_a_save_dir_that_cannot_be_written_is_one_line_before_training(

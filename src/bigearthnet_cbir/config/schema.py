@@ -110,6 +110,9 @@ class Config:
     )
 
     batch_size: int = key(TRAINING, Integer(1, 1048576), "pairs per batch, in total over all processes", 256)
+    micro_batch_size: int = key(
+        TRAINING, Integer(0, 1048576), "pairs per forward pass (gradient caching), over all processes; 0: batch_size", 0
+    )
     accumulate_steps: int = key(
         TRAINING, Integer(1, 1000000), "batches whose gradients are averaged per optimiser step", 1
     )

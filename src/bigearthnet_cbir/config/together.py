@@ -37,6 +37,7 @@ def check_together(kept: dict[str, Any], problems: list[str]) -> None:
     if values["start_epoch"] >= values["epochs"]:
         given = brief(values["start_epoch"])
         problems.append(f"start_epoch is {given}; give a number below epochs, which is {values['epochs']}")
+    _check_micro_batches(values["micro_batch_size"], values["batch_size"], problems)
     if values["loss_func"] == "contrastive":
         _check_contrastive(values, problems)
     _check_codes(values, problems)
@@ -51,6 +52,15 @@ def _check_backend(values: dict[str, Any], problems: list[str]) -> None:
         if values[key] not in (None, "auto", "fp32"):
             given = brief(values[key])
             problems.append(f"extract_backend is onnxruntime, but {key} is {given}, {cure}; use extract_backend: torch")
+
+
+def _check_micro_batches(micro: int, batch: int, problems: list[str]) -> None:
+    if micro == 1:
+        problems.append("micro_batch_size is 1; a batch norm needs two pairs: give 2 or more, or 0")
+    elif micro and (micro >= batch or batch % micro):
+        problems.append(
+            f"micro_batch_size is {micro}; batch_size is {batch}: give a smaller number that divides it, or 0"
+        )
 
 
 def _check_contrastive(values: dict[str, Any], problems: list[str]) -> None:

@@ -41,7 +41,7 @@ from bigearthnet_cbir.models.sensor_batchnorm import has_sensor_batchnorm
 from bigearthnet_cbir.models.timm_backbone import TimmBackbone
 from bigearthnet_cbir.models.timm_pretrained import load_timm_weights, read_timm_weights
 from bigearthnet_cbir.pipelines.inputs import open_split
-from bigearthnet_cbir.training.distributed import convert_sync_batchnorm
+from bigearthnet_cbir.training.distributed import convert_sync_batchnorm, world_size
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, Objective
 from bigearthnet_cbir.training.optimizers import build_optimizer, one_cycle
@@ -201,4 +201,5 @@ def build_trainer(config: Config, train_pairs: Sequence[PatchPair], steps_per_ep
         accumulate=config.accumulate_steps,
         clip_norm=config.clip_norm,
         compile=config.compile,
+        micro_batch=config.micro_batch_size // world_size(),
     )

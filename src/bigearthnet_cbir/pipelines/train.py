@@ -20,7 +20,13 @@ from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.builders import build_dataset, build_trainer, choose_device
 from bigearthnet_cbir.pipelines.inputs import require_pairs
 from bigearthnet_cbir.pipelines.resume import record_changes, restore
-from bigearthnet_cbir.pipelines.training_checks import check_options, enough_memory, refuse_trained, writable
+from bigearthnet_cbir.pipelines.training_checks import (
+    check_micro_batches,
+    check_options,
+    enough_memory,
+    refuse_trained,
+    writable,
+)
 from bigearthnet_cbir.storage.run_folder import BASELINE_PREFIX, RunFolder
 from bigearthnet_cbir.training.distributed import process_group, rank, wait_for_all, world_size
 from bigearthnet_cbir.training.engine import Trainer
@@ -114,6 +120,7 @@ def _prepare(config: Config) -> tuple[DataLoader[PairBatch], DataLoader[PairBatc
             f"{config.source}: accumulate_steps is {config.accumulate_steps}, but an epoch has {len(train_loader)} "
             f"batches; give at most {len(train_loader)}"
         )
+    check_micro_batches(config, train_loader.batch_size or 1)
     val_loader = ordered_loader(val_set, VALIDATION_BATCH, config.num_workers, pin_memory=pinned)
     return train_loader, val_loader, build_trainer(config, train_set.pairs, len(train_loader))
 

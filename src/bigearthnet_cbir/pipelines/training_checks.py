@@ -18,6 +18,7 @@ from bigearthnet_cbir.models.timm_pretrained import read_timm_weights
 from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.pipelines.foreign_encoder import refuse_foreign
 from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.training.distributed import world_size
 from bigearthnet_cbir.training.resuming import CHANGEABLE
 
 
@@ -65,6 +66,21 @@ def check_inputs(config: Config) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def check_micro_batches(config: Config, batch: int) -> None:
+    """Raise ConfigError if a batch of a process does not consist of whole micro-batches.
+
+    Args:
+        config: the experiment.
+        batch: pairs per batch of a process; fewer than configured if the training list is shorter.
+    """
+    micro, processes = config.micro_batch_size, world_size()
+    if micro and (micro % processes or batch * processes % micro):
+        raise ConfigError(
+            f"{config.source}: micro_batch_size is {micro}; give a multiple of the {processes} training processes that "
+            f"divides the {batch * processes} pairs of a batch, or 0"
+        )
+
+
 @contextmanager
 def writable(config: Config) -> Iterator[None]:
     """Convert write errors of the run folder to one line."""
@@ -87,5 +103,6 @@ def enough_memory(config: Config, device: torch.device) -> Iterator[None]:
             raise
         raise TrainingError(
             f"{config.source}: the memory of {device} is not sufficient for batch_size {config.batch_size}; lower "
-            "batch_size, window, memory_size or projection_dim, or choose a smaller backbone"
+            "batch_size, window, memory_size or projection_dim, give a smaller micro_batch_size, or choose a smaller "
+            "backbone"
         ) from error

@@ -6,7 +6,7 @@ torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. Without torchrun these functions 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
@@ -90,6 +90,18 @@ def mean_over_processes(value: Tensor) -> float:
     total = value.detach().clone()
     dist.all_reduce(total)
     return float(total) / world_size()
+
+
+def average_gradients(weights: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients by their means over all processes, as DistributedDataParallel does in a backward pass."""
+    if world_size() == 1:
+        return
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(joined)
+    means = torch.split(joined / world_size(), [gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def wait_for_all() -> None:

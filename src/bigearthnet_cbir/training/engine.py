@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from bigearthnet_cbir.evaluation.classification import classification_scores
 from bigearthnet_cbir.models.dual_encoder import DualOutput
 from bigearthnet_cbir.training.checkpoints import load_weights
 from bigearthnet_cbir.training.distributed import mean_over_processes, rank, wrap_ddp
+from bigearthnet_cbir.training.grad_cache import GradientCache
 from bigearthnet_cbir.training.objectives import Objective, TrainingStep
 from bigearthnet_cbir.training.optimizers import read_rates, take_rates
 from bigearthnet_cbir.training.restoring import restore_optimizer, restore_schedule
@@ -59,6 +60,7 @@ class Trainer:
         accumulate: batches whose gradients are averaged per optimiser step; negatives come from one batch.
         clip_norm: largest total norm of the gradients; 0: no clipping.
         compile: whether the step uses torch.compile.
+        micro_batch: pairs of a forward pass in this process, by gradient caching; 0: the whole batch.
         last_rate: learning rate of the latest optimiser step.
         changes: settings that took a new value when the run was resumed: epoch, key, from, to.
     """
@@ -75,15 +77,21 @@ class Trainer:
     accumulate: int = 1
     clip_norm: float = 0.0
     compile: bool = False
+    micro_batch: int = 0
     state: TrainingState = field(default_factory=TrainingState)
     last_rate: float = 0.0
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        module: nn.Module = TrainingStep(self.model, self.objective)
-        self._weights = [weight for weight in module.parameters() if weight.requires_grad]
-        module = wrap_ddp(module, self.device)
-        self._forward = torch.compile(module) if self.compile else module
+        step = TrainingStep(self.model, self.objective)
+        self._weights = [weight for weight in step.parameters() if weight.requires_grad]
+        self._backward: Callable[..., Tensor]
+        if self.micro_batch:
+            self._backward = GradientCache(step, self.micro_batch, self._autocast, self.compile).backward
+        else:
+            self._backward = self._plain_backward
+            wrapped = wrap_ddp(step, self.device)
+            self._forward = torch.compile(wrapped) if self.compile else wrapped
 
     @property
     def device(self) -> torch.device:
@@ -117,8 +125,11 @@ class Trainer:
         if self.augment is not None:
             generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, step, rank()))
             s1, s2 = self.augment(s1, s2, generator)
+        return self._backward(*channels_last(s1, s2), *self._targets(batch))
+
+    def _plain_backward(self, *inputs: Tensor) -> Tensor:
         with self._autocast():
-            loss: Tensor = self._forward(*channels_last(s1, s2), *self._targets(batch))
+            loss: Tensor = self._forward(*inputs)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 

@@ -126,7 +126,10 @@ class TrainingStep(nn.Module):
 
     def forward(self, s1: Tensor, s2: Tensor, label: Tensor, pair_index: Tensor) -> Tensor:
         """Return the loss of the batch."""
-        output: DualOutput = self.model(s1, s2)
+        return self.loss(self.model(s1, s2), label, pair_index)
+
+    def loss(self, output: DualOutput, label: Tensor, pair_index: Tensor) -> Tensor:
+        """Return the loss of this process's embeddings, gathered first if the objective compares pairs."""
         if self.objective.compares_pairs:
             output = DualOutput(output.h1, output.h2, all_gather_with_grad(output.z1), all_gather_with_grad(output.z2))
             label, pair_index = all_gather_with_grad(label), all_gather_with_grad(pair_index)
