@@ -1,11 +1,15 @@
 """Extraction of features on a CPU: PyTorch, ONNX Runtime and Ray workers, same pairs, same run.
 
     python benchmarks/extraction.py [--backbone resnet50] [--batch 64] [--rounds 5] [--blocks 12] [--skip-ray]
+    python benchmarks/extraction.py --threads 1 --processor-time --skip-ray
 
 The plain way is the original scripts': torchvision ResNets in float32 with the default memory layout. All ways start
 from values as stored, so each includes normalisation and interpolation. They take turns, one batch each, and the median
 of the rounds counts. A pair has two images. Then the blocks of a small archive are embedded by one process with all
 threads, and by Ray workers with one thread each that have loaded the network before; these take turns, too.
+
+With --processor-time the seconds are those that this process computed, which other work on the machine hardly changes;
+that is meaningful for one thread only, because threads that wait for each other count as computing.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+# Ray's default, 15, would favour the one process on a machine with other work.
+os.environ.update(RAY_worker_niceness="0")
 
 import torch
 from hardware import write_results
@@ -45,17 +52,21 @@ WAYS = {
 """Ours: data type and program."""
 
 
-def seconds_of(calls: Iterable[Callable[[], Any]], rounds: int) -> list[float]:
+def seconds_of(
+    calls: Iterable[Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Return the median seconds of each call; they take turns, and the first turn is not counted."""
     calls = list(calls)
     found: list[list[float]] = [[] for _ in calls]
     for turn in range(rounds + 1):
         for at, call in enumerate(calls):
-            start = time.perf_counter()
+            start = clock()
             call()
             if turn:
-                found[at].append(time.perf_counter() - start)
-    return [statistics.median(some) for some in found]
+                found[at].append(clock() - start)
+    medians = [statistics.median(some) for some in found]
+    print("median seconds:", *(f"{median:.3f}" for median in medians), file=sys.stderr, flush=True)
+    return medians
 
 
 def plain_way(type: str, backbone: str, batch: PairBatch) -> Callable[[], Any]:
@@ -84,12 +95,12 @@ def programs(type: str, options: argparse.Namespace) -> list[dict[str, str]]:
     vectors = {way: source.compute(batch)[FUSED_FEATURE] for way, source in ours.items()}
     exact = vectors["PyTorch, float32, channels last"]
     calls = [plain_way(type, options.backbone, batch), *(lambda s=source: s.compute(batch) for source in ours.values())]
-    seconds = seconds_of(calls, options.rounds)
+    seconds = seconds_of(calls, options.rounds, time.process_time if options.processor_time else time.perf_counter)
     rows = []
     for way, found in zip(("PyTorch, float32, plain", *ours), seconds, strict=True):
         apart = ((vectors[way] - exact).norm(dim=1) / exact.norm(dim=1)).max() if way in vectors else None
         rows.append({
-            "what": f"{type} {options.backbone}, batch {options.batch}, {torch.get_num_threads()} threads", "way": way,
+            "what": f"{type} {options.backbone}, batch {options.batch}, threads: {options.threads}", "way": way,
             "images/s": f"{2 * options.batch / found:.1f}", "x plain": f"{seconds[0] / found:.2f}",
             "x ours in float32": f"{seconds[1] / found:.2f}",
             "largest relative difference of a vector": "" if apart is None else f"{apart:.1g}",
@@ -145,7 +156,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--skip-ray", action="store_true")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--processor-time", action="store_true")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     load = os.getloadavg()[0]
     rows = [row for type in ("joint", "separate") for row in programs(type, options)]
     if not options.skip_ray:
