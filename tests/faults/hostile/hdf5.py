@@ -21,7 +21,7 @@ from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.pipelines.baselines import find_baselines
 from bigearthnet_cbir.results import CurveVariant, DirectionResult, GroupMetrics, RunResults
-from bigearthnet_cbir.storage import features, results
+from bigearthnet_cbir.storage import feature_stamps, features, results
 from bigearthnet_cbir.types import Neighbours, PatchPair
 
 RUNS_OF_VERSION_0_1 = Path(__file__).resolve().parents[2] / "fixtures" / "runs_of_version_0_1.tar.xz"
@@ -100,10 +100,10 @@ def _feature_files(folder: Path) -> list[Any]:
     found = []
     for path in sorted(folder.glob("*.h5")):
         names, labels = features.read_names(path), features.read_labels(path)
-        fingerprint = features.read_fingerprint(path)
+        fingerprint = feature_stamps.read_fingerprint(path)
         content = features.reusable_digest(path, str(fingerprint))
-        told = {"query_content": features.stamped_digest(path), "query_fingerprint": fingerprint}
-        features.check_measured_with(path, "query", told, path)
+        told = {"query_content": feature_stamps.stamped_digest(path), "query_fingerprint": fingerprint}
+        feature_stamps.check_measured_with(path, "query", told, path)
         vectors = {}
         if content is not None:  # nothing else is searched
             with features.open_features(path) as file:
