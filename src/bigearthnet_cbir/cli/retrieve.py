@@ -9,7 +9,6 @@ from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
-from bigearthnet_cbir.pipelines.early_search import early_search
 from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs
 from bigearthnet_cbir.storage.outside import refuse_outside
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -43,10 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.baseline is None:
             refuse_outside(folder)
         check_retrieval_inputs(config)
-        with (
-            folder_lock(folder.root, "retrieval"),
-            early_search(config, folder, arguments.baseline, arguments.recompute),
-        ):
+        with folder_lock(folder.root, "retrieval"):
             _retrieve_and_report(config, folder, arguments)
 
     return run(command)

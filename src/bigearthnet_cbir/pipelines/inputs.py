@@ -67,12 +67,6 @@ def _check(config: Config, split: str) -> int:
     return len(found.pairs)
 
 
-def count_pairs(config: Config, split: str) -> int:
-    """Return the number of pairs of train, val or test; checks the split unless a command has done so."""
-    checked = _checked.get(_key(config, split))
-    return _check(config, split) if checked is None else len(checked.pairs)
-
-
 def open_stores(config: Config, labels: LabelTable | None = None) -> tuple[PatchStore, PatchStore]:
     """Return the stores of Sentinel-2 and Sentinel-1; one object if both paths are equal."""
     s2_store = PatchStore(config.bigEarthPthLMDB_S2, labels)

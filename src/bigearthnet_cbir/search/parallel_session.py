@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bigearthnet_cbir.errors import CbirError, SearchError
 from bigearthnet_cbir.provenance import PACKAGE
@@ -31,20 +31,6 @@ _AGAIN: Final = "run the same command again; it continues where it stopped"
 _DIED: Final = f"this command was killed, or ended by Ray because the cluster's head or this node died; {_AGAIN}"
 
 
-class Starting(Protocol):
-    """A session that another thread is starting."""
-
-    def wait(self) -> bool:
-        """Wait for it; False if it cannot be used, because its start failed or it was stopped again."""
-
-    def stop(self) -> None:
-        """Let the other thread end it."""
-
-
-STARTING: Final[list[Starting]] = []
-"""The early start of this process (early_ray), if there is one."""
-
-
 @contextmanager
 def ray_session(
     num_cpu: int, archive_bytes: int, ray_address: str | None = None, *, key: str = "num_cpu"
@@ -63,18 +49,13 @@ def ray_session(
         SearchError: there is no cluster at the address, an essential part of Ray died, or the object store is full.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    early = STARTING[-1] if STARTING and STARTING[-1].wait() else None
     import ray
 
     if ray.is_initialized():
-        try:
-            with _one_line(key):
-                yield
-        finally:
-            if early is not None:
-                early.stop()
+        with _one_line(key):
+            yield
         return
-    with last_words():
+    with _last_words():
         yield from _session(num_cpu, archive_bytes, ray_address, key)
 
 
@@ -82,24 +63,19 @@ def _session(num_cpu: int, archive_bytes: int, ray_address: str | None, key: str
     import ray
 
     try:
-        start_ray(num_cpu, archive_bytes, ray_address, key)
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+        if ray_address is None:
+            _start_here(num_cpu, archive_bytes, quiet, key)
+        else:
+            _join(ray_address, quiet)
         with _one_line(key):
             yield
     finally:
         ray.shutdown()
 
 
-def start_ray(num_cpu: int, archive_bytes: int, ray_address: str | None, key: str = "num_cpu") -> None:
-    """Start Ray, or join a cluster; arguments and errors as of `ray_session`."""
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-    if ray_address is None:
-        _start_here(num_cpu, archive_bytes, quiet, key)
-    else:
-        _join(ray_address, quiet)
-
-
 @contextmanager
-def last_words() -> Iterator[None]:
+def _last_words() -> Iterator[None]:
     """Let a shell report the death of this process inside the block.
 
     Ray ends the process without a message if its node dies during a transfer.
