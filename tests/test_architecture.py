@@ -125,14 +125,10 @@ def too_long(path: Path) -> list[str]:
     return found
 
 
-AWAITED = {"data/tiff_writing.write_tiff"}
-"""Longer ones whose module is being replaced; nothing joins them."""
-
-
 def test_files_and_functions_are_short() -> None:
     measured = [path for path in modules() if not name_of(path).startswith("search/kernels/")]
     assert len(measured) > 100
-    assert {found for path in measured for found in too_long(path)} - AWAITED == set()
+    assert {found for path in measured for found in too_long(path)} == set()
 
 
 def test_length_is_measured_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,8 @@ from bigearthnet_cbir.config.protocols import CUSTOM, DEFAULT, PROTOCOLS
 from bigearthnet_cbir.config.validators import Choice, Flag, Integer, Multiple, Number, PathText, Text
 
 BACKBONE_WIDTHS: Final = {
-    "resnet10": 512,
-    "resnet18": 512,
-    "resnet34": 512,
-    "resnet50": 2048,
-    "resnet101": 2048,
-    "resnet152": 2048,
-}
+    "resnet10": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048
+}  # fmt: skip
 """Length of the pooled feature vector of each torchvision ResNet."""
 
 _SPLITS: Final = Choice(("train", "val", "test"))
