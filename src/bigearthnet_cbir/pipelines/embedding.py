@@ -79,7 +79,7 @@ def load_encoder(
 
     Raises:
         CheckpointError: the file is missing, damaged, or not an encoder.
-        ConfigError: the device is not available.
+        ConfigError: the device or the backend is not available.
 
     Example (`run` is a run folder, here with 8 dimensions per sensor):
         >>> import bigearthnet_cbir as cbir
@@ -93,12 +93,16 @@ def load_encoder(
         return foreign_extractor(load_configured(config), chosen, kind, fusion or config.fusion)
     model, told = _read_encoder(Path(path), type)
     kind, program = choose_arithmetic(precision, backend, chosen, model.settings["backbone"])
-    identity = {name: value for name, value in told.items() if name not in {"feature", "fusion"}}
+    kept = told.pop("feature", "projection"), told.pop("fusion", "concat")
     return encoder_extractor(
-        model, identity, device=chosen, precision=kind,
-        feature=feature or told.get("feature", "projection"), fusion=fusion or told.get("fusion", "concat"),
+        model,
+        told,
+        device=chosen,
+        precision=kind,
         backend=program,
-    )  # fmt: skip
+        feature=feature or kept[0],
+        fusion=fusion or kept[1],
+    )
 
 
 def _foreign_config(path: Path) -> Config | None:
