@@ -78,8 +78,7 @@ def load_encoder(
         type: for a checkpoint of the original scripts, which of its encoders was trained: joint or separate.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not an encoder.
-        ConfigError: the device or the backend is not available.
+        CheckpointError, ConfigError: the file is missing, damaged or no encoder; the device or backend is not there.
 
     Example (`run` is a run folder, here with 8 dimensions per sensor):
         >>> import bigearthnet_cbir as cbir
@@ -87,8 +86,7 @@ def load_encoder(
         8
     """
     chosen = pick_device(device)
-    config = _foreign_config(Path(path))
-    if config is not None:
+    if (config := _foreign_config(Path(path))) is not None:
         kind = choose_precision(precision, chosen)
         return foreign_extractor(load_configured(config), chosen, kind, fusion or config.fusion)
     model, told = _read_encoder(Path(path), type)
