@@ -91,16 +91,16 @@ def load_encoder(
         return foreign_extractor(load_configured(config), chosen, kind, fusion or config.fusion)
     model, told = _read_encoder(Path(path), type)
     kind, program = choose_arithmetic(precision, backend, chosen, model.settings["backbone"])
-    kept = told.pop("feature", "projection"), told.pop("fusion", "concat")
+    feature, fusion = _chosen(told, feature, fusion)
     return encoder_extractor(
-        model,
-        told,
-        device=chosen,
-        precision=kind,
-        backend=program,
-        feature=feature or kept[0],
-        fusion=fusion or kept[1],
+        model, told, device=chosen, precision=kind, backend=program, feature=feature, fusion=fusion
     )
+
+
+def _chosen(told: dict[str, Any], feature: str | None, fusion: str | None) -> tuple[str, str]:
+    """Remove the feature and the fusion of a run from its settings, and return those to use."""
+    stored = told.pop("feature", "projection"), told.pop("fusion", "concat")
+    return feature or stored[0], fusion or stored[1]
 
 
 def _foreign_config(path: Path) -> Config | None:
