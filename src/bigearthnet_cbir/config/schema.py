@@ -211,10 +211,7 @@ class Config:
         NOTHING, Integer(0, 10000), "Ray workers for retrieval; 0: search in this process, or on the GPU of `device`", 0
     )
     extract_workers: int = key(
-        NOTHING,
-        Integer(0, 10000),
-        "Ray workers that compute embeddings, one core or GPU each (equal up to rounding); 0: this process",
-        0,
+        NOTHING, Integer(0, 10000), "Ray workers that compute embeddings (equal up to rounding); 0: this process", 0
     )
     ray_address: str | None = key(
         NOTHING, Text(), "running Ray cluster to join: auto or host:port", None, optional=True

@@ -59,20 +59,11 @@ class DualEncoder(nn.Module):
         sensor_norm: str = "per_sensor",
     ) -> None:
         super().__init__()
-        for name, word, choices in (
-            ("type", type, ("joint", "separate")),
-            ("projection_head", projection_head, tuple(HEADS)),
-            ("sensor_norm", sensor_norm, ("shared", "per_sensor")),
-        ):
-            if not isinstance(word, str) or word not in choices:
-                raise ValueError(f"{name} is {short(word)}; choose one of {', '.join(choices)}")
-        for name, number in (("projection_dim", projection_dim), ("out_channels", out_channels)):
-            if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_CHANNELS:
-                raise ValueError(f"{name} is {short(number)}; give a whole number from 1 to {MOST_CHANNELS:,}")
         self.settings: dict[str, Any] = {
             "type": type, "backbone": backbone, "projection_dim": projection_dim, "projection_head": projection_head,
             "out_channels": out_channels, "sensor_norm": sensor_norm,
         }  # fmt: skip
+        _check_settings(self.settings)
         self.is_joint = type == "joint"
         if self.is_joint:
             self.stem_s1 = nn.Conv2d(S1_CHANNELS, out_channels, 1)
@@ -113,6 +104,19 @@ class DualEncoder(nn.Module):
         """
         h1, h2 = self.encode_s1(s1), self.encode_s2(s2)
         return DualOutput(h1, h2, self.head_s1(h1), self.head_s2(h2))
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError unless each choice is known and each number in its range."""
+    choices = {"type": ("joint", "separate"), "projection_head": tuple(HEADS), "sensor_norm": ("shared", "per_sensor")}
+    for name, words in choices.items():
+        word = settings[name]
+        if not isinstance(word, str) or word not in words:
+            raise ValueError(f"{name} is {short(word)}; choose one of {', '.join(words)}")
+    for name in ("projection_dim", "out_channels"):
+        number = settings[name]
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_CHANNELS:
+            raise ValueError(f"{name} is {short(number)}; give a whole number from 1 to {MOST_CHANNELS:,}")
 
 
 def rebuild_encoder(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> DualEncoder:

@@ -78,8 +78,7 @@ def load_encoder(
         type: for a checkpoint of the original scripts, which of its encoders was trained: joint or separate.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not an encoder.
-        ConfigError: the device is not available.
+        CheckpointError, ConfigError: the file is missing, damaged or no encoder; the device or backend is not there.
 
     Example (`run` is a run folder, here with 8 dimensions per sensor):
         >>> import bigearthnet_cbir as cbir
@@ -87,18 +86,21 @@ def load_encoder(
         8
     """
     chosen = pick_device(device)
-    config = _foreign_config(Path(path))
-    if config is not None:
+    if (config := _foreign_config(Path(path))) is not None:
         kind = choose_precision(precision, chosen)
         return foreign_extractor(load_configured(config), chosen, kind, fusion or config.fusion)
     model, told = _read_encoder(Path(path), type)
     kind, program = choose_arithmetic(precision, backend, chosen, model.settings["backbone"])
-    identity = {name: value for name, value in told.items() if name not in {"feature", "fusion"}}
+    feature, fusion = _chosen(told, feature, fusion)
     return encoder_extractor(
-        model, identity, device=chosen, precision=kind,
-        feature=feature or told.get("feature", "projection"), fusion=fusion or told.get("fusion", "concat"),
-        backend=program,
-    )  # fmt: skip
+        model, told, device=chosen, precision=kind, backend=program, feature=feature, fusion=fusion
+    )
+
+
+def _chosen(told: dict[str, Any], feature: str | None, fusion: str | None) -> tuple[str, str]:
+    """Remove the feature and the fusion of a run from its settings, and return those to use."""
+    stored = told.pop("feature", "projection"), told.pop("fusion", "concat")
+    return feature or stored[0], fusion or stored[1]
 
 
 def _foreign_config(path: Path) -> Config | None:

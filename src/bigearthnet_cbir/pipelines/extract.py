@@ -48,7 +48,7 @@ the shape of its input.
 _STORE: Final = 1 << 29
 """Bytes of Ray's object store for the network and the names of the pairs; more is written to the disk."""
 
-Columns = dict[str, npt.NDArray[Any]]
+FeatureColumns = dict[str, npt.NDArray[Any]]
 """Features by the name of their dataset, and label, all with the same number of rows."""
 
 
@@ -146,7 +146,9 @@ class _Job:
         seconds = time.perf_counter() - start
         logger.info("extracted %s pairs of %s, %.0f s, %.0f pairs/s", f"{new:,}", self.split, seconds, new / seconds)
 
-    def _blocks(self, spans: list[tuple[int, int]], partial: PartialFeatures) -> Iterator[tuple[Path, Columns, bool]]:
+    def _blocks(
+        self, spans: list[tuple[int, int]], partial: PartialFeatures
+    ) -> Iterator[tuple[Path, FeatureColumns, bool]]:
         """Yield the file and the columns of all blocks in order, and whether they were computed now."""
         embedded = bound(embedded_blocks, self.config, self.source, self.dataset)
         files = {span: partial.file(number) for number, span in enumerate(spans)}
@@ -184,7 +186,7 @@ def extraction_session(config: Config) -> AbstractContextManager[None]:
 
 def embedded_blocks(
     config: Config, source: FeatureExtractor, dataset: BigEarthNetMM, spans: Sequence[tuple[int, int]]
-) -> Iterator[Columns]:
+) -> Iterator[FeatureColumns]:
     """Yield the features and labels of blocks of a dataset, in order; on Ray workers inside an extraction_session.
 
     Args:
@@ -207,7 +209,7 @@ def embedded_blocks(
 
 def _embed(
     shared: tuple[Callable[[PairBatch], dict[str, Tensor]], BigEarthNetMM], first: int, stop: int, size: int
-) -> Columns:
+) -> FeatureColumns:
     """Return the columns of a block on a Ray worker, which has one core; a thread reads the next batch meanwhile."""
     compute, dataset = shared
     torch.set_num_threads(1)
@@ -217,9 +219,9 @@ def _embed(
         return _joined([_columns(compute, batch.result()) for batch in coming])
 
 
-def _columns(compute: Callable[[PairBatch], dict[str, Tensor]], batch: PairBatch) -> Columns:
+def _columns(compute: Callable[[PairBatch], dict[str, Tensor]], batch: PairBatch) -> FeatureColumns:
     return {**{name: vectors.numpy() for name, vectors in compute(batch).items()}, "label": batch.label.numpy()}
 
 
-def _joined(parts: list[Columns]) -> Columns:
+def _joined(parts: list[FeatureColumns]) -> FeatureColumns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
