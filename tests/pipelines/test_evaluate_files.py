@@ -266,7 +266,7 @@ def test_ben14k_takes_the_official_lists_of_its_acquisitions(tmp_path: Path, mon
         info.s2 for info in wanted if info.split == "val"
     ]
     few = as_npz(tmp_path / "few", {k: v[:100] for k, v in columns.items()} | {"class_names": np.array(CLASSES)})
-    with pytest.raises(CbirError, match=r"lacks 3,4\d\d of the 3,508 patches"):
+    with pytest.raises(CbirError, match=r"3,4\d\d of the 3,508 patches in the list are missing"):
         cbir.evaluate_files(few, few, protocol="ben14k", output=tmp_path / "run2", name="random")
 
 
