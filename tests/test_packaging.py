@@ -251,9 +251,10 @@ def test_every_requirement_has_its_reason() -> None:
         assert re.fullmatch(r"#.+|\S+ +# \S.+", line), line
 
 
-OPTIONAL = {"onnx", "onnxscript", "timm", "fastapi", "pydantic", "starlette", "uvicorn"}
-"""Of the extras `onnx` (export says which files it leaves out without them), `timm` (`backbone: timm:NAME` says what to
-install) and `serve` (FastAPI needs pydantic and Starlette; without them cbir-serve ends in a line that names it)."""
+OPTIONAL = {"onnx", "onnxscript", "onnxruntime", "timm", "fastapi", "pydantic", "starlette", "uvicorn"}
+"""Of the extras `onnx` (export says which files it leaves out without them), `onnxruntime` (`extract_backend: auto` does
+without it), `timm` (`backbone: timm:NAME` says what to install) and `serve` (FastAPI needs pydantic and Starlette; without
+them cbir-serve ends in a line that names it)."""
 
 
 def test_every_package_that_is_imported_is_required() -> None:

@@ -18,6 +18,7 @@ from bigearthnet_cbir.cli import index as command
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.errors import LockedError, MissingIndexError, QueryError, ResultsError
 from bigearthnet_cbir.files import folder_lock
+from bigearthnet_cbir.pipelines import extract
 from bigearthnet_cbir.pipelines import index as index_stage
 from bigearthnet_cbir.pipelines.index import build_index
 from bigearthnet_cbir.pipelines.index_state import open_current_index
@@ -118,6 +119,11 @@ def test_splits_and_the_whole_archive(tmp_path: Path, archives: dict[str, Archiv
     assert found.labels.sum(axis=1).tolist()[-1] == 0
 
 
+def blocks_of_one_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "EXTRACTION_BATCH", 1)
+    monkeypatch.setattr(extract, "BLOCK_BATCHES", 1)
+
+
 def test_interrupted_index_goes_on_and_is_the_same(
     tmp_path: Path, archives: dict[str, Archive], run: RunFolder, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -125,7 +131,7 @@ def test_interrupted_index_goes_on_and_is_the_same(
     caplog.set_level("INFO")
     other = make_run(tmp_path, archives["rico"])
     build_index(other.root, splits=["test"])
-    monkeypatch.setattr(index_stage, "_BLOCK", 1)
+    blocks_of_one_pair(monkeypatch)
     monkeypatch.setattr(index_writing, "RECORD_ROWS", 2)
     append, calls = IndexWriter.append, []
 
@@ -154,7 +160,7 @@ def test_recompute_keeps_no_row_of_an_interrupted_index(
     tmp_path: Path, archives: dict[str, Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path, archives["rico"])
-    monkeypatch.setattr(index_stage, "_BLOCK", 1)
+    blocks_of_one_pair(monkeypatch)
     monkeypatch.setattr(index_writing, "RECORD_ROWS", 1)
     append, rows = IndexWriter.append, []
 
@@ -292,9 +298,10 @@ def test_released_pages_are_read_again(index: Index) -> None:
 
 KILLED = """
 import os, signal, sys
+from bigearthnet_cbir.pipelines import extract
 from bigearthnet_cbir.pipelines import index as stage
 from bigearthnet_cbir.query import index_writing
-stage._BLOCK = index_writing.RECORD_ROWS = 1
+extract.EXTRACTION_BATCH = extract.BLOCK_BATCHES = index_writing.RECORD_ROWS = 1
 append, calls = index_writing.IndexWriter.append, []
 def killed(self, vectors, labels):
     calls.append(1)

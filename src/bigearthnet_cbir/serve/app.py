@@ -49,9 +49,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stopping = threading.Event()
+        warming = threading.Thread(target=_warm, args=(state, stopping))
         if warm:
-            threading.Thread(target=_warm, args=(state,), daemon=True).start()
+            warming.start()
         yield
+        stopping.set()
+        if warm:
+            warming.join()  # Python aborts if it ends while a thread computes in compiled code
         if encoders is not None:
             encoders.close()
 
@@ -67,10 +72,13 @@ def create_app(
     return app
 
 
-def _warm(state: State) -> None:
+def _warm(state: State, stopping: threading.Event) -> None:
+    """Prepare the map and the search of each run, until the server stops."""
     try:
         state.packed(compressed=True)
         for run in state.runs:
+            if stopping.is_set():
+                return
             run.warm()
     except (CbirError, OSError, MemoryError):
         logger.exception("the index could not be prepared for search")
