@@ -252,9 +252,9 @@ def test_every_requirement_has_its_reason() -> None:
 
 
 OPTIONAL = {"onnx", "onnxscript", "onnxruntime", "timm", "fastapi", "pydantic", "starlette", "uvicorn"}
-"""Of the extras `onnx` (export says which files it leaves out without them), `onnxruntime` (`extract_backend: auto` does
-without it), `timm` (`backbone: timm:NAME` says what to install) and `serve` (FastAPI needs pydantic and Starlette; without
-them cbir-serve ends in a line that names it)."""
+"""Of the extras `onnx` (export names the files that it leaves out without them), `onnxruntime` (`extract_backend: auto`
+does without it), `timm` (`backbone: timm:NAME` says what to install) and `serve` (FastAPI needs pydantic and Starlette;
+without them cbir-serve ends in a line that names it)."""
 
 
 def test_every_package_that_is_imported_is_required() -> None:
