@@ -46,6 +46,28 @@ def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path: Path) -
         process.wait()
 
 
+SLOW = HOLD.replace("with folder_lock", """from bigearthnet_cbir import files
+name_holder = files._name_holder
+def late(*arguments):
+    print("held", flush=True)
+    time.sleep(0.3)
+    name_holder(*arguments)
+files._name_holder = late
+with folder_lock""")
+
+
+def test_a_holder_that_has_just_taken_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a lock and its note another command sees an empty note."""
+    monkeypatch.setitem(globals(), "HOLD", SLOW)
+    process = hold(tmp_path)
+    try:
+        with pytest.raises(LockedError, match=rf"train \(process {process.pid} on "), folder_lock(tmp_path, "retrieve"):
+            pass
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def test_lock_ends_with_its_process_even_if_a_worker_lives_on(tmp_path: Path) -> None:
     process = hold(tmp_path, "with a worker")
     try:

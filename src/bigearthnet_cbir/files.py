@@ -26,6 +26,9 @@ except ImportError:  # not a POSIX system
 
 logger = logging.getLogger(__name__)
 
+_READS: Final = 100
+"""Attempts to read who holds a lock, 20 ms apart."""
+
 LOCK_NAME: Final = ".lock"
 _TEMPORARY: Final = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 _LEGACY_TEMPORARY: Final = frozenset(
@@ -155,7 +158,8 @@ def _acquire(folder: Path, command: str) -> int:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = _describe_holder(descriptor)
+        taken = error.errno in (errno.EACCES, errno.EAGAIN)
+        holder = _describe_holder(descriptor) if taken else ""
         os.close(descriptor)
         if error.errno in _NO_LOCKS:
             logger.warning(
@@ -163,7 +167,7 @@ def _acquire(folder: Path, command: str) -> int:
                 folder, error.strerror,
             )  # fmt: skip
             return -1
-        if error.errno in (errno.EACCES, errno.EAGAIN):
+        if taken:
             raise LockedError(f"{folder}: in use by {holder}; wait until it has ended, or stop it") from None
         raise
     _name_holder(descriptor, command)
@@ -185,11 +189,14 @@ def _name_holder(descriptor: int, command: str) -> None:
 
 
 def _describe_holder(descriptor: int) -> str:
-    try:
-        holder: Any = json.loads(os.pread(descriptor, 4096, 0))
-        return f"{holder['command']} (process {holder['process']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, TypeError, KeyError):
-        return "another process"
+    """Return who holds the lock; a holder that has just taken it needs a moment to write that."""
+    for _ in range(_READS):
+        try:
+            holder: Any = json.loads(os.pread(descriptor, 4096, 0))
+            return f"{holder['command']} (process {holder['process']} on {holder['host']}, since {holder['since']})"
+        except (OSError, ValueError, TypeError, KeyError):
+            time.sleep(0.02)
+    return "another process"
 
 
 def _release(descriptor: int) -> None:
