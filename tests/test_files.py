@@ -46,14 +46,17 @@ def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path: Path) -
         process.wait()
 
 
-SLOW = HOLD.replace("with folder_lock", """from bigearthnet_cbir import files
+SLOW = HOLD.replace(
+    "with folder_lock",
+    """from bigearthnet_cbir import files
 name_holder = files._name_holder
 def late(*arguments):
     print("held", flush=True)
     time.sleep(0.3)
     name_holder(*arguments)
 files._name_holder = late
-with folder_lock""")
+with folder_lock""",
+)
 
 
 def test_a_holder_that_has_just_taken_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
