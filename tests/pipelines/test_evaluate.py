@@ -14,9 +14,11 @@ from bigearthnet_cbir.errors import ResultsError
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
+from bigearthnet_cbir.pipelines.evaluate import evaluate_direction
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
 from bigearthnet_cbir.query.missing_modality import MissingModality
+from bigearthnet_cbir.storage.feature_stamps import stamped_digest
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
@@ -64,6 +66,25 @@ def scored(folder: Path, directions: tuple[str, ...] = tuple(DIRECTIONS), **keys
     source = FeatureExtractor({"checkpoint": "c"}, lambda _: {}, directions)
     search_and_score(config, run, source, "wanted")
     return run
+
+
+def test_features_removed_during_a_search_keep_their_digest_in_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+
+    def removing(*arguments: object, **options: object) -> object:
+        query = RunFolder(config_of(tmp_path).run_folder).query
+        if query.exists():
+            digests.append(stamped_digest(query))
+            query.unlink()
+        return evaluate_direction(*arguments, **options)
+
+    monkeypatch.setattr("bigearthnet_cbir.pipelines.retrieve.evaluate_direction", removing)
+    run = scored(tmp_path, directions=("s1_s2",))
+    assert digests[0] is not None
+    with h5py.File(run.retrieval) as file:
+        assert [file.attrs["query_content"]] == digests
 
 
 def test_layout_is_the_documented_one(tmp_path: Path) -> None:

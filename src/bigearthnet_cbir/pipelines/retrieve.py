@@ -121,6 +121,7 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
         source: feature extractor, which has the directions.
         wanted: fingerprint of the results; an interrupted search with the same one is continued.
     """
+    contents = _contents(folder)
     queries, archive = read_names(folder.query), read_names(folder.archive)
     exclude = self_match_positions(queries, archive)
     truth = GroundTruth.of(read_labels(folder.query), read_labels(folder.archive), exclude)
@@ -147,9 +148,17 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
                 apart = others, spatial
             result = evaluate_direction(found, truth, chance, ties=search.ties, apart=apart)
             scored[direction] = replace(result, rerank=search.recall(direction, found, exclude))
-    attributes = {**_attributes(config, folder, source, truth, k, wanted), **told}
+    attributes = {**_attributes(config, source, truth, k, wanted), **contents, **told}
     write_results(folder.retrieval, attributes, scored, codes)
     rows.remove()
+
+
+def _contents(folder: RunFolder) -> dict[str, str]:
+    """Return the digests of the features, read before the search: another program may remove the files meanwhile."""
+    return {
+        "query_content": str(stamped_digest(folder.query)),
+        "archive_content": str(stamped_digest(folder.archive)),
+    }
 
 
 def _depth(config: Config, folder: RunFolder, truth: GroundTruth) -> int:
@@ -163,9 +172,7 @@ def _depth(config: Config, folder: RunFolder, truth: GroundTruth) -> int:
     return k
 
 
-def _attributes(
-    config: Config, folder: RunFolder, source: FeatureExtractor, truth: GroundTruth, k: int, wanted: str
-) -> dict[str, Any]:
+def _attributes(config: Config, source: FeatureExtractor, truth: GroundTruth, k: int, wanted: str) -> dict[str, Any]:
     return {
         "protocol": config.protocol,
         "convention": CONVENTION,
@@ -185,6 +192,4 @@ def _attributes(
         "configuration": json.dumps(asdict(config)),
         **source.provenance,
         "fingerprint": wanted,
-        "query_content": str(stamped_digest(folder.query)),
-        "archive_content": str(stamped_digest(folder.archive)),
     }
