@@ -23,7 +23,7 @@ from bigearthnet_cbir.serve.thumbnails import Thumbnails
 from bigearthnet_cbir.serve.turns import Turns
 from bigearthnet_cbir.types import FloatArray
 
-RELEASE_AFTER: Final = 16
+RELEASE_AFTER: Final = 4
 """Answers after which the memory pages of the vectors are released. Each filtered search reads thousands."""
 
 SensorVectors = dict[str, FloatArray]
