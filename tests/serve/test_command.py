@@ -53,10 +53,11 @@ def test_it_serves_on_loopback_and_ends_cleanly_with_ctrl_c(run_folders: list[Pa
 def test_another_host_is_told_what_it_means(run_folders: list[Path]) -> None:
     with start("--filepath", str(run_folders[0]), "--port", "0", "--host", "0.0.0.0") as process:
         first = process.stdout.readline()
-        assert address_in(process)
+        port = address_in(process).rpartition(":")[2]
+        assert httpx.get(f"http://127.0.0.1:{port}/api/health").json()["status"] == "ok"
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 0
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
     assert first.startswith("warning: other machines can connect to 0.0.0.0.")
 
 

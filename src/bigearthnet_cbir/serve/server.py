@@ -114,6 +114,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen()  # from here on, requests wait for the server instead of being refused
         except OSError:
             listener.close()
             raise
