@@ -175,6 +175,18 @@ def test_an_index_with_other_codes_is_refused_and_built_again(tmp_path: Path, ar
     assert open_index(build_index(run.root)).codes("s1").shape == (6, 4)
 
 
+def test_median_codes_of_an_earlier_version_are_refused_for_other_codes(
+    tmp_path: Path, archives: dict[str, Archive]
+) -> None:
+    run = coded_run(tmp_path, archives["rico"], "median", None)
+    as_earlier_version(open_index(build_index(run.root)))
+    run.parameters.write_text(run.parameters.read_text().replace("code: median", "code: rotation"))
+    with pytest.raises(QueryError, match=r"built with code: median, now rotation; run project/index\.py again"):
+        open_current_index(run.root)
+    build_index(run.root)
+    assert open_current_index(run.root).manifest["code"] == "rotation"
+
+
 def test_codes_that_cannot_be_made_are_one_line(tmp_path: Path, archives: dict[str, Archive]) -> None:
     run = make_run(tmp_path / "a", archives["rico"], distance="hamming", code="learned", num_cpu=0)
     with pytest.raises(CheckpointError, match=r"train them with project/train\.py --hash"):

@@ -15,6 +15,9 @@ from bigearthnet_cbir.query.index import Index, open_index
 from bigearthnet_cbir.storage.run_folder import RunFolder
 
 SETTINGS = ("fusion", "feature", "distance")
+_CODES_BEFORE = {"code": "median", "code_bits": None}
+"""Codes of an index of an earlier version, which does not record them."""
+
 _CURE = "run project/index.py again"
 
 
@@ -50,11 +53,11 @@ def _check(index: Index, config: Config, run: RunFolder) -> None:
     known = index.manifest
     if checkpoint.is_file() and file_digest(checkpoint) != known["checkpoint"]:
         raise QueryError(f"{index.folder}: was built with another checkpoint than the current {checkpoint}; {_CURE}")
-    # An index of an earlier version does not record its codes, which are median codes.
-    current = {**{key: getattr(config, key) for key in SETTINGS}, **code_settings(config)}
-    for key, value in current.items():
-        if known.get(key, value) != value:
-            raise QueryError(f"{index.folder}: was built with {key}: {known[key]}, now {value}; {_CURE}")
+    recorded = {**_CODES_BEFORE, **known}
+    settings = {**{key: getattr(config, key) for key in SETTINGS}, **code_settings(config)}
+    for key, value in settings.items():
+        if recorded.get(key) != value:
+            raise QueryError(f"{index.folder}: was built with {key}: {recorded.get(key)}, now {value}; {_CURE}")
     current = list_digests(config)
     for split, digest in known["lists"].items():
         if current.get(split, digest) != digest:
