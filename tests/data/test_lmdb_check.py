@@ -68,6 +68,39 @@ def test_every_history_of_a_sound_file_passes(tmp_path_factory: pytest.TempPathF
         checker.check_key(b"absent")
 
 
+def short_file(folder: Path) -> Path:
+    """Write an LMDB that takes pages at the end of its file and gives them back unwritten; return its data.mdb."""
+    for content in (b"1", b"2", b"3"):  # frees pages for what LMDB writes last
+        path = write(folder, {b"a": content, b"b": bytes(50_000)})
+    with lmdb.open(str(folder), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"c", bytes(90_000))
+        transaction.delete(b"c")
+    with closing(PageChecker(path)) as checker:
+        assert checker.head.last_stored < checker.head.last_page
+    return path
+
+
+def test_free_pages_at_the_end_need_not_be_in_the_file(tmp_path: Path) -> None:
+    path = short_file(tmp_path)
+    with closing(PageChecker(path)) as checker:
+        assert list(checker.every_key()) == [b"a", b"b"]
+        checker.check_for_writing()
+    with PatchStore(tmp_path) as store:
+        assert len(store) == 2
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+def test_a_file_without_its_last_pages_is_truncated(tmp_path: Path, is_short: bool) -> None:
+    path = short_file(tmp_path) if is_short else write(tmp_path, many(60))
+    size = path.stat().st_size
+    last = () if is_short else (size - 1, size - PAGE)  # these pages are free in the short file
+    for keep in (*last, size // 2 // PAGE * PAGE, 2 * PAGE):
+        with path.open("r+b") as stream:
+            stream.truncate(keep)
+        with pytest.raises(DataError, match=rf"data\.mdb: truncated \({keep:,} of .* bytes\); copy or download"):
+            PageChecker(path)
+
+
 def patched(path: Path, page: int, offset: int, content: bytes) -> Path:
     """Write bytes over a place of a page."""
     with path.open("r+b") as stream:

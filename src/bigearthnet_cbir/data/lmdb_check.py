@@ -45,6 +45,23 @@ class PageChecker:
         self._branches: dict[int, Branch] = {}
         self._leaves: set[int] = set()
         self._is_whole = False
+        if self.head.last_stored < self.head.last_page:
+            self._check_end()
+
+    def _check_end(self) -> None:
+        """Raise DataError if a page beyond the end of the file is in use: LMDB would die of it.
+
+        LMDB does not write the pages that one transaction takes and gives back. Those at the end of the file are free,
+        but not in the file.
+        """
+        try:
+            free = np.concatenate([np.empty(0, np.int64), *self._free_lists()])
+        except DataError:  # the list itself may be beyond the end
+            free = np.empty(0, np.int64)
+        free = np.unique(free[(free > self.head.last_stored) & (free <= self.head.last_page)])
+        if len(free) < self.head.last_page - self.head.last_stored:
+            size, needed = os.fstat(self._file).st_size, (self.head.last_page + 1) * self.head.page_size
+            raise DataError(f"{self._path}: truncated ({size:,} of {needed:,} bytes); {CURE}")
 
     def close(self) -> None:
         """Close the file."""
@@ -100,10 +117,14 @@ class PageChecker:
                 counts = pages.counts(leaf)
                 starts = np.repeat(leaf.pages - np.cumsum(counts) + counts, counts)
                 used.append(starts + np.arange(len(starts)))
-                if tree is self.head.free:
-                    used += [self._free_pages(pages.value(leaf, entry)) for entry in range(len(leaf.keys))]
             used.append(np.fromiter(visited, np.int64))
-        return np.concatenate(used)
+        return np.concatenate([*used, *self._free_lists()])
+
+    def _free_lists(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the page numbers of each entry of the tree of free pages; raises DataError where it is damaged."""
+        pages = Pages(self._file, self._path, self.head, self.head.free)
+        for leaf in self._walk(self.head.free, pages, set()):
+            yield from (self._free_pages(pages.value(leaf, entry)) for entry in range(len(leaf.keys)))
 
     def every_key(self) -> Iterator[bytes]:
         """Yield every key in order, after validating its page.

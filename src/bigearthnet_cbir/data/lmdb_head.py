@@ -33,10 +33,20 @@ class Tree(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The newer of the two meta pages, which defines the state of the file."""
+    """The newer of the two meta pages, which defines the state of the file.
+
+    Attributes:
+        page_size: bytes of a page.
+        last_page: largest page number in use or free.
+        last_stored: largest number of a page that is completely in the file, at most last_page.
+        transaction: number of the last transaction.
+        free: tree of the free pages.
+        records: tree of the records.
+    """
 
     page_size: int
     last_page: int
+    last_stored: int
     transaction: int
     free: Tree
     records: Tree
@@ -46,7 +56,7 @@ def read_head(file: int, path: Path) -> Head:
     """Return the newer meta page, after validating all fields that LMDB uses when it opens the file.
 
     Raises:
-        DataError: a meta page is damaged or has another layout, or the file is shorter than it states.
+        DataError: a meta page is damaged or has another layout.
     """
     first = os.pread(file, PAGE_HEADER.size + _HEAD.size, 0)
     try:
@@ -55,14 +65,11 @@ def read_head(file: int, path: Path) -> Head:
             raise ValueError("it has no LMDB meta page")
         second = os.pread(file, PAGE_HEADER.size + _HEAD.size, page_size)
         transactions = [_transaction_of(content, number) for number, content in enumerate((first, second))]
-        head = _parse_head((first, second)[transactions[0] < transactions[1]])
         if _parse_page_size(first) != _parse_page_size(second):
             raise ValueError("its two meta pages disagree")
+        head = _parse_head((first, second)[transactions[0] < transactions[1]], os.fstat(file).st_size)
     except (struct.error, ValueError) as error:
         raise DataError(f"{path.parent}: LMDB cannot open it ({error}); is the file complete and an LMDB?") from error
-    size, needed = os.fstat(file).st_size, (head.last_page + 1) * page_size
-    if size < needed:  # an access beyond the end would kill the process
-        raise DataError(f"{path}: truncated ({size:,} of {needed:,} bytes); {CURE}")
     return head
 
 
@@ -83,12 +90,14 @@ def _parse_page_size(content: bytes) -> int:
     return int(_TREE.unpack(_HEAD.unpack_from(content, PAGE_HEADER.size)[2])[0])
 
 
-def _parse_head(content: bytes) -> Head:
+def _parse_head(content: bytes, file_size: int) -> Head:
     _, _, free, records, last_page, transaction = _HEAD.unpack_from(content, PAGE_HEADER.size)
     trees = [_parse_tree(free, _INTEGER_KEYS, last_page), _parse_tree(records, 0, last_page)]
     if last_page < 1 or last_page >> 47:
         raise ValueError("its meta page is damaged")
-    return Head(_parse_page_size(content), last_page, transaction, trees[0], trees[1])
+    page_size = _parse_page_size(content)
+    last_stored = min(last_page, file_size // page_size - 1)
+    return Head(page_size, last_page, last_stored, transaction, trees[0], trees[1])
 
 
 def _parse_tree(packed: bytes, wanted_flags: int, last_page: int) -> Tree:

@@ -79,7 +79,7 @@ class Pages:
         """
         content, offsets, words = self._read(page, _BRANCH)
         pages = words[0] | words[1] << 16 | words[2] << 32
-        if pages.min() < 2 or pages.max() > self._head.last_page:
+        if pages.min() < 2 or pages.max() > self._head.last_stored:
             self.refuse(page, "it refers to a page beyond the end of the file")
         # The first key is not read: the first child has all keys below the second key.
         keys = self._keys(page, content, offsets[1:], words[3, 1:], low, high)
@@ -97,7 +97,7 @@ class Pages:
         first = np.frombuffer(content, np.uint8)[np.minimum(starts[:, None] + np.arange(8), len(content) - 1)]
         pages = np.where(is_here, 0, first.view("<i8")[:, 0])
         leaf = Leaf(keys, sizes, pages, values)
-        if ((pages < 2) | (pages > self._head.last_page + 1 - self.counts(leaf)))[~is_here].any():
+        if ((pages < 2) | (pages > self._head.last_stored + 1 - self.counts(leaf)))[~is_here].any():
             self.refuse(page, "a record exceeds the end of the file")
         return leaf
 
@@ -119,7 +119,7 @@ class Pages:
         last = first + count - 1
         if number != first or flags & ~_DIRTY != _OVERFLOW or count < self.counts(leaf)[entry]:
             self.refuse(first, "it is not the start of a record")
-        if last > self._head.last_page:
+        if last > self._head.last_stored:
             self.refuse(first, "its record exceeds the end of the file")
         return range(first, last + 1)
 
