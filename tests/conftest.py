@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import pickle
 import sys
 import tarfile
@@ -23,6 +24,10 @@ from safetensors.numpy import save
 from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS, S2_60M_BANDS, S2_BANDS
 from bigearthnet_cbir.data.labels import multi_hot, to_19_classes
 from bigearthnet_cbir.types import Patch, PatchPair
+
+# Two test files run at a time, and some start further processes: with a thread each for every core, PyTorch's threads
+# would wait for each other. It is read when torch is imported, here and in the scripts that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data"
 

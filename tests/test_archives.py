@@ -1,4 +1,4 @@
-"""Training and retrieval straight from every kind of archive, through the real scripts: same pairs, same result.
+"""Training and retrieval straight from every kind of archive, by the real commands: same pairs, same result.
 
 The kinds are built from the six real pairs of bigearthnet-common; where this machine has the folder of samples that
 other tools wrote, those are used as well.
@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tests.commands import run_command
 from tests.conftest import Archive, RealPairs
 from tests.models.test_original import OriginalNetwork
-from tests.test_scripts import run_script
 
+from bigearthnet_cbir.cli import encode, export, retrieve, train
 from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.loaders import ordered_loader
 from bigearthnet_cbir.data.patch_store import PatchStore
@@ -50,9 +51,9 @@ def run_on(archive: Archive, lists: dict[str, str], folder: Path, **more: object
     }
     path = folder / "args.yaml"
     path.write_text(yaml.safe_dump(values))
-    run_script("project/train.py", "--filepath", path)
+    run_command(train.main, "--filepath", path)
     run = folder / "kinds" / "run"
-    run_script("project/retrieval.py", "--filepath", run / "parameters.yaml")
+    run_command(retrieve.main, "--filepath", run / "parameters.yaml")
     return run
 
 
@@ -76,7 +77,7 @@ def runs(
         if kind == "ours":
             store = folder / "patches.lmdb"
             roots = ("--s2-root", real_pairs.s2_root, "--s1-root", real_pairs.s1_root)
-            run_script("project/encode_patches.py", *roots, "--output", store)
+            run_command(encode.main, *roots, "--output", store)
             archive = Archive(store, store)
         else:
             archive = archives[kind]
@@ -141,7 +142,7 @@ def test_real_original_sample_goes_all_the_way_with_the_original_keys(samples: P
     assert (run / "retrieval.h5").exists()
 
 
-def test_checkpoint_of_the_original_scripts_retrieves_through_the_script(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_checkpoint_of_the_original_scripts_retrieves(runs: dict[str, Path], tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = OriginalNetwork().eval()
     checkpoint = tmp_path / "checkpoint.pth.tar"
@@ -152,7 +153,7 @@ def test_checkpoint_of_the_original_scripts_retrieves_through_the_script(runs: d
     values["logging_params"] |= {"save_dir": str(tmp_path), "name": "original"}
     path = tmp_path / "original.yaml"
     path.write_text(yaml.safe_dump(values))
-    run_script("project/retrieval.py", "--filepath", path)
+    run_command(retrieve.main, "--filepath", path)
     dataset = build_dataset(load_config(path), "test", require_labels=True)
     (batch,) = ordered_loader(dataset, 8, 0)
     with torch.inference_mode():
@@ -164,7 +165,7 @@ def test_checkpoint_of_the_original_scripts_retrieves_through_the_script(runs: d
 
 def test_export_gives_the_features_of_the_run(runs: dict[str, Path]) -> None:
     run = runs["ours"]
-    run_script("project/export_model.py", "--filepath", run / "parameters.yaml")
+    run_command(export.main, "--filepath", run / "parameters.yaml")
     model, description = read_export(run / "export")
     assert (run / "export" / DESCRIPTION).exists()
     assert description["inputs"]["s2"][:4] == ["B02", "B03", "B04", "B08"]

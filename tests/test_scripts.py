@@ -1,4 +1,7 @@
-"""The real scripts in subprocesses, on real patches: from GeoTIFF folders to printed metrics, and every mistake."""
+"""The scripts, on real patches: from GeoTIFF folders to printed metrics, and every mistake.
+
+Where a script has shown that it works, further tests of its command run in this process.
+"""
 
 import shutil
 import signal
@@ -11,7 +14,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tests.commands import run_command
 from tests.conftest import RealPairs
+
+from bigearthnet_cbir.cli import retrieve, show, train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -127,13 +133,13 @@ def test_ray_workers_give_what_one_process_gives(world: World, trained: Path, di
 
 @pytest.mark.slow
 def test_results_are_reused_only_while_they_match(trained: Path) -> None:
-    again = run_script("project/retrieval.py", "--filepath", trained / "parameters.yaml", "--recompute")
+    again = run_command(retrieve.main, "--filepath", trained / "parameters.yaml", "--recompute")
     assert "extracted" in again.stderr
-    again = run_script("project/retrieval.py", "--filepath", trained / "parameters.yaml")
+    again = run_command(retrieve.main, "--filepath", trained / "parameters.yaml")
     assert "extracted" not in again.stderr
     values = yaml.safe_load((trained / "parameters.yaml").read_text())
     (trained / "parameters.yaml").write_text(yaml.safe_dump({**values, "fusion": "max"}))
-    again = run_script("project/retrieval.py", "--filepath", trained / "parameters.yaml")
+    again = run_command(retrieve.main, "--filepath", trained / "parameters.yaml")
     assert "extracted" in again.stderr
 
 
@@ -141,20 +147,20 @@ def test_results_are_reused_only_while_they_match(trained: Path) -> None:
 def test_retrieval_ends_with_the_report_unless_told_not_to(trained: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("report.html"))
-    command = ("project/retrieval.py", "--filepath", copy / "parameters.yaml")
+    command = (retrieve.main, "--filepath", copy / "parameters.yaml")
     report = copy / "report.html"
-    assert "report:" not in run_script(*command, "--no-report").stdout
+    assert "report:" not in run_command(*command, "--no-report").stdout
     assert not report.exists()
-    first = run_script(*command).stdout
+    first = run_command(*command).stdout
     assert f"report: {report}" in first
     assert "no learning-free baseline yet" in first
     assert "This run has no baseline" in report.read_text()
-    run_script(*command, "--baseline", "band_statistics")
+    run_command(*command, "--baseline", "band_statistics")
     assert "band mean and std" in report.read_text(), "a baseline measured later is missing beside the run"
-    assert "no learning-free baseline yet" not in run_script(*command).stdout
+    assert "no learning-free baseline yet" not in run_command(*command).stdout
     report.unlink()
     report.mkdir()  # where the page cannot be written, the results stand
-    done = run_script(*command)
+    done = run_command(*command)
     assert "no report was written" in done.stderr
     assert "retrieved:" in done.stdout
 
@@ -165,7 +171,7 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
     base = world.write("base", logging_params={"save_dir": str(tmp_path / "logs"), "name": "base"})
     command = (
         "project/multi_train_retrieval.py", "--folder_name", group, "--loss_func", "contrastive",
-        "--base", base, "--set", "top_k=4",
+        "--base", base, "--set", "top_k=4", "num_cpu=0",
     )  # fmt: skip
     try:
         first = run_script(*command)
@@ -183,13 +189,13 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
 
 
 @pytest.mark.slow
-def test_killed_run_resumes_through_the_script(world: World) -> None:
+def test_start_epoch_resumes_or_is_refused(world: World) -> None:
     path = world.write("resumed", epochs=1, scheduler=False)
-    run_script("project/train.py", "--filepath", path)
+    run_command(train.main, "--filepath", path)
     world.write("resumed", epochs=2, scheduler=False, start_epoch=1)
-    assert "resuming after epoch 1" in run_script("project/train.py", "--filepath", path).stderr
+    assert "resuming after epoch 1" in run_command(train.main, "--filepath", path).stderr
     world.write("resumed", epochs=9, scheduler=False, start_epoch=5)
-    refused = run_script("project/train.py", "--filepath", path, code=2)
+    refused = run_command(train.main, "--filepath", path, code=2)
     assert "is at epoch 2, but start_epoch is 5" in refused.stderr
 
 
@@ -281,7 +287,7 @@ def test_signed_features_are_refused_by_chi2(world: World, trained: Path, tmp_pa
     shutil.copytree(trained, copy)
     values = yaml.safe_load((copy / "parameters.yaml").read_text())
     (copy / "parameters.yaml").write_text(yaml.safe_dump({**values, "distance": "chi2", "num_cpu": 0}))
-    assert "chi2" in one_line(run_script("project/retrieval.py", "--filepath", copy / "parameters.yaml", code=2))
+    assert "chi2" in one_line(run_command(retrieve.main, "--filepath", copy / "parameters.yaml", code=2))
 
 
 @pytest.mark.parametrize("script", ["project/train.py", "project/retrieval.py", "utils/utils.py"])
@@ -298,7 +304,7 @@ def test_filepath_is_found_from_project(world: World) -> None:
 
 @pytest.mark.slow
 def test_utils_reads_without_torch_and_takes_folder_file_or_yaml(world: World, trained: Path) -> None:
-    run_script("project/retrieval.py", "--filepath", trained / "parameters.yaml")
+    run_command(retrieve.main, "--filepath", trained / "parameters.yaml")
     outputs = {
         run_script("utils/utils.py", "--filepath", path).stdout
         for path in (trained, trained / "retrieval.h5", trained / "parameters.yaml")
@@ -320,5 +326,5 @@ def test_utils_reads_without_torch_and_takes_folder_file_or_yaml(world: World, t
     ],
 )
 def test_mistakes_of_utils_are_one_line(trained: Path, words: list[str], message: str) -> None:
-    run_script("project/retrieval.py", "--filepath", trained / "parameters.yaml")
-    assert message in one_line(run_script("utils/utils.py", "--filepath", trained, *words, code=2))
+    run_command(retrieve.main, "--filepath", trained / "parameters.yaml")
+    assert message in one_line(run_command(show.main, "--filepath", trained, *words, code=2))

@@ -16,12 +16,20 @@ import torch
 import yaml
 from tests.conftest import Archive, RealPairs
 from torch.utils.data import get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from bigearthnet_cbir.cli import retrieve, train
 from bigearthnet_cbir.data.dataset import BigEarthNetMM, PairBatch
 from bigearthnet_cbir.data.loaders import PairLoader, ordered_loader, training_loader
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import CbirError, DataError
+
+
+@pytest.fixture(autouse=True)
+def _notice_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch looks every 5 seconds whether its workers are alive."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
 
 
 class Broken(BigEarthNetMM):
