@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,12 +25,14 @@ from bigearthnet_cbir.pipelines.evaluate import SpatialTruth, evaluate_direction
 from bigearthnet_cbir.pipelines.extract import extract
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor, baseline_extractor, configured_extractor
 from bigearthnet_cbir.provenance import SCHEMA_VERSION, fingerprint
+from bigearthnet_cbir.results import Curves, CurveVariant, DirectionResult
 from bigearthnet_cbir.storage.feature_stamps import stamped_digest
 from bigearthnet_cbir.storage.features import read_labels, read_names
 from bigearthnet_cbir.storage.outside import refuse_outside
 from bigearthnet_cbir.storage.partial import PartialSearch
 from bigearthnet_cbir.storage.results import is_current, write_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.types import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -101,11 +104,11 @@ def _retrieve(config: Config, folder: RunFolder, source: FeatureExtractor, recom
         "provenance": source.provenance,
     }
     wanted = fingerprint(made_from)
-    partial = PartialSearch(folder.retrieval)
+    unfinished = PartialSearch(folder.retrieval)
     if recompute:
-        partial.remove()
+        unfinished.remove()
     elif is_current(folder.retrieval, wanted):
-        partial.remove()
+        unfinished.remove()
         logger.info("%s is up to date: reused", folder.retrieval)
         return folder.retrieval
     search_and_score(config, folder, source, wanted)
@@ -129,14 +132,11 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
     radius = config.exclude_within
     spatial = None if radius is None else SpatialTruth.of(truth, queries, archive, radius, k)
     chance = chance_curves(truth, k)
-    rows = PartialSearch(folder.retrieval)
-    if rows.open(wanted, len(queries), k, len(archive)):
-        logger.info("continuing an interrupted search of the same features")
-    further = PartialSearch(rows.folder / "exclude_within")
-    if spatial is not None:
-        further.open(wanted, len(queries), spatial.depth, len(archive))
-    scored, codes, told = {}, [], {}
-    with open_search(config, folder, source) as search:
+    rows, further = _unfinished(folder, wanted, k, truth, spatial)
+    evaluated: dict[str, Future[DirectionResult]] = {}
+    codes, told = [], {}
+    # A direction is evaluated while the next one is searched.
+    with open_search(config, folder, source) as search, ThreadPoolExecutor(1) as evaluator:
         if search.coder is not None:
             told = search.coder.describe(search.archive)
             codes = compare_codes(CodeComparison(config, source, search.query, search.archive, exclude), folder)
@@ -146,11 +146,37 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
             if spatial is not None:
                 others = search.search(direction, spatial.depth, spatial.near, further, "without neighbours")
                 apart = others, spatial
-            result = evaluate_direction(found, truth, chance, ties=search.ties, apart=apart)
-            scored[direction] = replace(result, rerank=search.recall(direction, found, exclude))
+            recall = search.recall(direction, found, exclude)
+            evaluated[direction] = evaluator.submit(_scored, found, truth, chance, search.ties, apart, recall)
+    scored = {direction: result.result() for direction, result in evaluated.items()}
     attributes = {**_attributes(config, source, truth, k, wanted), **contents, **told}
     write_results(folder.retrieval, attributes, scored, codes)
     rows.remove()
+
+
+def _unfinished(
+    folder: RunFolder, wanted: str, k: int, truth: GroundTruth, spatial: SpatialTruth | None
+) -> tuple[PartialSearch, PartialSearch]:
+    """Open the rows of an interrupted search, without and with spatial exclusion; they are empty if it was another."""
+    sizes = len(truth.queries), len(truth.archive)
+    rows = PartialSearch(folder.retrieval)
+    if rows.open(wanted, sizes[0], k, sizes[1]):
+        logger.info("continuing an interrupted search of the same features")
+    further = PartialSearch(rows.folder / "exclude_within")
+    if spatial is not None:
+        further.open(wanted, sizes[0], spatial.depth, sizes[1])
+    return rows, further
+
+
+def _scored(
+    found: Neighbours,
+    truth: GroundTruth,
+    chance: Curves,
+    ties: bool,
+    apart: tuple[Neighbours, SpatialTruth] | None,
+    rerank: CurveVariant | None,
+) -> DirectionResult:
+    return replace(evaluate_direction(found, truth, chance, ties=ties, apart=apart), rerank=rerank)
 
 
 def _contents(folder: RunFolder) -> dict[str, str]:
