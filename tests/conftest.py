@@ -25,11 +25,19 @@ from bigearthnet_cbir.data.bands import S1_BANDS, S2_10M_BANDS, S2_20M_BANDS, S2
 from bigearthnet_cbir.data.labels import multi_hot, to_19_classes
 from bigearthnet_cbir.types import Patch, PatchPair
 
-# Two test files run at a time, and some start further processes: with a thread each for every core, PyTorch's threads
+# Three test files run at a time, and some start further processes: with a thread each for every core, PyTorch's threads
 # would wait for each other. It is read when torch is imported, here and in the scripts that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+LONGEST = ("test_scripts.py", "test_tutorial.py", "test_packaging.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no process has one of them left when the others are done."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 class RealPairs(NamedTuple):

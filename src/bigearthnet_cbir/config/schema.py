@@ -138,7 +138,12 @@ class Config:
     seed: int = key(TRAINING, Integer(0, 2**63 - 1), "seed of weights, order and augmentation", 42)
 
     device: str = key(NOTHING, Text(), "auto, cpu, cuda or cuda:N", "auto")
-    precision: str = key(TRAINING, Choice(("auto", "fp32", "bf16")), "auto: bf16 if the hardware supports it", "auto")
+    precision: str = key(
+        TRAINING,
+        Choice(("auto", "fp32", "bf16", "int8")),
+        "auto: bf16 if the hardware supports it; int8: extraction on a CPU by onnxruntime",
+        "auto",
+    )
     extract_backend: str = key(
         NOTHING,
         Choice(("auto", "torch", "onnxruntime")),

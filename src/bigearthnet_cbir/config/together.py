@@ -46,6 +46,14 @@ def check_together(kept: dict[str, Any], problems: list[str]) -> None:
 
 
 def _check_backend(values: dict[str, Any], problems: list[str]) -> None:
+    if values["precision"] == "int8":
+        for key, fits in (("encoder", (None,)), ("extract_backend", ("auto", "onnxruntime"))):
+            if values[key] not in fits:
+                given = brief(values[key])
+                problems.append(
+                    f"precision is int8, for networks in onnxruntime, but {key} is {given}; use precision: auto"
+                )
+        return
     if values["extract_backend"] != "onnxruntime":
         return
     for key, cure in (("encoder", "which is run as it is"), ("precision", "which only torch has")):

@@ -1,10 +1,12 @@
-"""Encoders in ONNX Runtime, which computes a convolutional network in float32 on a CPU faster than PyTorch."""
+"""Encoders in ONNX Runtime, which computes a convolutional network on a CPU faster than PyTorch: float32, or 8 bits."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import warnings
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -13,11 +15,18 @@ from torch import Tensor, nn
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.models.dual_encoder import S1_CHANNELS, S2_CHANNELS, DualEncoder
 from bigearthnet_cbir.models.export import PATCH
+from bigearthnet_cbir.models.int8 import LEAST_COSINE, quantize
+
+logger = logging.getLogger(__name__)
+
+Images = tuple[Tensor, Tensor]
+"""Normalised images of both sensors, (B, 2, 120, 120) and (B, 10, 120, 120)."""
 
 TOLERANCE: Final = 1e-4
 """Largest accepted distance between the vectors of both programs, as a share of the vector's length."""
 
 _CURE: Final = "use extract_backend: torch"
+_FLOAT: Final = "use precision: auto"
 
 
 def has_onnx_runtime() -> bool:
@@ -31,9 +40,16 @@ class OnnxEncoder:
     The network is converted in memory at the first call, or when the object is pickled for another process.
     """
 
-    def __init__(self, model: DualEncoder, feature: str) -> None:
-        """Keep the network; feature is "projection" for z1 and z2, "backbone" for h1 and h2."""
+    def __init__(self, model: DualEncoder, feature: str, calibration: Callable[[], Images] | None = None) -> None:
+        """Keep the network.
+
+        Args:
+            model: the network.
+            feature: "projection" for z1 and z2, "backbone" for h1 and h2.
+            calibration: returns images of training patches, for a network in 8 bits; None for float32.
+        """
         self._model: _Vectors | None = _Vectors(model.cpu(), feature).eval()
+        self._calibration = calibration
         self._graph = b""
         self._session: Any = None
 
@@ -49,13 +65,15 @@ class OnnxEncoder:
         return one, two
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_model": None, "_graph": self._converted(), "_session": None}
+        return {"_model": None, "_calibration": None, "_graph": self._converted(), "_session": None}
 
     def _converted(self) -> bytes:
         if self._model is not None:
             self._graph = _convert(self._model)
             _check(self._model, self._graph)
-            self._model = None
+            if self._calibration is not None:
+                self._graph = _in_8_bits(self._graph, self._calibration())
+            self._model = self._calibration = None
         return self._graph
 
 
@@ -108,7 +126,25 @@ def _check(network: _Vectors, graph: bytes) -> None:
             )
 
 
-def _images(count: int) -> tuple[Tensor, Tensor]:
+def _in_8_bits(graph: bytes, images: Images) -> bytes:
+    """Return the network in 8 bits; raise ConfigError if its vectors of these images are far from those in float32."""
+    try:
+        found = quantize(graph, *images)
+        pairs = zip(_run(_start(found), *images), _run(_start(graph), *images), strict=True)
+        lowest = min(float(torch.cosine_similarity(one, other).min()) for one, other in pairs)
+    except Exception as error:  # the quantiser raises many types, and plain Exception
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"precision is int8: this network cannot be quantised ({reason}); {_FLOAT}") from error
+    if not lowest >= LEAST_COSINE:
+        raise ConfigError(
+            f"precision is int8: the cosine between a vector in 8 bits and in float32 is {lowest:.4f}, lower than "
+            f"{LEAST_COSINE}; {_FLOAT}"
+        )
+    logger.info("precision int8: cosine to the vectors in float32 of %d training pairs >= %.5f", len(images[0]), lowest)
+    return found
+
+
+def _images(count: int) -> Images:
     generator = torch.Generator().manual_seed(0)
     one, two = (torch.randn(count, bands, PATCH, PATCH, generator=generator) for bands in (S1_CHANNELS, S2_CHANNELS))
     return one, two

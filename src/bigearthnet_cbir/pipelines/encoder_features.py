@@ -29,21 +29,25 @@ def choose_arithmetic(precision: str, backend: str, device: torch.device, backbo
     `auto` is onnxruntime for a torchvision ResNet in float32 on a CPU, if it is installed. bfloat16, where the
     processor has it, is faster in PyTorch than float32 in either.
 
+    int8 is computed by onnxruntime only, on a CPU.
+
     Args:
-        precision: auto, fp32 or bf16.
+        precision: auto, fp32, bf16 or int8.
         backend: auto, torch or onnxruntime.
         device: device of the computation.
         backbone: name of the backbone.
 
     Raises:
-        ConfigError: onnxruntime is wanted, but is not installed, or does not fit the device or the precision.
+        ConfigError: onnxruntime is needed, but is not installed, or does not fit the device or the precision.
     """
+    if precision == "int8":
+        _require_onnx_runtime("precision is int8, and onnxruntime", "another precision")
+        if device.type != "cpu" or backend == "torch":
+            found = f"on {device}" if device.type != "cpu" else "with extract_backend: torch"
+            raise ConfigError(f"precision is int8, which is for onnxruntime on a CPU, not {found}; use bf16 or fp32")
+        return torch.int8, "onnxruntime"
     if backend == "onnxruntime":
-        if not has_onnx_runtime():
-            raise ConfigError(
-                "extract_backend is onnxruntime, which is not installed; use torch, or pip install "
-                "'bigearthnet-cbir[onnxruntime]'"
-            )
+        _require_onnx_runtime("extract_backend is onnxruntime, which", "torch")
         if device.type != "cpu" or precision == "bf16":
             found = f"on {device}" if device.type != "cpu" else "with precision: bf16"
             raise ConfigError(f"extract_backend is onnxruntime, which is for float32 on a CPU, not {found}; use torch")
@@ -54,6 +58,11 @@ def choose_arithmetic(precision: str, backend: str, device: torch.device, backbo
         return kind, "torch"
     logger.info("extract_backend auto: onnxruntime, because it is installed and this is float32 on a CPU")
     return kind, "onnxruntime"
+
+
+def _require_onnx_runtime(what: str, instead: str) -> None:
+    if not has_onnx_runtime():
+        raise ConfigError(f"{what} is not installed; use {instead}, or pip install 'bigearthnet-cbir[onnxruntime]'")
 
 
 class EncoderFeatures:

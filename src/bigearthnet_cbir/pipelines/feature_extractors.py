@@ -17,12 +17,14 @@ from bigearthnet_cbir.config import MODEL_KEYS, Config
 from bigearthnet_cbir.config.keys import model_settings
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
+from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.models.dual_encoder import DualEncoder
 from bigearthnet_cbir.models.legacy_checkpoint import from_original, is_original
 from bigearthnet_cbir.models.onnx_runtime import OnnxEncoder
 from bigearthnet_cbir.models.skip_init import SkipInit
 from bigearthnet_cbir.pipelines.agreement import check_agreement
 from bigearthnet_cbir.pipelines.builders import build_encoder, choose_device
+from bigearthnet_cbir.pipelines.calibration import Calibration
 from bigearthnet_cbir.pipelines.encoder_features import BandStatistics, EncoderFeatures, OnnxFeatures, choose_arithmetic
 from bigearthnet_cbir.pipelines.foreign_encoder import LoadedEncoder, load_configured, refuse_foreign
 from bigearthnet_cbir.pipelines.foreign_features import ForeignFeatures
@@ -160,6 +162,7 @@ def _configured(
     return encoder_extractor(
         model, {**identity, **options}, device=device, precision=precision, feature=config.feature,
         fusion=config.fusion, backend=backend,
+        calibration=Calibration.of(config) if precision == torch.int8 else None,
     )  # fmt: skip
 
 
@@ -176,6 +179,7 @@ def encoder_extractor(
     feature: str,
     fusion: str,
     backend: str = "torch",
+    calibration: Calibration | None = None,
 ) -> FeatureExtractor:
     """Return the feature extractor of a network.
 
@@ -183,13 +187,25 @@ def encoder_extractor(
         model: network; it is moved to the device and set to eval mode.
         identity: plain values that determine its weights; the other arguments are added.
         device: device of the computation.
-        precision: float32, or bfloat16 with autocast.
+        precision: float32, bfloat16 with autocast, or int8.
         feature: "projection" for z1 and z2, "backbone" for h1 and h2.
         fusion: fusion of both vectors: concat, avg, max or sum.
-        backend: torch, or onnxruntime for float32 on a CPU; see encoder_features.choose_arithmetic.
+        backend: torch, or onnxruntime on a CPU; see encoder_features.choose_arithmetic.
+        calibration: training patches, for precision int8.
+
+    Raises:
+        ConfigError: precision is int8 without calibration.
     """
+    if precision == torch.int8 and calibration is None:
+        raise ConfigError(
+            "precision is int8, which is calibrated on training patches: set it in the YAML file of a run, or use bf16"
+        )
     identity = {**identity, "feature": feature, "fusion": fusion, "precision": str(precision)}
     if backend == "torch":
         return FeatureExtractor(identity, EncoderFeatures(model, device, precision, feature, fusion))
     told = {"extract_backend": json.dumps(backend)}
-    return FeatureExtractor({**identity, **told}, OnnxFeatures(OnnxEncoder(model, feature), fusion), provenance=told)
+    if calibration is not None:
+        identity["calibration"] = calibration.identity
+        told["extract_precision"] = json.dumps(str(calibration))
+    compute = OnnxFeatures(OnnxEncoder(model, feature, calibration), fusion)
+    return FeatureExtractor({**identity, **told}, compute, provenance=told)

@@ -85,7 +85,8 @@ def check_retrieval_inputs(config: Config) -> None:
     Raises:
         DataError: see open_split; or a list is empty.
     """
-    for split in dict.fromkeys((config.query_split, config.archive_split)):
+    calibration = ("train",) if config.precision == "int8" else ()
+    for split in dict.fromkeys((config.query_split, config.archive_split, *calibration)):
         if _check(config, split) == 0:
             raise DataError(f"{config.split_csv(split)}: has no pairs; give a list with pairs")
 
@@ -109,13 +110,24 @@ def check_index_inputs(config: Config, splits: Sequence[str]) -> None:
 
 
 def check_training_inputs(config: Config) -> None:
-    """Check the inputs of a training: lists, archives, names.
+    """Check the inputs of a training: arithmetic, lists, archives, names.
 
     Raises:
+        ConfigError: precision is int8.
         DataError: see open_split; or a list has too few pairs for the loss.
     """
+    refuse_int8(config)
     for split in ("train", "val"):
         require_pairs(config, split, _check(config, split))
+
+
+def refuse_int8(config: Config) -> None:
+    """Raise ConfigError where a network is to be trained in 8 bits."""
+    if config.precision == "int8":
+        raise ConfigError(
+            f"{config.source}: precision is int8, which is for extraction; train with auto, fp32 or bf16, and set int8 "
+            "in the run's parameters.yaml before the retrieval"
+        )
 
 
 def require_pairs(config: Config, split: str, size: int) -> None:

@@ -34,7 +34,9 @@ class QueryEncoder:
         run = RunFolder(Path(folder))
         config: Config = load_config(run.parameters)
         refuse_outside(run)
-        config = replace(config, extract_backend="torch")  # converting the network takes longer than an image
+        # Converting the network takes longer than an image.
+        precision = "auto" if config.precision == "int8" else config.precision
+        config = replace(config, extract_backend="torch", precision=precision)
         checkpoint = Path(config.state_dict) if config.state_dict else run.best
         self._extractor: FeatureExtractor = configured_extractor(config, checkpoint, allow_different=allow_different)
         self.identity = self._extractor.identity

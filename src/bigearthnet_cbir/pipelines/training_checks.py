@@ -17,6 +17,7 @@ from bigearthnet_cbir.models.timm_backbone import TIMM_PREFIX
 from bigearthnet_cbir.models.timm_pretrained import read_timm_weights
 from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.pipelines.foreign_encoder import refuse_foreign
+from bigearthnet_cbir.pipelines.inputs import refuse_int8
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.distributed import world_size
 from bigearthnet_cbir.training.resuming import CHANGEABLE
@@ -25,6 +26,7 @@ from bigearthnet_cbir.training.resuming import CHANGEABLE
 def check_options(config: Config, goes_on: bool, overwrite: bool, change: Collection[str]) -> None:
     """Raise ConfigError for contradicting options and for settings that cannot change."""
     refuse_foreign(config, "remove the key encoder to train a network here")
+    refuse_int8(config)
     if overwrite and goes_on:
         raise ConfigError(
             f"{config.source}: start_epoch > 0 and --resume continue a run, --overwrite replaces it; give one only"

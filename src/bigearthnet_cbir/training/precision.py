@@ -6,14 +6,23 @@ import logging
 
 import torch
 
+from bigearthnet_cbir.errors import ConfigError
+
 logger = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Return the autocast dtype for auto, fp32 or bf16, and log the reason; float32 products on a GPU may then be TF32.
 
     TF32 keeps float32's range and ten bits of its mantissa, more than bf16 has. The search disables it.
+
+    Raises:
+        ConfigError: the precision is another word.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
