@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bigearthnet_cbir.errors import LockedError
-from bigearthnet_cbir.files import LOCK_NAME, atomic_write, folder_lock, remove_leftovers
+from bigearthnet_cbir.files import LOCK_NAME, atomic_write, folder_lock, release_pages, remove_leftovers
 
 HOLD = """
 import sys, time, os
@@ -159,3 +160,23 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"), folder_lock(tmp_path / "file" / "run", "train"):
         pass
+
+
+def resident(path: Path) -> int:
+    """Return the resident kilobytes of a file's memory maps in this process."""
+    parts = Path("/proc/self/smaps").read_text().split("\n")
+    starts = [row for row, line in enumerate(parts) if line.endswith(str(path))]
+    return sum(int(next(line for line in parts[row:] if line.startswith("Rss:")).split()[1]) for row in starts)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+def test_released_pages_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    np.arange(1 << 20, dtype=np.int32).tofile(path)
+    rows = np.memmap(path, np.int32, "r")
+    total = int(rows.sum())
+    assert resident(path) > 4000
+    release_pages(rows)
+    assert resident(path) == 0
+    assert int(rows.sum()) == total
+    release_pages(np.zeros(3))  # an array in memory stays as it is

@@ -1,10 +1,11 @@
-"""Atomic file writes, folder locks, and removal of temporary files of dead processes."""
+"""Atomic file writes, folder locks, memory maps, and removal of temporary files of dead processes."""
 
 from __future__ import annotations
 
 import errno
 import json
 import logging
+import mmap
 import os
 import re
 import secrets
@@ -52,6 +53,13 @@ def read_file(path: Path | str) -> bytes:
         return os.read(descriptor, os.fstat(descriptor).st_size)
     finally:
         os.close(descriptor)
+
+
+def release_pages(array: Any) -> None:
+    """Release the resident pages of a memory-mapped array. The next access reads them from the file again."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @contextmanager

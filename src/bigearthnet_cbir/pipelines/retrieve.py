@@ -17,7 +17,7 @@ from bigearthnet_cbir.errors import ConfigError, ResultsError
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
-from bigearthnet_cbir.files import folder_lock
+from bigearthnet_cbir.files import folder_lock, release_pages
 from bigearthnet_cbir.pipelines.code_comparison import CodeComparison, compare_codes
 from bigearthnet_cbir.pipelines.codes import code_identity
 from bigearthnet_cbir.pipelines.direction_search import open_search
@@ -147,7 +147,7 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
                 others = search.search(direction, spatial.depth, spatial.near, further, "without neighbours")
                 apart = others, spatial
             recall = search.recall(direction, found, exclude)
-            evaluated[direction] = evaluator.submit(_scored, found, truth, chance, search.ties, apart, recall)
+            evaluated[direction] = evaluator.submit(_evaluate, found, truth, chance, search.ties, apart, recall)
     scored = {direction: result.result() for direction, result in evaluated.items()}
     attributes = {**_attributes(config, source, truth, k, wanted), **contents, **told}
     write_results(folder.retrieval, attributes, scored, codes)
@@ -168,7 +168,7 @@ def _unfinished(
     return rows, further
 
 
-def _scored(
+def _evaluate(
     found: Neighbours,
     truth: GroundTruth,
     chance: Curves,
@@ -176,7 +176,11 @@ def _scored(
     apart: tuple[Neighbours, SpatialTruth] | None,
     rerank: CurveVariant | None,
 ) -> DirectionResult:
-    return replace(evaluate_direction(found, truth, chance, ties=ties, apart=apart), rerank=rerank)
+    """Return the result of a direction, and release the memory of its lists: 1 GB for each direction of BigEarthNet."""
+    result = evaluate_direction(found, truth, chance, ties=ties, apart=apart)
+    for values in (*found, *(() if apart is None else apart[0])):
+        release_pages(values)
+    return replace(result, rerank=rerank)
 
 
 def _contents(folder: RunFolder) -> dict[str, str]:

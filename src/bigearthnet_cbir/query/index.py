@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from bigearthnet_cbir.data.catalogue import Catalogue, read_catalogue
 from bigearthnet_cbir.data.pair_list import Names
 from bigearthnet_cbir.directions import FUSED, S1, S2
 from bigearthnet_cbir.errors import DataError, MissingIndexError, QueryError, short
+from bigearthnet_cbir.files import release_pages
 from bigearthnet_cbir.query.index_files import (
     CATALOGUE,
     LABELS,
@@ -161,13 +161,13 @@ class Index:
             return
         rows = self.vectors(side)
         self.prepared[side, wanted] = PreparedArchive(rows, wanted)
-        _release_pages(rows)
+        release_pages(rows)
 
     def release_pages(self) -> None:
         """Release the memory pages of the vectors to the system. A later query reads them again."""
         for side in SIDES:
             if vectors_file(side) in self._arrays:
-                _release_pages(self._arrays[vectors_file(side)])
+                release_pages(self._arrays[vectors_file(side)])
 
     def _check_same(self) -> None:
         """Raise an error if the index was rebuilt since it was opened."""
@@ -203,13 +203,6 @@ def _written(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def _release_pages(rows: FloatArray) -> None:
-    """Release the resident pages of a memory map. The next access reads them from the file again."""
-    mapped = getattr(rows, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def check_side(side: str) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import MissingResultsError, ResultsError, short
+from bigearthnet_cbir.files import release_pages
 from bigearthnet_cbir.provenance import stamp
 from bigearthnet_cbir.results import CodeQuality, DirectionResult, GroupMetrics, RunResults
 from bigearthnet_cbir.storage.hdf5 import NewFile, create_hdf5, row_chunks
@@ -95,6 +96,7 @@ def _copy_rows(file: NewFile, group: h5py.Group, name: str, values: npt.NDArray[
     for start in range(0, len(values), _COPIED_ROWS):
         dataset[start : start + _COPIED_ROWS] = values[start : start + _COPIED_ROWS]
         file.check()
+    release_pages(values)
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, npt.ArrayLike]) -> None:
