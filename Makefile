@@ -62,6 +62,7 @@ check: lint types test
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/scale.py

@@ -17,6 +17,8 @@ from bigearthnet_cbir import compiled, kernel_cache
 from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.kernel_cache import KEPT_FOLDERS, KEPT_SECONDS, PACKAGE, PREFIX, ROOMS, drop_old_folders
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = """
 import numpy as np
 from bigearthnet_cbir.search.shards import lengths_of

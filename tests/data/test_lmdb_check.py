@@ -42,6 +42,7 @@ operations = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(operations, st.integers(1, 480))
 def test_every_history_of_a_sound_file_passes(tmp_path_factory: pytest.TempPathFactory, history, length) -> None:

@@ -24,6 +24,8 @@ from bigearthnet_cbir.data.loaders import PairLoader, ordered_loader, training_l
 from bigearthnet_cbir.data.patch_store import PatchStore
 from bigearthnet_cbir.errors import CbirError, DataError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _notice_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +122,6 @@ def test_loaders_are_iterated_again_and_again(archives: dict[str, Archive], real
     assert workers.batch_size == 4
 
 
-@pytest.mark.slow
 def test_train_and_retrieve_end_in_one_line_where_a_worker_meets_a_damaged_record(
     archives: dict[str, Archive], real_pairs: RealPairs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def test_what_is_no_square_is_refused(tile: str) -> None:
         grid_square(tile)
 
 
+@pytest.mark.slow
 def test_tiles_of_bigearthnet_lie_in_its_countries(real_pairs: RealPairs) -> None:
     """Every pair of version 1, against rough bounds of its country."""
     bounds = {

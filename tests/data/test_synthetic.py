@@ -179,6 +179,7 @@ def test_texture_tells_apart_classes_of_almost_equal_colour_in_both_sensors() ->
         assert correlation_three_pixels_away(radar[0]) > correlation_three_pixels_away(radar[1]) + 0.2
 
 
+@pytest.mark.slow
 def test_band_averages_alone_do_not_tell_the_classes_apart() -> None:
     """Nearest class centroid in per-band means of single-class patches errs often, though far less than chance does."""
     means: dict[str, list[np.ndarray]] = {"s1": [], "s2": []}

@@ -45,6 +45,7 @@ def sets_of(labels: np.ndarray) -> list[set[int]]:
     return [set(np.flatnonzero(row).tolist()) for row in labels]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_layouts_and_types_change_no_figure(data: st.DataObject) -> None:

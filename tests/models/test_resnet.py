@@ -34,6 +34,7 @@ assert resnet.import_resnet_module().resnet18 is sys.modules["torchvision"].mode
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [ALONE, CHANGED], ids=["alone", "where that fails"])
 def test_torchvision_gives_its_resnets(program: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

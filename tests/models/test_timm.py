@@ -19,6 +19,8 @@ from bigearthnet_cbir.models.timm_backbone import TimmBackbone, import_timm
 from bigearthnet_cbir.pipelines.builders import build_encoder, start_from_pretrained
 from bigearthnet_cbir.training import distributed
 
+pytestmark = pytest.mark.slow
+
 if importlib.util.find_spec("timm") is None:
     pytest.skip("the optional package timm is not installed", allow_module_level=True)
 timm = import_timm()  # which imports torchvision the way that works

@@ -29,6 +29,8 @@ from bigearthnet_cbir.storage.code_arrays import read_code_arrays
 from bigearthnet_cbir.storage.features import DATASETS
 from bigearthnet_cbir.training.hashing import HashSettings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -173,7 +175,6 @@ def test_a_folder_without_features_is_one_line(tmp_path: Path) -> None:
         cbir.export_embeddings(tmp_path)
 
 
-@pytest.mark.slow
 def test_the_script_runs_from_another_folder(own: Run, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "project/export_embeddings.py"), "--filepath", str(own.results.parent)]
     done = subprocess.run([*command, "--output", str(tmp_path / "out")], cwd=tmp_path, capture_output=True, text=True)

@@ -118,6 +118,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_figures_are_written_for_a_paper(run: Path, tmp_path: Path) -> None:
     written = write_figures(collect_study([RunFolder(run)], queries=1), tmp_path)
     names = {path.name for path in written}

@@ -31,6 +31,8 @@ from bigearthnet_cbir.search.binary_codes import binarize, pack
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.checkpoints import load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def test_holds_every_pair_once(index: Index, real_pairs: RealPairs) -> None:
     assert len(index) == 6

@@ -35,6 +35,8 @@ from bigearthnet_cbir.storage.features import DATASETS, read_names
 from bigearthnet_cbir.storage.run_folder import RunFolder
 from bigearthnet_cbir.training.hashing import HashSettings
 
+pytestmark = pytest.mark.slow
+
 METHODS = [("median", None), ("mean", None), ("rotation", 24), ("itq", 16), ("learned", 16)]
 
 

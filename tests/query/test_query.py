@@ -381,6 +381,7 @@ def test_two_bands_of_one_name_are_refused(tmp_path: Path, true_patches: dict[st
         read_stack(write_stack(tmp_path / "twice.tif", bands, 10), "s2")
 
 
+@pytest.mark.slow
 def test_scripts_run_from_any_folder(run: RunFolder, tmp_path: Path) -> None:
     """The commands as a user types them, away from the repository; a query by name loads no torch."""
     index = [sys.executable, str(ROOT / "project" / "index.py"), "--filepath", str(run.root)]

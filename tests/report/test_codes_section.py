@@ -86,6 +86,7 @@ def test_a_real_search_fills_the_section_and_the_printed_lines(tmp_path: Path) -
     assert "hamming on itq codes of 16 bits, 20 candidates ordered by cosine, on projection" in describe_search(results)
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_section_are_those_of_the_search_itself(tmp_path: Path) -> None:
     run = scored(tmp_path / "codes", distance="hamming", code="itq", code_bits=64)
     found = read_results(run.retrieval)

@@ -29,6 +29,7 @@ def values(rows: int, width: int, distance: str, seed: int) -> np.ndarray:
     return (generator.integers(signs, 64, (rows, width)) / 8).astype(np.float32)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(data=st.data(), distance=st.sampled_from(DISTANCES))
 def test_layouts_and_types_change_nothing(data: st.DataObject, distance: str) -> None:

@@ -20,6 +20,8 @@ from bigearthnet_cbir.search.knn import iter_search, search
 from bigearthnet_cbir.search.shards import PreparedArchive
 from bigearthnet_cbir.types import Neighbours
 
+pytestmark = pytest.mark.slow
+
 MEGA = 1 << 20
 
 

@@ -12,6 +12,8 @@ from bigearthnet_cbir.search.knn import concat_neighbours, search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.shards import PreparedArchive
 
+pytestmark = pytest.mark.slow
+
 QUERIES, ARCHIVE, WIDTH, K = 700, 900, 24, 50
 
 

@@ -20,6 +20,8 @@ from bigearthnet_cbir.search.knn import concat_neighbours, search
 from bigearthnet_cbir.search.ray_backend import iter_search_on_ray
 from bigearthnet_cbir.search.shards import make_shard, without_panels
 
+pytestmark = pytest.mark.slow
+
 needs_instruction = pytest.mark.skipif(not has_pair_products(), reason="kernels are compiled without AVX2 here")
 
 ALL_DISTANCES = """

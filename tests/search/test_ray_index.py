@@ -13,6 +13,8 @@ from bigearthnet_cbir.search.parallel_session import ray_session
 from bigearthnet_cbir.search.ray_index import RayIndex
 from bigearthnet_cbir.search.single_query import nearest_code, nearest_rows
 
+pytestmark = pytest.mark.slow
+
 SIZE, WIDTH, K = 2000, 24, 40
 
 

@@ -15,6 +15,8 @@ import pytest
 from bigearthnet_cbir.cli import serve as command
 from bigearthnet_cbir.serve.security import is_loopback
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -111,7 +113,6 @@ def test_the_search_path_loads_no_torch(run_folders: list[Path]) -> None:
     assert done.stdout.split() == ["5", "False"]
 
 
-@pytest.mark.slow
 def test_a_server_whose_index_lies_on_ray_answers_the_same(run_folders: list[Path], client) -> None:
     import ray
 

@@ -22,6 +22,8 @@ from bigearthnet_cbir.serve.unpacking import MOST_ENTRIES, MOST_FILES, unpack
 from bigearthnet_cbir.serve.uploads import Encoders
 from bigearthnet_cbir.types import PatchPair
 
+pytestmark = pytest.mark.slow
+
 
 def files_of(real: RealPairs, pair: PatchPair, sensors: str = "s1 s2") -> dict[str, bytes]:
     found = {}

@@ -267,6 +267,7 @@ def test_the_limits_of_one_file_are_not_those_of_the_next(tmp_path: Path) -> Non
     assert int(limit) > 256 + 4 * 100
 
 
+@pytest.mark.slow
 def test_an_endless_loop_of_the_library_ends_by_its_limit(tmp_path: Path) -> None:
     """HDF5 2.0.0 walks for ever through a heap of text whose objects have no length."""
     path = tmp_path / "heap.h5"

@@ -21,6 +21,8 @@ from bigearthnet_cbir.training.grad_cache import GradientCache
 from bigearthnet_cbir.training.objectives import ClassificationObjective, ContrastiveObjective, TrainingStep
 from bigearthnet_cbir.training.optimizers import build_optimizer
 
+pytestmark = pytest.mark.slow
+
 PAIRS = 6
 
 
@@ -66,7 +68,6 @@ def one_of_two(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_get_the_loss_gradients_and_statistics_of_one(tmp_path: Path) -> None:
     mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
     # A micro-batch consists of one pair of each process.

@@ -23,6 +23,8 @@ from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.training.checkpoints import load_checkpoint
 from bigearthnet_cbir.training.hashing import HashSettings, HashTrainer, fit_heads
 
+pytestmark = pytest.mark.slow
+
 SHORT = HashSettings(epochs=4, batch_size=3)
 
 

@@ -50,6 +50,7 @@ def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return request.param, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [{"learning_rate": 1e-4}, {"epochs": 5}, {"learning_rate": 4e-3, "epochs": 4}])
 def test_the_schedule_is_laid_anew_and_goes_on_at_its_step(
     stopped: tuple[str, Path], changed: dict[str, float], tmp_path: Path

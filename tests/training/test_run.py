@@ -26,6 +26,8 @@ from bigearthnet_cbir.training.checkpoints import load_checkpoint, save_checkpoi
 from bigearthnet_cbir.training.engine import Trainer
 from bigearthnet_cbir.training.grad_cache import GradientCache
 
+pytestmark = pytest.mark.slow
+
 TRAINED: dict[str, bytes] = {}
 """Files of a run of one epoch."""
 

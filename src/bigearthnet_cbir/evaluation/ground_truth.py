@@ -16,6 +16,7 @@ from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.evaluation.label_bitmasks import Counts, Words, label_words, leave_out, shared_labels
 from bigearthnet_cbir.evaluation.positions import Positions, check_rows, excluded_positions, retrieved_positions
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
+from bigearthnet_cbir.files import release_pages
 from bigearthnet_cbir.types import DoubleArray, IntArray
 
 _BLOCK: Final = 8192
@@ -91,7 +92,7 @@ class GroundTruth:
         """Yield blocks of queries with their retrieved positions for the kernels, (rows, K) int32.
 
         Args:
-            indices: (Q, K) archive positions, nearest first.
+            indices: (Q, K) archive positions, nearest first; of a memory map, one block at a time is in memory.
 
         Raises:
             ResultsError: the number of rows differs from the number of queries, or a position is outside the archive.
@@ -99,3 +100,4 @@ class GroundTruth:
         check_rows(indices, len(self.queries))
         for rows in self.blocks():
             yield rows, retrieved_positions(indices[rows], rows.stop - rows.start, len(self.archive), rows.start)
+            release_pages(indices)

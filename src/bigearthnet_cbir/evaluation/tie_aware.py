@@ -19,6 +19,7 @@ from bigearthnet_cbir.evaluation.kernels import ideal_dcg, tables_for
 from bigearthnet_cbir.evaluation.metrics import ranks_of
 from bigearthnet_cbir.evaluation.positions import Positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
+from bigearthnet_cbir.files import release_pages
 from bigearthnet_cbir.results import CurveVariant
 
 TIE_AWARE: Final = ("average_precision", "normalized_discounted_cumulative_gains")
@@ -166,6 +167,7 @@ def tie_aware_curves(truth: GroundTruth, indices: Positions, distances: npt.NDAr
         ranked = _ascending(distances[rows], rows.start)
         words, tallies = truth.queries[rows], truth.tallies[rows]
         _add_expected(words, truth.archive, places, ranked, tallies, tables, sums, sizes[rows])
+        release_pages(distances)
     queries, cut = max(int((sizes != 0).sum()), 1), int((sizes < 0).sum())
     mean, largest = int(abs(sizes).sum()) / queries, int(abs(sizes).max(initial=0))
     curves = dict(zip(TIE_AWARE, sums / queries, strict=True))

@@ -17,7 +17,7 @@ from bigearthnet_cbir.errors import ConfigError, ResultsError
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import self_match_positions
-from bigearthnet_cbir.files import folder_lock, release_pages
+from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.code_comparison import CodeComparison, compare_codes
 from bigearthnet_cbir.pipelines.codes import code_identity
 from bigearthnet_cbir.pipelines.direction_search import open_search
@@ -176,11 +176,7 @@ def _evaluate(
     apart: tuple[Neighbours, SpatialTruth] | None,
     rerank: CurveVariant | None,
 ) -> DirectionResult:
-    """Return the result of a direction, and release the memory of its lists: 1 GB for each direction of BigEarthNet."""
-    result = evaluate_direction(found, truth, chance, ties=ties, apart=apart)
-    for values in (*found, *(() if apart is None else apart[0])):
-        release_pages(values)
-    return replace(result, rerank=rerank)
+    return replace(evaluate_direction(found, truth, chance, ties=ties, apart=apart), rerank=rerank)
 
 
 def _contents(folder: RunFolder) -> dict[str, str]:

@@ -95,8 +95,8 @@ def _copy_rows(file: NewFile, group: h5py.Group, name: str, values: npt.NDArray[
     dataset = group.create_dataset(name, values.shape, values.dtype, **row_chunks(values.shape, values.itemsize))
     for start in range(0, len(values), _COPIED_ROWS):
         dataset[start : start + _COPIED_ROWS] = values[start : start + _COPIED_ROWS]
+        release_pages(values)
         file.check()
-    release_pages(values)
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, npt.ArrayLike]) -> None:
