@@ -11,14 +11,14 @@ from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs
 from bigearthnet_cbir.storage.outside import refuse_outside
-from bigearthnet_cbir.storage.run_folder import RunFolder
+from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
 
 LEARNING_FREE = "band_statistics"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Search an archive and write the metrics.")
-    parser.add_argument("--filepath", required=True, help="the run's parameters.yaml, or another YAML file")
+    parser.add_argument("--filepath", required=True, help="run folder, its parameters.yaml, or another YAML file")
     parser.add_argument(
         "--baseline", choices=("untrained", LEARNING_FREE), help="evaluate this baseline instead of the trained encoder"
     )
@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def command() -> None:
-        path = find_file(arguments.filepath, repository_root())
+        given = find_file(arguments.filepath, repository_root())
+        path = given / PARAMETERS if given.is_dir() else given
         config = load_config(path)
         folder = RunFolder.of(path, config.run_folder)
         if arguments.baseline is None:
