@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from tests.evaluation.helpers import random_labels
+from tests.test_files import resident
 
 from bigearthnet_cbir.config import Config, parse_config
 from bigearthnet_cbir.directions import DIRECTIONS, SAME_FEATURES
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.metrics import retrieval_curves
+from bigearthnet_cbir.evaluation.random_ranking import chance_curves
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.models.fusion import FUSIONS, fuse
 from bigearthnet_cbir.pipelines.evaluate import evaluate_direction
@@ -22,7 +25,7 @@ from bigearthnet_cbir.storage.feature_stamps import stamped_digest
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
-from bigearthnet_cbir.types import PatchPair
+from bigearthnet_cbir.types import Neighbours, PatchPair
 
 RADIUS = 2
 
@@ -185,3 +188,28 @@ def test_one_sensor_is_the_fusion_of_a_vector_with_itself(how: str) -> None:
     found = MissingModality(vectors, how)
     assert found.shape == expected.shape
     assert np.array_equal(found[2:7], expected[2:7])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+@pytest.mark.parametrize("ties", [False, True])
+def test_memory_maps_of_lists_do_not_stay_in_memory(tmp_path: Path, ties: bool) -> None:
+    """Seven directions of BigEarthNet have lists of 7 GB."""
+    generator = np.random.default_rng(0)
+    labels = random_labels(600, 0)
+    truth = GroundTruth.of(labels[:500], labels)
+    found = Neighbours(
+        np.argsort(generator.random((500, 600)), axis=1).astype(np.int32),
+        np.sort(generator.integers(0, 9, (500, 600)), axis=1).astype(np.float32),
+    )
+    paths = tmp_path / "indices", tmp_path / "distances"
+    for path, values in zip(paths, found, strict=True):
+        values.tofile(path)
+    maps = Neighbours(
+        *(np.memmap(path, dtype, "r", shape=(500, 600)) for path, dtype in zip(paths, ("i4", "f4"), strict=True))
+    )
+    chance = chance_curves(truth, 600)
+    mapped = evaluate_direction(maps, truth, chance, ties=ties)
+    assert [resident(path) for path in paths] == [0, 0]
+    expected = evaluate_direction(found, truth, chance, ties=ties)
+    for name, curve in expected.curves.items():
+        assert np.array_equal(mapped.curves[name], curve)

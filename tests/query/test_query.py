@@ -375,6 +375,22 @@ def test_encoder_takes_one_sensor_or_both(run: RunFolder, index: Index, true_pat
         encoder.encode(s1={"VV": true_patches[S1_NAME].bands["VV"]})
 
 
+def test_patches_of_a_run_in_8_bits_are_embedded_in_float(
+    run: RunFolder, tmp_path: Path, true_patches: dict[str, Patch]
+) -> None:
+    """Quantising the network takes longer than embedding a patch."""
+    folder = RunFolder(tmp_path / "run")
+    folder.root.mkdir()
+    shutil.copy(run.best, folder.best)
+    text = "".join(
+        line for line in run.parameters.read_text().splitlines(True) if not line.startswith(("precision", "extract_b"))
+    )
+    folder.parameters.write_text(text + "precision: int8\n")
+    encoder = QueryEncoder(folder.root)
+    assert encoder.identity["precision"] in ("torch.float32", "torch.bfloat16")
+    assert list(encoder.encode(true_patches[NAME].bands)) == ["s2"]
+
+
 def test_two_bands_of_one_name_are_refused(tmp_path: Path, true_patches: dict[str, Patch]) -> None:
     bands = {**ten_metres(true_patches[NAME]), "b2": true_patches[NAME].bands["B02"]}
     with pytest.raises(DataError, match="two bands are described as B02"):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bigearthnet_cbir.evaluation.bootstrap import interval, resampled_means
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.headline_metrics import figures
-from bigearthnet_cbir.evaluation.positions import Positions, retrieved_positions
+from bigearthnet_cbir.evaluation.positions import Positions, first_ranks, retrieved_positions
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK
 from bigearthnet_cbir.types import DoubleArray
 
@@ -75,7 +75,8 @@ def confusion(truth: GroundTruth, indices: Positions) -> DoubleArray:
     Raises:
         ResultsError: the number of rows differs from the number of queries, or a position is outside the archive.
     """
-    places = retrieved_positions(np.asarray(indices)[..., :HEADLINE_RANK], len(truth.queries), len(truth.archive))
+    top = first_ranks(indices, len(truth.queries), HEADLINE_RANK)
+    places = retrieved_positions(top, len(truth.queries), len(truth.archive))
     classes = truth.query_labels.shape[1]
     met = np.zeros((classes, classes))
     for start in range(0, len(places), _BLOCK):

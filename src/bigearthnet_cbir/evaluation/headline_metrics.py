@@ -8,7 +8,7 @@ import numpy as np
 
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.metrics import HARMONIC, harmonic, per_query_values
-from bigearthnet_cbir.evaluation.positions import Positions, check_rows
+from bigearthnet_cbir.evaluation.positions import Positions, first_ranks
 from bigearthnet_cbir.evaluation.summary import HEADLINE_RANK, HEADLINES
 from bigearthnet_cbir.types import DoubleArray
 
@@ -27,8 +27,7 @@ def query_columns(truth: GroundTruth, indices: Positions) -> DoubleArray:
     Ranks beyond the last one are taken at the last one, as in summary.at_rank. Arguments and errors as in
     metrics.mean_curves; only the first 10 ranks are looked at.
     """
-    top = np.asarray(indices)[..., :HEADLINE_RANK]
-    check_rows(top, len(truth.queries))
+    top = first_ranks(indices, len(truth.queries), HEADLINE_RANK)
     ranks = sorted({min(rank, top.shape[1]) for _, rank in COLUMNS})
     values = per_query_values(truth, top, ranks)
     return np.stack([values[curve][:, ranks.index(min(rank, top.shape[1]))] for curve, rank in COLUMNS], axis=1)

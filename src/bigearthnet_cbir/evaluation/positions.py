@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from bigearthnet_cbir.compiled import kernel_array
 from bigearthnet_cbir.errors import ResultsError
+from bigearthnet_cbir.files import release_pages
 from bigearthnet_cbir.types import IntArray
 
 Positions: TypeAlias = npt.NDArray[np.integer[Any]]
+
+_BLOCK: Final = 8192
 
 
 def check_rows(indices: Positions, queries: int) -> None:
@@ -19,6 +22,21 @@ def check_rows(indices: Positions, queries: int) -> None:
     shape = np.shape(indices)
     if len(shape) != 2 or shape[0] != queries:
         raise ResultsError(f"indices have shape {shape}; metrics need ({queries:,}, K) archive positions")
+
+
+def first_ranks(indices: Positions, queries: int, ranks: int) -> Positions:
+    """Return the first columns of (Q, K) positions as a copy; of a memory map, one block at a time is in memory.
+
+    Raises:
+        ResultsError: the shape does not fit.
+    """
+    check_rows(indices, queries)
+    given = indices if isinstance(indices, np.ndarray) else np.asarray(indices)
+    found = np.empty((len(given), min(ranks, given.shape[1])), given.dtype)
+    for start in range(0, len(given), _BLOCK):
+        found[start : start + _BLOCK] = given[start : start + _BLOCK, :ranks]
+        release_pages(given)
+    return found
 
 
 def retrieved_positions(indices: Positions, queries: int, archive: int, first: int = 0) -> IntArray:
