@@ -71,6 +71,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/serve_on_ray.py
 	$(BIN)/python benchmarks/map_dots.py

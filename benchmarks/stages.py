@@ -242,7 +242,7 @@ def main() -> None:
     rate, report = rates(folder)
     whole = json.loads((RESULTS / "retrieval.json").read_text())
     last = whole["rows"][0]
-    print("pairs/s: " + ", ".join(f"{stage} {1 / one.each:.1f}" for stage, one in rate.items()))
+    print("ms per pair: " + ", ".join(f"{stage} {1000 * one.each:.2f}" for stage, one in rate.items()))
     rows += extrapolated(BEN14K, rate, report, search(BEN14K), "extrapolated; search measured")
     full = (float(last["s"]), float(last["GiB, all processes"]))
     rows += extrapolated(BIGEARTHNET, rate, report, full, f"extrapolated; search measured on {whole['hardware']}")
