@@ -172,15 +172,15 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
     base = world.write("base", logging_params={"save_dir": str(tmp_path / "logs"), "name": "base"})
     command = (
         "project/multi_train_retrieval.py", "--folder_name", group, "--loss_func", "contrastive",
-        "--base", base, "--set", "top_k=4", "num_cpu=0",
+        "--base", base, "--set", "top_k=4", "num_cpu=0", "fusion=[concat, max]",
     )  # fmt: skip
     try:
         first = run_script(*command)
         assert first.stderr.count("epoch 1/1:") == 2
-        table = (tmp_path / "logs" / group / "sweep_contrastive.csv").read_text().splitlines()
-        assert len(table) == 1 + 2 * 4 * 7
-        assert "Comparison of 8 runs" in (tmp_path / "logs" / group / "sweep_contrastive.html").read_text()
-        assert len(list((ROOT / "project/config").glob(f"{group}_*.yaml"))) == 8
+        table = (tmp_path / "logs" / group / "sweep_contrastive_concat-max.csv").read_text().splitlines()
+        assert len(table) == 1 + 2 * 2 * 7
+        assert "Comparison of 4 runs" in (tmp_path / "logs" / group / "sweep_contrastive_concat-max.html").read_text()
+        assert len(list((ROOT / "project/config").glob(f"{group}_*.yaml"))) == 4
         second = run_script(*command)
         assert "epoch 1/1:" not in second.stderr
         assert "extracted" not in second.stderr

@@ -48,19 +48,18 @@ def trained_like(**options: Any) -> DualEncoder:
     return model.eval()
 
 
-@pytest.mark.parametrize("feature", ["projection", "backbone"])
 @pytest.mark.parametrize(
-    "options",
+    ("feature", "options"),
     [
-        {"backbone": "resnet10", "type": "joint", "sensor_norm": "per_sensor"},
-        {"backbone": "resnet10", "type": "joint", "sensor_norm": "shared", "projection_head": "mlp"},
-        {"backbone": "resnet10", "type": "separate"},
-        {"backbone": "resnet50", "type": "joint"},
-        {"backbone": "resnet50", "type": "separate"},
+        ("projection", {"backbone": "resnet10", "type": "joint", "sensor_norm": "per_sensor"}),
+        ("backbone", {"backbone": "resnet10", "type": "joint", "sensor_norm": "shared"}),
+        ("projection", {"backbone": "resnet10", "type": "joint", "projection_head": "mlp"}),
+        ("backbone", {"backbone": "resnet10", "type": "separate"}),
+        ("projection", {"backbone": "resnet50", "type": "separate"}),
+        ("backbone", {"backbone": "resnet50", "type": "joint"}),
     ],
-    ids=lambda options: "-".join(options.values()),
 )
-def test_vectors_equal_those_of_pytorch(options: dict[str, str], feature: str) -> None:
+def test_vectors_equal_those_of_pytorch(feature: str, options: dict[str, str]) -> None:
     model = trained_like(**options)
     encoder = OnnxEncoder(model, feature)
     for batch in (1, 5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -94,10 +95,12 @@ def followed(wanted: Callable[[Any], bool]) -> Iterator[set[str]]:
 
     before = sys.getprofile()
     sys.setprofile(look)
+    threading.setprofile(look)  # a direction is evaluated in a thread of its own
     try:
         yield found
     finally:
         sys.setprofile(before)
+        threading.setprofile(None)
         doors = {"search/knn.py" if name.startswith("search/") else name for name in found}
         found.clear()
         found |= {name for name in doors if not name.startswith("evaluation/")} - EVERYWHERE

@@ -46,8 +46,7 @@ def in_8_bits(config: Config, **keys: object) -> Config:
     return replace(config, precision="int8", extract_backend="auto", **keys)
 
 
-@pytest.mark.parametrize("feature", ["projection", "backbone"])
-@pytest.mark.parametrize("type", ["joint", "separate"])
+@pytest.mark.parametrize(("type", "feature"), [("joint", "projection"), ("separate", "backbone")])
 def test_vectors_are_close_to_those_of_float32(type: str, feature: str) -> None:
     model = trained_like(backbone="resnet10", type=type, sensor_norm="per_sensor" if type == "joint" else "shared")
     exact, encoder = OnnxEncoder(model, feature), OnnxEncoder(model, feature, lambda: images(20, 1))
