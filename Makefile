@@ -39,8 +39,9 @@ test-faults: $(INSTALLED)
 # What a dependency can break, on the lowest versions that requirements.txt allows. PyPI has old releases of PyTorch with
 # gigabytes of CUDA libraries only, so its release is that of constraints.txt; LOWEST_TORCH=1 takes the lowest.
 LOWEST := .venv-lowest
-LOWEST_TESTS := $(addprefix tests/,data evaluation losses models pipelines report search storage training \
-  test_compiled.py test_packaging.py test_scripts.py::test_real_patches_go_all_the_way)
+LOWEST_TESTS := $(addprefix tests/,data evaluation losses models pipelines report search storage training)
+LOWEST_SLOW := $(addprefix tests/,test_compiled.py test_packaging.py test_scripts.py::test_real_patches_go_all_the_way \
+  pipelines/test_export_embeddings.py query/test_index.py training/test_run.py)
 test-lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	if [ -n "$(LOWEST_TORCH)" ]; then cat constraints-lowest.txt; else grep -v ^torch constraints-lowest.txt; \
@@ -48,6 +49,7 @@ test-lowest:
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[test]"
 	$(LOWEST)/bin/python -m pip install --quiet --no-deps bigearthnet-common==2.8.0
 	$(LOWEST)/bin/python -m pytest -q -m "not slow" $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -q $(LOWEST_SLOW)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

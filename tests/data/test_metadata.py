@@ -37,7 +37,11 @@ def test_text_stored_in_another_way_is_read_alike(path, kind):
     expected = read_metadata(path)
     table = pa.table(columns())
     for name in ("patch_id", "s1_name", "split", "country"):
-        table = table.set_column(table.column_names.index(name), name, table.column(name).cast(kind))
+        try:
+            column = table.column(name).cast(kind)
+        except pa.ArrowNotImplementedError:
+            pytest.skip(f"pyarrow {pa.__version__} makes no {kind}")
+        table = table.set_column(table.column_names.index(name), name, column)
     pq.write_table(table, path)
     assert read_metadata(path) == expected
     assert list(read_table_split(path, "val")[0]) == [(expected[1].s2, expected[1].s1)]

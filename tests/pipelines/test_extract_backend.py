@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.config.test_config import MINIMAL
 from tests.conftest import Archive
+from tests.models.networks import trained_like
 from tests.pipelines.test_extract import PAIRS, content, counted, interrupted, run
 from tests.pipelines.test_extract import archive as archive
 from tests.pipelines.test_extract import config as config
@@ -33,19 +34,6 @@ pytest.importorskip("onnx", reason="needs the extra onnxruntime")
 pytestmark = pytest.mark.slow
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-
-
-def trained_like(**options: Any) -> DualEncoder:
-    """Return a network whose batch norms are not the identity."""
-    torch.manual_seed(0)
-    model = DualEncoder(**options)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.3)
-            layer.running_var.uniform_(0.5, 2)
-            layer.weight.data.uniform_(0.5, 1.5)
-            layer.bias.data.normal_(0, 0.2)
-    return model.eval()
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import pytest
 import torch
 from tests.commands import run_command
 from tests.config.test_config import MINIMAL
+from tests.models.networks import trained_like
 from tests.pipelines.test_extract import archive as archive
 from tests.pipelines.test_extract import config as config
 from tests.pipelines.test_extract import content, run
-from tests.pipelines.test_extract_backend import CPU, GPU, trained_like
 
 from bigearthnet_cbir.cli import retrieve, train
 from bigearthnet_cbir.config import Config, parse_config, write_config
@@ -34,6 +34,8 @@ from bigearthnet_cbir.storage.features import FEATURES
 pytest.importorskip("onnxruntime", reason="needs the extra onnxruntime")
 pytest.importorskip("onnx", reason="needs the extra onnxruntime")
 pytestmark = pytest.mark.slow
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def images(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
