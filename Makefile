@@ -74,6 +74,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/serve_on_ray.py
