@@ -72,6 +72,15 @@ def test_a_network_that_loses_too_much_is_refused(monkeypatch: pytest.MonkeyPatc
         encoder(*images(1, 2))
 
 
+def test_zeros_of_a_relu_in_both_are_no_difference() -> None:
+    model = trained_like(backbone="resnet10", projection_head="original")
+    for head in (model.head_s1, model.head_s2):
+        torch.nn.init.zeros_(head[0].weight)
+        torch.nn.init.constant_(head[0].bias, -1)
+    for vectors in OnnxEncoder(model, "projection", lambda: images(20, 1))(*images(2, 2)):
+        assert not vectors.any()
+
+
 def test_features_say_what_they_are_and_depend_on_the_training_pairs(config: Config, tmp_path: Path) -> None:
     quantized = in_8_bits(config)
     run(config, tmp_path / "float.h5")

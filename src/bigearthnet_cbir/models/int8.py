@@ -22,7 +22,8 @@ LEAST_COSINE: Final = 0.99
 _QUANTIZED: Final = ["Conv", "Add", "Relu", "MaxPool"]
 """The global average and the projection head stay in float32: they take no time, and cost most accuracy in 8 bits."""
 
-_BATCH: Final = 16
+CALIBRATION_BATCH: Final = 16
+"""Images of each sensor in memory, with all their activations, at a time."""
 
 
 def has_full_range() -> bool:
@@ -76,7 +77,7 @@ class _Images:
 
     def __init__(self, s1: Tensor, s2: Tensor) -> None:
         self._batches: Iterator[tuple[Tensor, Tensor]] = zip(
-            torch.split(s1, _BATCH), torch.split(s2, _BATCH), strict=True
+            torch.split(s1, CALIBRATION_BATCH), torch.split(s2, CALIBRATION_BATCH), strict=True
         )
 
     def get_next(self) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.models.dual_encoder import S1_CHANNELS, S2_CHANNELS, DualEncoder
 from bigearthnet_cbir.models.export import PATCH
-from bigearthnet_cbir.models.int8 import LEAST_COSINE, quantize
+from bigearthnet_cbir.models.int8 import CALIBRATION_BATCH, LEAST_COSINE, quantize
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +130,7 @@ def _in_8_bits(graph: bytes, images: Images) -> bytes:
     """Return the network in 8 bits; raise ConfigError if its vectors of these images are far from those in float32."""
     try:
         found = quantize(graph, *images)
-        pairs = zip(_run(_start(found), *images), _run(_start(graph), *images), strict=True)
-        lowest = min(float(torch.cosine_similarity(one, other).min()) for one, other in pairs)
+        lowest = _lowest_cosine(_start(found), _start(graph), images)
     except Exception as error:  # the quantiser raises many types, and plain Exception
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"precision is int8: this network cannot be quantised ({reason}); {_FLOAT}") from error
@@ -142,6 +141,15 @@ def _in_8_bits(graph: bytes, images: Images) -> bytes:
         )
     logger.info("precision int8: cosine to the vectors in float32 of %d training pairs >= %.5f", len(images[0]), lowest)
     return found
+
+
+def _lowest_cosine(one: Any, other: Any, images: Images) -> float:
+    """Return the lowest cosine between the vectors of two sessions; that of equal vectors, also of zeros, is 1."""
+    found = []
+    for batch in zip(*(torch.split(part, CALIBRATION_BATCH) for part in images), strict=True):
+        for u, v in zip(_run(one, *batch), _run(other, *batch), strict=True):
+            found.append(torch.cosine_similarity(u, v).masked_fill((u == v).all(dim=1), 1.0))
+    return float(torch.cat(found).min())
 
 
 def _images(count: int) -> Images:

@@ -176,6 +176,7 @@ def _evaluate(
     apart: tuple[Neighbours, SpatialTruth] | None,
     rerank: CurveVariant | None,
 ) -> DirectionResult:
+    """Return the result of a direction; the arguments are those of evaluate_direction, and its recall of the cosine."""
     return replace(evaluate_direction(found, truth, chance, ties=ties, apart=apart), rerank=rerank)
 
 
