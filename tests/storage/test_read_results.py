@@ -65,6 +65,19 @@ def test_a_resumed_run_has_one_value_per_epoch(tmp_path: Path) -> None:
     assert read_training_log(tmp_path) == {"loss/training": Scalar((1, 2, 3), (4.0, 3.0, 2.0))}
 
 
+def test_the_later_run_counts_whatever_its_file_is_called(tmp_path: Path) -> None:
+    # Names end in a counter without leading zeros: .10 sorts before .9 where both began in one second.
+    from bigearthnet_cbir.training.tensorboard import TensorBoardCurves
+
+    for completed, values, name in ((0, {1: 4.0, 2: 3.0, 3: 9.0, 4: 8.0}, "9"), (2, {3: 2.0}, "10")):
+        with TensorBoardCurves(tmp_path / name, completed) as curves:
+            for epoch, loss in values.items():
+                curves(epoch, {"loss/training": loss})
+        (written,) = (tmp_path / name).iterdir()
+        written.rename(tmp_path / f"events.out.tfevents.1700000000.host.7.{name}")
+    assert read_training_log(tmp_path) == {"loss/training": Scalar((1, 2, 3), (4.0, 3.0, 2.0))}
+
+
 def test_no_training_log_is_no_error(tmp_path: Path) -> None:
     assert read_training_log(tmp_path / "missing") == {}
 
