@@ -44,7 +44,7 @@ DIRECTIONS: Final = {
         Direction("s2_fused", S2, FUSED),
     )
 }
-"""All directions by name, in the order of computation and display; the original scripts have only fused."""
+"""All directions by name, in the order of display; the original scripts have only fused."""
 
 SAME_FEATURES: Final = tuple(name for name, direction in DIRECTIONS.items() if direction.query == direction.archive)
 """Directions that do not need a common embedding space of the two sensors."""

@@ -1,6 +1,8 @@
 """retrieval.h5 of made-up features: every statistic is there, and neighbours are left out exactly."""
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,6 +23,8 @@ from bigearthnet_cbir.pipelines.evaluate import evaluate_direction
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.pipelines.retrieve import search_and_score
 from bigearthnet_cbir.query.missing_modality import MissingModality
+from bigearthnet_cbir.search import shards
+from bigearthnet_cbir.search.shards import PreparedArchive, Shard, make_shard
 from bigearthnet_cbir.storage.feature_stamps import stamped_digest
 from bigearthnet_cbir.storage.features import read_labels, read_names, write_features
 from bigearthnet_cbir.storage.results import read_results
@@ -88,6 +92,35 @@ def test_features_removed_during_a_search_keep_their_digest_in_the_results(
     assert digests[0] is not None
     with h5py.File(run.retrieval) as file:
         assert [file.attrs["query_content"]] == digests
+
+
+@pytest.mark.parametrize("radius", [None, RADIUS])
+def test_each_archive_is_prepared_once_for_all_directions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, radius: float | None
+) -> None:
+    prepared = []
+
+    def counted(given: Any, *arguments: Any) -> Shard:
+        prepared.append(given.name)
+        return make_shard(given, *arguments)
+
+    monkeypatch.setattr(shards, "make_shard", counted)
+    scored(tmp_path, exclude_within=radius)
+    assert sorted(prepared) == ["/feature", "/feature_s1", "/feature_s2"]
+
+
+def test_an_archive_is_released_before_the_next_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[PreparedArchive]] = []
+    prepare = PreparedArchive.__init__
+
+    def watched(self: PreparedArchive, *arguments: Any) -> None:
+        assert not [archive for archive in alive if archive() is not None]
+        alive.append(weakref.ref(self))
+        prepare(self, *arguments)
+
+    monkeypatch.setattr(PreparedArchive, "__init__", watched)
+    scored(tmp_path)
+    assert len(alive) == 3
 
 
 def test_layout_is_the_documented_one(tmp_path: Path) -> None:

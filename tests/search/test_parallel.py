@@ -8,8 +8,10 @@ from tests.arrangements import arranged
 from tests.search.oracles import distance_matrix
 
 from bigearthnet_cbir.errors import SearchError
+from bigearthnet_cbir.search import ray_backend
 from bigearthnet_cbir.search.knn import concat_neighbours, search
-from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
+from bigearthnet_cbir.search.partition import shards_of
+from bigearthnet_cbir.search.ray_backend import RayArchive, iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.shards import PreparedArchive
 
 pytestmark = pytest.mark.slow
@@ -79,3 +81,28 @@ def test_ray_search_goes_on_from_a_query(session: None) -> None:
     parts = list(iter_search_on_ray(queries, archive, K, "cosine", 2, start=600))
     assert parts[0][0] == 600
     assert np.array_equal(concat_neighbours([part for _, part in parts], K).indices, whole.indices[600:])
+
+
+@pytest.mark.parametrize("distance", ["cosine", "hamming"])
+def test_an_archive_for_several_searches_is_put_into_the_store_once(
+    session: None, monkeypatch: pytest.MonkeyPatch, distance: str
+) -> None:
+    queries, archive = arrays(distance)
+    put, shared = [], RayArchive(archive)
+    monkeypatch.setattr(ray_backend, "shards_of", lambda *given: put.append(given) or shards_of(*given))
+    for asked in (queries, queries[::-1].copy()):
+        expected = search(asked, archive, K, distance)
+        found = concat_neighbours([part for _, part in iter_search_on_ray(asked, shared, K, distance, 2)], K)
+        assert np.array_equal(found.indices, expected.indices)
+        assert np.array_equal(found.distances, expected.distances)
+    assert len(put) == 1
+
+
+def test_an_archive_is_cut_anew_where_another_search_needs_other_shards(session: None) -> None:
+    queries, archive = arrays("cosine")
+    shared = RayArchive(archive)
+    for distance in ("cosine", "euclidean"):
+        for asked in (np.tile(queries, (8, 1)), queries[:3]):  # few queries: the archive is divided among the workers
+            expected = search(asked, archive, K, distance)
+            found = concat_neighbours([part for _, part in iter_search_on_ray(asked, shared, K, distance, 2)], K)
+            assert np.array_equal(found.indices, expected.indices)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from bigearthnet_cbir.config import Config
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.evaluation.spatial_exclusion import SpatialExclusion
 from bigearthnet_cbir.pipelines.builders import choose_device
 from bigearthnet_cbir.pipelines.codes import Coder, prepare_codes
 from bigearthnet_cbir.pipelines.feature_extractors import FeatureExtractor
 from bigearthnet_cbir.query.missing_modality import kinds_of, vectors_of
 from bigearthnet_cbir.results import CurveVariant
+from bigearthnet_cbir.search.archive_shards import prepare_if_kept
 from bigearthnet_cbir.search.knn import iter_search
-from bigearthnet_cbir.search.ray_backend import iter_search_on_ray, ray_session
+from bigearthnet_cbir.search.ray_backend import RayArchive, iter_search_on_ray, ray_session
 from bigearthnet_cbir.search.rows import Sliceable
 from bigearthnet_cbir.search.torch_backend import iter_search_on_device
 from bigearthnet_cbir.search.two_stage import iter_rerank, recall_sums
@@ -39,6 +41,8 @@ logger = logging.getLogger(__name__)
 class DirectionSearch:
     """Searches the archive features of a run, on Ray workers if configured.
 
+    An archive is prepared once for consecutive directions that search it; only the last one is kept, to save memory.
+
     Attributes:
         config: configuration of the run.
         query: the open query.h5.
@@ -50,6 +54,7 @@ class DirectionSearch:
     query: h5py.File
     archive: h5py.File
     coder: Coder | None = None
+    _prepared: dict[tuple[str, str], Sliceable] = field(default_factory=dict)
 
     def search(
         self, direction: str, k: int, exclude: Sliceable | None, rows: PartialSearch, rule: str = ""
@@ -82,13 +87,10 @@ class DirectionSearch:
 
     def _found(self, direction: str, k: int, exclude: Sliceable | None, start: int) -> Iterator[tuple[int, Neighbours]]:
         """Yield the k nearest of every query from `start` on: of vectors, of codes, or of codes and then vectors."""
-        if self.coder is None:
-            return self._blocks(*self._vectors(direction), k, exclude, start, self.config.distance)
-        codes = self.coder.sides(direction, self.query, self.archive)
-        if not self.config.rerank:
-            return self._blocks(*codes, k, exclude, start, "hamming")
-        candidates = max(k, min(self.config.rerank, len(codes[1]) - _most_excluded(exclude)))
-        blocks = self._blocks(*codes, candidates, exclude, start, "hamming")
+        if self.coder is None or not self.config.rerank:
+            return self._blocks(direction, k, exclude, start, self.config.distance)
+        candidates = max(k, min(self.config.rerank, len(self.archive["label"]) - _most_excluded(exclude)))
+        blocks = self._blocks(direction, candidates, exclude, start, "hamming")
         return iter_rerank(blocks, *self._vectors(direction), k)
 
     @property
@@ -105,7 +107,7 @@ class DirectionSearch:
             return None
         k = found.indices.shape[1]
         total = np.zeros(k)
-        for start, exact in self._blocks(*self._vectors(direction), k, exclude, 0, "cosine"):
+        for start, exact in self._blocks(direction, k, exclude, 0, "cosine"):
             total += recall_sums(found.indices[start : start + len(exact.indices)], exact.indices)
         return CurveVariant({"recall_of_cosine": total / len(found.indices)}, {"candidates": self.config.rerank})
 
@@ -115,18 +117,35 @@ class DirectionSearch:
         return vectors_of(asked, self.query, fusion), vectors_of(searched, self.archive, fusion)
 
     def _blocks(
-        self, queries: Any, vectors: Any, k: int, exclude: Sliceable | None, start: int, distance: str
+        self, direction: str, k: int, exclude: Sliceable | None, start: int, distance: str
     ) -> Iterator[tuple[int, Neighbours]]:
-        """Search on Ray workers, or in this process on a GPU, or on its cores; the results are identical."""
-        workers = self.config.num_cpu
+        """Search vectors, or codes for hamming; on Ray workers, a GPU or the cores of this process, with equal results.
+
+        The distance is that of the configuration, or cosine for candidates of a rerank.
+        """
+        if self.coder is not None and distance == "hamming":
+            queries, archive = self.coder.sides(direction, self.query, self.archive)
+        else:
+            queries, archive = self._vectors(direction)
+        side, workers = DIRECTIONS[direction].archive, self.config.num_cpu
         if workers:
-            return iter_search_on_ray(queries, vectors, k, distance, num_cpu=workers, exclude=exclude, start=start)
+            kept = self._shared(side, distance, lambda: RayArchive(archive))
+            return iter_search_on_ray(queries, kept, k, distance, num_cpu=workers, exclude=exclude, start=start)
         device = choose_device(self.config)
         if device.type == "cuda":
             return iter_search_on_device(
-                queries, vectors, k, distance, exclude=exclude, start=start, device=str(device)
+                queries, archive, k, distance, exclude=exclude, start=start, device=str(device)
             )
-        return iter_search(queries, vectors, k, distance, exclude=exclude, start=start)
+        kept = self._shared(side, distance, lambda: prepare_if_kept(archive, distance))
+        return iter_search(queries, kept, k, distance, exclude=exclude, start=start)
+
+    def _shared(self, side: str, distance: str, prepare: Callable[[], Sliceable]) -> Sliceable:
+        """Return the prepared archive of a side for another search of it; release those of the other sides first."""
+        for key in [key for key in self._prepared if key[0] != side]:
+            del self._prepared[key]
+        if (side, distance) not in self._prepared:
+            self._prepared[side, distance] = prepare()
+        return self._prepared[side, distance]
 
 
 def _most_excluded(exclude: Any) -> int:

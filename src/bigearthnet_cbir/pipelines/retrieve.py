@@ -13,6 +13,7 @@ from typing import Any, Final
 from bigearthnet_cbir.config import Config, as_config, write_config
 from bigearthnet_cbir.config.keys import MEASUREMENT, settings_affecting
 from bigearthnet_cbir.data.labels import CLASSES
+from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ConfigError, ResultsError
 from bigearthnet_cbir.evaluation.ground_truth import GroundTruth
 from bigearthnet_cbir.evaluation.random_ranking import chance_curves
@@ -140,7 +141,8 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
         if search.coder is not None:
             told = search.coder.describe(search.archive)
             codes = compare_codes(CodeComparison(config, source, search.query, search.archive, exclude), folder)
-        for direction in source.directions:
+        # Directions that search the same archive follow each other: it is prepared once for all of them.
+        for direction in sorted(source.directions, key=lambda name: DIRECTIONS[name].archive):
             found = search.search(direction, k, exclude, rows)
             apart = None
             if spatial is not None:
@@ -148,7 +150,7 @@ def search_and_score(config: Config, folder: RunFolder, source: FeatureExtractor
                 apart = others, spatial
             recall = search.recall(direction, found, exclude)
             evaluated[direction] = evaluator.submit(_evaluate, found, truth, chance, search.ties, apart, recall)
-    scored = {direction: result.result() for direction, result in evaluated.items()}
+    scored = {direction: evaluated[direction].result() for direction in source.directions}
     attributes = {**_attributes(config, source, truth, k, wanted), **contents, **told}
     write_results(folder.retrieval, attributes, scored, codes)
     rows.remove()

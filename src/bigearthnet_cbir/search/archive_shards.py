@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bigearthnet_cbir.search.partition import QUERY_TILE, SearchRequest, row_bytes, shard_rows, shards_of
-from bigearthnet_cbir.search.rows import batched_ranges
+from bigearthnet_cbir.search.partition import QUERY_TILE, SearchRequest, archive_bytes, shard_rows, shards_of
+from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
 from bigearthnet_cbir.search.shards import PreparedArchive, Shard, cut_shard, with_panels
 
 ARCHIVE_BYTES = 2 << 30
@@ -35,6 +35,23 @@ BLOCKS_PER_THREAD = 4
 """Query tiles per thread in a block: few enough for frequent progress reports, enough to keep all threads busy."""
 
 
+def prepare_if_kept(archive: Sliceable, distance: str) -> Sliceable:
+    """Return an archive prepared for many searches if it is kept in memory, else as given.
+
+    Args:
+        archive: an array, or rows in a file; kept if it is an array or has at most ARCHIVE_BYTES.
+        distance: of the searches.
+
+    Raises:
+        SearchError: the rows have no defined distance (see `distances.check_features`).
+    """
+    if isinstance(archive, PreparedArchive):
+        return archive
+    if isinstance(archive, np.ndarray) or archive_bytes(archive, distance) <= ARCHIVE_BYTES:
+        return PreparedArchive(archive, distance)
+    return archive
+
+
 class ArchiveShards:
     """The shards of an archive: kept if they fit in memory, else read again for every block of queries.
 
@@ -46,18 +63,18 @@ class ArchiveShards:
     def __init__(self, job: SearchRequest, start: int, block: int | None, threads: int) -> None:
         size, queries = job.archive.shape[0], job.queries.shape[0] - start
         self._job = job
-        whole = job.archive if isinstance(job.archive, PreparedArchive) else None
-        kept = whole is not None or isinstance(job.archive, np.ndarray) or size * row_bytes(job) <= ARCHIVE_BYTES
+        whole = prepare_if_kept(job.archive, job.distance)
+        kept = isinstance(whole, PreparedArchive)
         self.queries_per_pass = block or _pass_size(job.k, threads, kept)
         if kept:
             wanted = threads if queries < 2 * threads * QUERY_TILE else 1
         else:
-            wanted = -(-size * row_bytes(job) // _shard_bytes(min(queries, self.queries_per_pass), threads))
+            shard_bytes = _shard_bytes(min(queries, self.queries_per_pass), threads)
+            wanted = -(-archive_bytes(whole, job.distance) // shard_bytes)
         self._rows = max(LEAST_SHARD, shard_rows(size, wanted))
         self.pieces = -(-size // self._rows)
         self._kept = None
-        if kept:
-            whole = whole or PreparedArchive(job.archive, job.distance)
+        if isinstance(whole, PreparedArchive):
             self._kept = [cut_shard(whole.shard, first, stop) for first, stop in batched_ranges(size, self._rows)]
 
     def __iter__(self) -> Iterator[Shard]:

@@ -67,9 +67,10 @@ def check_request(
     return SearchRequest(queries, archive, k, distance, exclude)
 
 
-def row_bytes(job: SearchRequest) -> int:
-    """Return the bytes of an archive row in memory."""
-    return job.archive.shape[1] * (1 if job.distance == "hamming" else 4)
+def archive_bytes(archive: Sliceable, distance: str) -> int:
+    """Return the bytes of an archive in memory, without what is computed from it."""
+    rows, width = archive.shape
+    return rows * width * (1 if distance == "hamming" else 4)
 
 
 def query_block(job: SearchRequest, start: int, stop: int) -> npt.NDArray[Any]:

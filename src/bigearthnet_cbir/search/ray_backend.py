@@ -19,10 +19,10 @@ from bigearthnet_cbir.search.parallel_session import TASKS_PER_WORKER, fetched, 
 from bigearthnet_cbir.search.partition import (
     QUERY_TILE,
     SearchRequest,
+    archive_bytes,
     check_request,
     exclude_block,
     query_block,
-    row_bytes,
     shard_rows,
     shards_of,
 )
@@ -30,7 +30,7 @@ from bigearthnet_cbir.search.rows import Sliceable, batched_ranges
 from bigearthnet_cbir.search.shards import FeatureShard, Shard, without_panels
 from bigearthnet_cbir.types import IntArray, Neighbours
 
-__all__ = ["iter_search_on_ray", "ray_session", "search_on_ray"]
+__all__ = ["RayArchive", "iter_search_on_ray", "ray_session", "search_on_ray"]
 
 PAIRS_PER_TASK: Final = 1 << 27
 """Distances per task: about a second of work, so that starting a task or repeating a lost one is cheap."""
@@ -45,7 +45,7 @@ class _Cut(NamedTuple):
 
 def _cut_for(job: SearchRequest, start: int, num_cpu: int) -> _Cut:
     size = job.archive.shape[0]
-    shards = max(1, -(-size * row_bytes(job) // SHARD_BYTES))
+    shards = max(1, -(-archive_bytes(job.archive, job.distance) // SHARD_BYTES))
     tiles = -(-(job.queries.shape[0] - start) // QUERY_TILE)
     if tiles < TASKS_PER_WORKER * num_cpu:  # too few queries for all workers: divide the archive instead
         shards = max(shards, min(num_cpu, -(-size // QUERY_TILE)))
@@ -60,16 +60,16 @@ def _prepare(shard: FeatureShard) -> Panels:
 
 
 _own_panels: dict[tuple[str, int], Panels] = {}
-"""Panels that this worker computed itself, by search and first row; of the latest search only."""
+"""Panels that this worker computed itself, by archive and first row; of the latest archive only."""
 
 
-def _fitting(panels: Panels, shard: FeatureShard, search_id: str) -> Panels:
+def _fitting(panels: Panels, shard: FeatureShard, archive_id: str) -> Panels:
     """Return panels for this worker's processor: the given ones, or its own if another type of processor made them."""
     if bool(len(panels.values)) == has_pair_products() or not has_pair_products():
         return panels
-    for key in [key for key in _own_panels if key[0] != search_id]:
+    for key in [key for key in _own_panels if key[0] != archive_id]:
         del _own_panels[key]
-    key = search_id, shard.offset
+    key = archive_id, shard.offset
     if key not in _own_panels:
         _own_panels[key] = _prepare(shard)
     return _own_panels[key]
@@ -78,16 +78,55 @@ def _fitting(panels: Panels, shard: FeatureShard, search_id: str) -> Panels:
 def _work(
     shard: Shard,
     panels: Panels | None,
-    search_id: str,
+    archive_id: str,
     queries: npt.NDArray[Any],
     distance: str,
     k: int,
     exclude: IntArray,
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
     if isinstance(shard, FeatureShard) and panels is not None:
-        shard = shard._replace(panels=_fitting(panels, shard, search_id))
+        shard = shard._replace(panels=_fitting(panels, shard, archive_id))
     found = search_slice(queries, shard, distance, k, exclude)
     return found.indices, found.distances
+
+
+class RayArchive:
+    """An archive for several searches in one ray_session; pass it to `iter_search_on_ray` instead of the array.
+
+    Each shard is put into the object store once and prepared once by a worker. The store keeps them as long as this
+    object exists.
+
+    Attributes:
+        given: the archive as it was given.
+        shape: its shape.
+        archive_id: identifies the shards.
+    """
+
+    def __init__(self, archive: Sliceable) -> None:
+        self.given = archive
+        self.shape: tuple[int, ...] = tuple(archive.shape)
+        self.archive_id = ""
+        self._shards: list[tuple[Any, Any]] = []
+        self._cut: tuple[str, int] | None = None
+
+    def __getitem__(self, rows: slice) -> Any:
+        """Return consecutive rows of the given array."""
+        return self.given[rows]
+
+    def shards(self, job: SearchRequest, rows: int) -> list[tuple[Any, Any]]:
+        """Return references to the shards of at most `rows` rows and to their panels, which are None without cosine."""
+        import ray
+
+        if self._cut != (job.distance, rows):
+            self._shards = []
+            self.archive_id = uuid.uuid4().hex
+            # Only a worker knows the processor for which its kernels are compiled.
+            prepare: Any = ray.remote(num_cpus=1, max_retries=-1)(_prepare)
+            for shard in shards_of(job._replace(archive=self.given), rows):
+                reference = ray.put(without_panels(shard))
+                self._shards.append((reference, prepare.remote(reference) if job.distance == "cosine" else None))
+            self._cut = job.distance, rows
+        return self._shards
 
 
 def iter_search_on_ray(
@@ -102,14 +141,13 @@ def iter_search_on_ray(
 ) -> Iterator[tuple[int, Neighbours]]:
     """Yield the same as knn.iter_search, computed by Ray workers inside a ray_session.
 
-    A task searches a slice of the queries in a shard of the archive. Every shard is put into the object store once and
-    prepared once by a worker. Few tasks are in flight at a time, and their lists are merged as they arrive, so that
-    memory does not grow with the number of queries. A task whose worker or node dies runs again; tasks have no side
-    effects, so the result is identical.
+    A task searches a slice of the queries in a shard of the archive. Few tasks are in flight at a time, and their lists
+    are merged as they arrive, so that memory does not grow with the number of queries. A task whose worker or node dies
+    runs again; tasks have no side effects, so the result is identical.
 
     Args:
         queries: see knn.search; read slice by slice.
-        archive: see knn.search; read once, shard by shard.
+        archive: see knn.search; read once, shard by shard. Or a RayArchive, which is read once for several calls.
         k: see knn.search.
         distance: see knn.search.
         num_cpu: number of workers.
@@ -122,19 +160,17 @@ def iter_search_on_ray(
 def _blocks(job: SearchRequest, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbours]]:
     import ray
 
-    sizes, search_id = _cut_for(job, start, num_cpu), uuid.uuid4().hex
+    sizes = _cut_for(job, start, num_cpu)
     require_head()
-    remote = ray.remote(num_cpus=1, max_retries=-1)
-    work, prepare = remote(_work), remote(_prepare)
-    # Only the worker itself knows the processor for which its kernels are compiled.
-    shards: list[Any] = [ray.put(without_panels(shard)) for shard in shards_of(job, sizes.rows)]
-    panels: list[Any] = [prepare.remote(shard) if job.distance == "cosine" else None for shard in shards]
+    work = ray.remote(num_cpus=1, max_retries=-1)(_work)
+    archive = job.archive if isinstance(job.archive, RayArchive) else RayArchive(job.archive)
+    shards = archive.shards(job, sizes.rows)
     waiting: deque[tuple[int, list[Any]]] = deque()
     for first, stop in batched_ranges(job.queries.shape[0], sizes.queries, start):
         rows, exclude = ray.put(query_block(job, first, stop)), exclude_block(job, first, stop)
         waiting.append((first, [
-            work.remote(shard, own, search_id, rows, job.distance, job.k, exclude)
-            for shard, own in zip(shards, panels, strict=True)
+            work.remote(shard, panels, archive.archive_id, rows, job.distance, job.k, exclude)
+            for shard, panels in shards
         ]))  # fmt: skip
         if len(waiting) * len(shards) >= TASKS_PER_WORKER * num_cpu:
             yield _collected(*waiting.popleft())
@@ -161,6 +197,6 @@ def search_on_ray(
 ) -> Neighbours:
     """Return the same as knn.search, computed by Ray workers; starts and stops Ray."""
     job = check_request(queries, archive, k, distance, exclude)
-    with ray_session(num_cpu, job.archive.shape[0] * row_bytes(job), ray_address):
+    with ray_session(num_cpu, archive_bytes(job.archive, distance), ray_address):
         blocks = iter_search_on_ray(queries, archive, k, distance, num_cpu, exclude)
         return concat_neighbours([found for _, found in blocks], k)
