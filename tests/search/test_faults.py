@@ -92,9 +92,14 @@ def test_a_dead_node_changes_nothing(cluster: object, many_tasks: None) -> None:
     assert_same(concat_neighbours(found, K), expected)
 
 
-def test_few_queries_are_spread_over_shards() -> None:
+def test_few_queries_are_spread_over_shards(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     found = search_on_ray(CODES[:3], CODES, K, "hamming", 2, exclude=np.arange(3, dtype=np.int32)[:, None])
     assert_same(found, search(CODES[:3], CODES, K, "hamming", np.arange(3, dtype=np.int32)[:, None]))
+    assert [record for record in caplog.records if record.name.startswith("ray")] == []  # nor does Ray print anything
+    assert capfd.readouterr() == ("", "")
 
 
 INTERRUPTED = """

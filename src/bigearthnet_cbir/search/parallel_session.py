@@ -131,7 +131,9 @@ def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any], key: st
     import ray
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    before = os.environ.get("PYTHONPATH")
+    before, logger = os.environ.get("PYTHONPATH"), logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # Ray 2.60 warns at every start that this cluster has token authentication
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])
     try:
         ray.init(
@@ -146,6 +148,7 @@ def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any], key: st
         reason = " ".join(str(error).split())
         raise SearchError(f"Ray cannot be started ({reason}); {_AGAIN}, or give {key}: 0") from error
     finally:
+        logger.setLevel(level)
         if before is None:
             del os.environ["PYTHONPATH"]
         else:
