@@ -29,8 +29,8 @@ from numba.core import serialize as untyped_serialize
 from numba.core.caching import _Cache
 
 from bigearthnet_cbir import __version__
+from bigearthnet_cbir.checkout import PACKAGE
 from bigearthnet_cbir.files import atomic_write
-from bigearthnet_cbir.provenance import PACKAGE
 
 compiler: Any = untyped_compiler
 config: Any = untyped_config

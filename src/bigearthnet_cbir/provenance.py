@@ -9,26 +9,13 @@ import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bigearthnet_cbir import __version__
+from bigearthnet_cbir.checkout import own_checkout
 
 SCHEMA_VERSION = 1
 """Incremented when older files can no longer be read in the same way."""
-
-
-PACKAGE: Final = Path(__file__).resolve().parent
-
-
-def is_checkout(folder: Path) -> bool:
-    """Return whether a folder is the root of a checkout of this project."""
-    return (folder / "project" / "train.py").is_file() and (folder / "src" / PACKAGE.name).is_dir()
-
-
-def own_checkout() -> Path | None:
-    """Return the checkout that this package runs from, or None if it was installed from a wheel."""
-    root = PACKAGE.parents[1]
-    return root if PACKAGE.parent.name == "src" and is_checkout(root) else None
 
 
 @lru_cache(maxsize=1)

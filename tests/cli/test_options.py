@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bigearthnet_cbir import checkout as base_folder
 from bigearthnet_cbir import cli
 from bigearthnet_cbir.cli import encode, find_file, make_demo, report, show, sweep, train
 from bigearthnet_cbir.cli.assignments import assignments
-from bigearthnet_cbir.config import loader as reading
 from bigearthnet_cbir.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def test_relative_paths_start_where_they_do_for_every_command(
     keys = ("train_csv", "val_csv", "test_csv", "bigEarthPthLMDB_S2", "bigEarthPthLMDB_S1")
     text = "".join(f"{key}: data/x\n" for key in keys) + "name: g\nlogging_params: {name: r}\n"
     (checkout / "args.yaml").write_text(text)
-    monkeypatch.setattr(reading, "own_checkout", lambda: None)
+    monkeypatch.setattr(base_folder, "own_checkout", lambda: None)
     monkeypatch.chdir(tmp_path)
     assert train.main(["--filepath", "checkout/args.yaml"]) == 2
     assert f"{checkout}/data/x" in capsys.readouterr().err

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bigearthnet_cbir.config.loader import brief_path
-from bigearthnet_cbir.config.validators import plain
+from bigearthnet_cbir.checkout import is_checkout
 from bigearthnet_cbir.errors import CbirError, MissingConfigError
-from bigearthnet_cbir.provenance import is_checkout
+from bigearthnet_cbir.messages import brief_path, plain
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bigearthnet_cbir.config.loader import read_value
-from bigearthnet_cbir.config.validators import brief, plain
 from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.messages import brief, plain
 
 
 def assignments(words: Sequence[str], option: str) -> dict[str, Any]:

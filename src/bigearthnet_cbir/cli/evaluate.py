@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.config.schema import KEYS
 from bigearthnet_cbir.config.validators import Choice
 

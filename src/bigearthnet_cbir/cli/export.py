@@ -6,9 +6,9 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config import load_config
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.storage.run_folder import RunFolder
 

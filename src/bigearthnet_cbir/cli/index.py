@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.config import load_config
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.pipelines.inputs import check_index_inputs
 from bigearthnet_cbir.storage.outside import is_outside

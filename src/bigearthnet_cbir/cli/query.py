@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.query.filters import Filters
 from bigearthnet_cbir.query.index import SIDES

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.errors import CbirError, ConfigError
 
 logger = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.report import print_report
 from bigearthnet_cbir.config import Config, load_config
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs
 from bigearthnet_cbir.storage.outside import refuse_outside

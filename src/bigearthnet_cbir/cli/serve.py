@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.errors import ConfigError
 
 NEEDS = ("fastapi", "uvicorn", "python_multipart")

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.directions import DIRECTIONS
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.storage.hdf5_verdicts import early_verdicts

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigearthnet_cbir.checkout import is_checkout, repository_root
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.cli.report import print_report
-from bigearthnet_cbir.config.loader import read_mapping, repository_root
+from bigearthnet_cbir.config.loader import read_mapping
 from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs, check_training_inputs
-from bigearthnet_cbir.provenance import is_checkout
 
 if TYPE_CHECKING:
     from bigearthnet_cbir.pipelines.sweep import SweepRun

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Final
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.cli import find_file, run
 from bigearthnet_cbir.cli.assignments import assignments
-from bigearthnet_cbir.config.loader import parse_config, read_mapping, repository_root
+from bigearthnet_cbir.config.loader import parse_config, read_mapping
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.inputs import check_training_inputs
 from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from bigearthnet_cbir.checkout import checkout_around, own_checkout, repository_root
 from bigearthnet_cbir.config.protocols import resolve_protocol
 from bigearthnet_cbir.config.schema import (
     KEYS,
@@ -21,31 +22,16 @@ from bigearthnet_cbir.config.schema import (
     LoggingParams,
 )
 from bigearthnet_cbir.config.together import check_together
-from bigearthnet_cbir.config.validators import LONGEST_PATH, RuleError, brief, nearest, plain
+from bigearthnet_cbir.config.validators import RuleError, nearest
 from bigearthnet_cbir.config.yaml_text import plain_values
 from bigearthnet_cbir.errors import ConfigError, MissingConfigError
 from bigearthnet_cbir.files import atomic_write
-from bigearthnet_cbir.provenance import is_checkout, own_checkout
+from bigearthnet_cbir.messages import brief, brief_path, plain
 
 logger = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 1 << 20
 MOST_PROBLEMS: Final = 20
-
-
-def repository_root(near: Path | None = None) -> Path:
-    """Return the base folder of relative paths in a YAML file.
-
-    It is the checkout of this package. For a package installed from a wheel it is the checkout that contains the YAML
-    file `near` or else the current folder; outside a checkout it is the current folder.
-    """
-    here = Path.cwd()
-    starts = [path.resolve() for path in (near, here) if path is not None]
-    return own_checkout() or next(filter(None, map(_checkout_around, starts)), here)
-
-
-def _checkout_around(path: Path) -> Path | None:
-    return next((folder for folder in path.parents if is_checkout(folder)), path if is_checkout(path) else None)
 
 
 def load_config(path: str | Path, root: Path | None = None) -> Config:
@@ -106,12 +92,6 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path}: is not text; give a YAML file") from error
     except ValueError as error:  # the path has a NUL byte
         raise ConfigError(f"{brief_path(path)}: cannot be read ({error}); give a YAML file") from error
-
-
-def brief_path(path: Path) -> str:
-    """Return a path for a message: unchanged, or quoted and shortened if it is invalid."""
-    text = str(path)
-    return text if text.isprintable() and len(text) < LONGEST_PATH else brief(text)
 
 
 def read_value(text: str) -> Any:
@@ -199,7 +179,7 @@ def write_config(config: Config, path: Path, root: Path | None = None) -> None:
 
     Without a repository paths are absolute, so that the file does not depend on the current folder.
     """
-    root = root or own_checkout() or _checkout_around(path.resolve())
+    root = root or own_checkout() or checkout_around(path.resolve())
     values = asdict(config)
     values.pop("source")
     if root is not None:

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from bigearthnet_cbir.config.schema import BACKBONE_WIDTHS, KEYS
-from bigearthnet_cbir.config.validators import brief
+from bigearthnet_cbir.messages import brief
 from bigearthnet_cbir.types import LOWEST_LEARNED_TEMPERATURE
 
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")

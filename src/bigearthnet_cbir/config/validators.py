@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-import reprlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from bigearthnet_cbir.messages import LONGEST_PATH, LONGEST_WORD, brief
 
 
 class RuleError(ValueError):
@@ -32,33 +33,11 @@ LONGEST_NAME: Final = 200
 """File systems allow 255 bytes, and temporary files add a prefix and a suffix."""
 
 LONGEST_PART: Final = 255
-LONGEST_PATH: Final = 4000
-
-_LONGEST: Final = 60
-_short = reprlib.Repr()
-_short.maxstring = _short.maxlong = _short.maxother = _LONGEST
-_short.maxlevel = 2
-
-
-def brief(value: Any) -> str:
-    """Return a value for a message: as written, in one line of at most about 60 characters."""
-    written = getattr(value, "written", None)
-    if isinstance(written, str) and len(written) <= _LONGEST:
-        return written
-    try:
-        return " ".join(_short.repr(value).split())
-    except ValueError:  # Python does not print integers of more than 4,300 digits
-        return f"a number of over {_LONGEST} digits"
-
-
-def plain(word: str) -> str:
-    """Return a word for a message: unchanged, or quoted and shortened if needed."""
-    return word if len(word) <= _LONGEST and word.isprintable() and word else brief(word)
 
 
 def nearest(word: str, choices: Sequence[str]) -> str:
     """Return '; did you mean ...?' for the nearest valid spelling, or nothing if none is similar."""
-    if len(word) > _LONGEST:
+    if len(word) > LONGEST_WORD:
         return ""
     lowered = {choice.lower(): choice for choice in choices}
     match = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import yaml
 
-from bigearthnet_cbir.config.validators import brief, plain
 from bigearthnet_cbir.errors import ConfigError
+from bigearthnet_cbir.messages import brief, plain
 
 MOST_LEVELS: Final = 20
 MOST_MERGED: Final = 100_000

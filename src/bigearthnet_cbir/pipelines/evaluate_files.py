@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from bigearthnet_cbir.checkout import repository_root
 from bigearthnet_cbir.config import Config, write_config
 from bigearthnet_cbir.config.keys import MEASUREMENT, settings_affecting
-from bigearthnet_cbir.config.loader import repository_root
 from bigearthnet_cbir.data.dataset import PairBatch
 from bigearthnet_cbir.data.labels import CLASSES
 from bigearthnet_cbir.data.pair_list import Names, PairList

@@ -12,10 +12,11 @@ import pandas as pd
 
 from bigearthnet_cbir.config import Config, parse_config, write_config
 from bigearthnet_cbir.config.schema import KEYS
-from bigearthnet_cbir.config.validators import Choice, RuleError, brief
+from bigearthnet_cbir.config.validators import Choice, RuleError
 from bigearthnet_cbir.errors import CbirError, ConfigError, TrainingError
 from bigearthnet_cbir.evaluation.summary import headline
 from bigearthnet_cbir.files import atomic_write
+from bigearthnet_cbir.messages import brief
 from bigearthnet_cbir.storage.results import read_results
 from bigearthnet_cbir.storage.run_folder import RunFolder
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from bigearthnet_cbir.checkout import PACKAGE
 from bigearthnet_cbir.errors import CbirError, SearchError
-from bigearthnet_cbir.provenance import PACKAGE
 
 LEAST_STORE: Final = 128 << 20
 """Bytes of the object store for queries and results in flight, besides the archive. Ray needs at least 75 MiB."""
