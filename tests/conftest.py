@@ -32,12 +32,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-LONGEST = ("test_scripts.py", "test_tutorial.py", "test_packaging.py")
+LONGEST = (
+    "test_scripts.py", "test_extract.py", "test_tutorial.py", "test_faults.py", "test_processors.py", "test_page.py",
+    "test_packaging.py", "test_ray_index.py", "test_index_codes.py", "test_parallel.py", "test_int8.py",
+)  # fmt: skip
+"""Test files that take more than half a minute, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take longest, so that no process has one of them left when the others are done."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 class RealPairs(NamedTuple):
