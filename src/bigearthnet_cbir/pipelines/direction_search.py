@@ -121,7 +121,7 @@ class DirectionSearch:
     ) -> Iterator[tuple[int, Neighbours]]:
         """Search vectors, or codes for hamming; on Ray workers, a GPU or the cores of this process, with equal results.
 
-        The distance is that of the configuration, or cosine for candidates of a rerank.
+        The distance is that of the configuration, or cosine to measure the recall of a reranked search.
         """
         if self.coder is not None and distance == "hamming":
             queries, archive = self.coder.sides(direction, self.query, self.archive)
