@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -17,7 +18,7 @@ import yaml
 from tests.commands import run_command
 from tests.conftest import RealPairs
 
-from bigearthnet_cbir.cli import retrieve, show, train
+from bigearthnet_cbir.cli import retrieve, show, sweep, train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,16 +85,25 @@ def world(tmp_path_factory: pytest.TempPathFactory, real_pairs: RealPairs) -> Wo
         pytest.param("separate", "classification", marks=pytest.mark.slow),
     ],
 )
-def test_real_patches_go_all_the_way(world: World, kind: str, loss: str, tmp_path: Path) -> None:
+def test_real_patches_go_all_the_way(
+    world: World, kind: str, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = f"{kind}_{loss}"
     path = world.write(run, type=kind, loss_func=loss)
     elsewhere = tmp_path if loss == "classification" else ROOT
-    run_script(ROOT / "project/train.py", "--filepath", path, cwd=elsewhere)
+    monkeypatch.chdir(elsewhere)
+
+    def command(script: str, main: Callable[..., int], given: Path) -> str:
+        if kind == "separate":
+            return run_command(main, "--filepath", given).stdout
+        return run_script(ROOT / script, "--filepath", given, cwd=elsewhere).stdout
+
+    command("project/train.py", train.main, path)
     folder = world.run_folder(run)
     assert {"parameters.yaml", "checkpoints_model_best.pth.tar", "checkpoints_model_last.pth.tar", "training"} <= {
         item.name for item in folder.iterdir()
     }
-    run_script(ROOT / "project/retrieval.py", "--filepath", folder / "parameters.yaml", cwd=elsewhere)
+    command("project/retrieval.py", retrieve.main, folder / "parameters.yaml")
     with h5py.File(folder / "retrieval.h5") as results:
         assert set(results["fused"]) >= {"precision", "average_precision", "original_convention", "chance", "distance"}
         assert results["s1_s2/retrieval_result"].shape == (6, 5)
@@ -101,14 +111,14 @@ def test_real_patches_go_all_the_way(world: World, kind: str, loss: str, tmp_pat
         for direction in ("fused", "s1_s1", "s2_s2", "s1_s2", "s2_s1", "s1_fused", "s2_fused"):
             neighbours = results[direction]["retrieval_result"][:]
             assert not (neighbours == np.arange(6)[:, None]).any(), "a query retrieved itself"
-    printed = run_script(ROOT / "utils/utils.py", "--filepath", folder / "parameters.yaml", cwd=elsewhere).stdout
+    printed = command("utils/utils.py", show.main, folder / "parameters.yaml")
     for word in ("S1 -> S2", "precision", "recall", "mAP", "chance"):
         assert word in printed
 
 
 @pytest.fixture(scope="module")
 def trained(world: World) -> Path:
-    run_script("project/train.py", "--filepath", world.write("trained"))
+    run_command(train.main, "--filepath", world.write("trained"))
     return world.run_folder("trained")
 
 
@@ -181,7 +191,7 @@ def test_sweep_trains_each_type_once_and_repeats_nothing(world: World, tmp_path:
         assert len(table) == 1 + 2 * 2 * 7
         assert "Comparison of 4 runs" in (tmp_path / "logs" / group / "sweep_contrastive_concat-max.html").read_text()
         assert len(list((ROOT / "project/config").glob(f"{group}_*.yaml"))) == 4
-        second = run_script(*command)
+        second = run_command(sweep.main, *command[1:])
         assert "epoch 1/1:" not in second.stderr
         assert "extracted" not in second.stderr
     finally:
