@@ -106,3 +106,22 @@ def test_an_archive_is_cut_anew_where_another_search_needs_other_shards(session:
             expected = search(asked, archive, K, distance)
             found = concat_neighbours([part for _, part in iter_search_on_ray(asked, shared, K, distance, 2)], K)
             assert np.array_equal(found.indices, expected.indices)
+
+
+def test_an_archive_whose_preparation_failed_is_prepared_again(session: None) -> None:
+    queries, archive = arrays("cosine")
+    archive = archive.copy()
+    archive[500] = -1.0  # refused by chi2 only
+    shared = RayArchive(archive)
+    expected = search(queries, archive, K, "cosine")
+    for _ in range(2):
+        found = concat_neighbours([part for _, part in iter_search_on_ray(queries, shared, K, "cosine", 2)], K)
+        assert np.array_equal(found.indices, expected.indices)
+        with pytest.raises(SearchError, match="chi2"):
+            list(iter_search_on_ray(np.abs(queries), shared, K, "chi2", 2))
+
+
+def test_an_archive_prepared_for_another_distance_is_refused(session: None) -> None:
+    queries, archive = arrays("cosine")
+    with pytest.raises(SearchError, match="prepared for cosine"):
+        list(iter_search_on_ray(queries, RayArchive(PreparedArchive(archive, "cosine")), K, "euclidean", 2))

@@ -96,11 +96,11 @@ def test_a_worker_prepares_once_what_another_kind_of_machine_could_not(monkeypat
     bare = [without_panels(make_shard(ROWS, a, a + 1024, "cosine")) for a in (0, 1024)]
     given = prepare(bare[0])
     assert parallel._fitting(given, bare[0], "first") is given
-    for search_id in ("first", "first", "second"):
+    for archive_id in ("first", "first", "second"):
         for shard in bare:
-            own = parallel._fitting(NO_PANELS, shard, search_id)
+            own = parallel._fitting(NO_PANELS, shard, archive_id)
             np.testing.assert_array_equal(own.values, prepare(shard).values)
-        assert {key[0] for key in parallel._own_panels} == {search_id}
+        assert {key[0] for key in parallel._own_panels} == {archive_id}
     assert made == [0, 1024, 0, 1024]
     monkeypatch.setattr(parallel, "has_pair_products", lambda: False)
     assert parallel._fitting(NO_PANELS, bare[0], "third") is NO_PANELS

@@ -54,7 +54,7 @@ class DirectionSearch:
     query: h5py.File
     archive: h5py.File
     coder: Coder | None = None
-    _prepared: dict[tuple[str, str], Sliceable] = field(default_factory=dict)
+    _prepared: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def search(
         self, direction: str, k: int, exclude: Sliceable | None, rows: PartialSearch, rule: str = ""
@@ -139,7 +139,7 @@ class DirectionSearch:
         kept = self._shared(side, distance, lambda: prepare_if_kept(archive, distance))
         return iter_search(queries, kept, k, distance, exclude=exclude, start=start)
 
-    def _shared(self, side: str, distance: str, prepare: Callable[[], Sliceable]) -> Sliceable:
+    def _shared(self, side: str, distance: str, prepare: Callable[[], Any]) -> Any:
         """Return the prepared archive of a side for another search of it; release those of the other sides first."""
         for key in [key for key in self._prepared if key[0] != side]:
             del self._prepared[key]

@@ -131,7 +131,8 @@ def _start_here(num_cpu: int, archive_bytes: int, quiet: dict[str, Any], key: st
     import ray
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    before, logger = os.environ.get("PYTHONPATH"), logging.getLogger("ray")
+    before = os.environ.get("PYTHONPATH")
+    logger = logging.getLogger("ray")
     level = logger.level
     logger.setLevel(logging.ERROR)  # Ray 2.60 warns at every start that this cluster has token authentication
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])

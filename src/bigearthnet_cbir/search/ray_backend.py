@@ -98,31 +98,30 @@ class RayArchive:
 
     Attributes:
         given: the archive as it was given.
-        shape: its shape.
         archive_id: identifies the shards.
     """
 
     def __init__(self, archive: Sliceable) -> None:
         self.given = archive
-        self.shape: tuple[int, ...] = tuple(archive.shape)
         self.archive_id = ""
         self._shards: list[tuple[Any, Any]] = []
         self._cut: tuple[str, int] | None = None
 
-    def __getitem__(self, rows: slice) -> Any:
-        """Return consecutive rows of the given array."""
-        return self.given[rows]
-
     def shards(self, job: SearchRequest, rows: int) -> list[tuple[Any, Any]]:
-        """Return references to the shards of at most `rows` rows and to their panels, which are None without cosine."""
+        """Return references to the shards of at most `rows` rows and to their panels, which are None without cosine.
+
+        Args:
+            job: a search of `given`.
+            rows: rows per shard; another number, or another distance than that of the last search, replaces the shards.
+        """
         import ray
 
         if self._cut != (job.distance, rows):
-            self._shards = []
+            self._shards, self._cut = [], None  # the old shards leave the store before new ones are put into it
             self.archive_id = uuid.uuid4().hex
             # Only a worker knows the processor for which its kernels are compiled.
             prepare: Any = ray.remote(num_cpus=1, max_retries=-1)(_prepare)
-            for shard in shards_of(job._replace(archive=self.given), rows):
+            for shard in shards_of(job, rows):
                 reference = ray.put(without_panels(shard))
                 self._shards.append((reference, prepare.remote(reference) if job.distance == "cosine" else None))
             self._cut = job.distance, rows
@@ -131,7 +130,7 @@ class RayArchive:
 
 def iter_search_on_ray(
     queries: Sliceable,
-    archive: Sliceable,
+    archive: Sliceable | RayArchive,
     k: int,
     distance: str,
     num_cpu: int,
@@ -154,16 +153,16 @@ def iter_search_on_ray(
         exclude: see knn.search.
         start: first query to search.
     """
-    return _blocks(check_request(queries, archive, k, distance, exclude), start, max(num_cpu, 1))
+    shared = archive if isinstance(archive, RayArchive) else RayArchive(archive)
+    return _blocks(check_request(queries, shared.given, k, distance, exclude), shared, start, max(num_cpu, 1))
 
 
-def _blocks(job: SearchRequest, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbours]]:
+def _blocks(job: SearchRequest, archive: RayArchive, start: int, num_cpu: int) -> Iterator[tuple[int, Neighbours]]:
     import ray
 
     sizes = _cut_for(job, start, num_cpu)
     require_head()
     work = ray.remote(num_cpus=1, max_retries=-1)(_work)
-    archive = job.archive if isinstance(job.archive, RayArchive) else RayArchive(job.archive)
     shards = archive.shards(job, sizes.rows)
     waiting: deque[tuple[int, list[Any]]] = deque()
     for first, stop in batched_ranges(job.queries.shape[0], sizes.queries, start):
