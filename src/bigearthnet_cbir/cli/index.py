@@ -11,7 +11,7 @@ from bigearthnet_cbir.config import load_config
 from bigearthnet_cbir.data.splits import SPLITS
 from bigearthnet_cbir.pipelines.inputs import check_index_inputs
 from bigearthnet_cbir.storage.outside import is_outside
-from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder, parameters_file
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         path = find_file(arguments.filepath, repository_root())
         splits = arguments.splits or SPLITS
-        config = load_config(path / PARAMETERS if path.is_dir() else path)
+        config = load_config(parameters_file(path))
         if not is_outside(RunFolder.of(path, config.run_folder)):  # external vectors are all that such a run has
             check_index_inputs(config, splits)
         from bigearthnet_cbir.pipelines.index import build_index  # imports torch: only after the inputs are checked

@@ -11,7 +11,7 @@ from bigearthnet_cbir.config import Config, load_config
 from bigearthnet_cbir.files import folder_lock
 from bigearthnet_cbir.pipelines.inputs import check_retrieval_inputs
 from bigearthnet_cbir.storage.outside import refuse_outside
-from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder, parameters_file
 
 LEARNING_FREE = "band_statistics"
 
@@ -36,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def command() -> None:
-        given = find_file(arguments.filepath, repository_root())
-        path = given / PARAMETERS if given.is_dir() else given
+        path = parameters_file(find_file(arguments.filepath, repository_root()))
         config = load_config(path)
         folder = RunFolder.of(path, config.run_folder)
         if arguments.baseline is None:

@@ -13,7 +13,7 @@ from bigearthnet_cbir.cli.assignments import assignments
 from bigearthnet_cbir.config.loader import parse_config, read_mapping
 from bigearthnet_cbir.errors import ConfigError
 from bigearthnet_cbir.pipelines.inputs import check_training_inputs
-from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder, parameters_file
 
 HASH_KEYS: Final = frozenset({"code_bits", "hash_loss"})
 """Keys of hash heads that a command may give in place of the run's own."""
@@ -38,8 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train_hash_heads(arguments: argparse.Namespace) -> Path:
-    given = find_file(arguments.hash, repository_root(), "--hash")
-    path = given / PARAMETERS if given.is_dir() else given
+    path = parameters_file(find_file(arguments.hash, repository_root(), "--hash"))
     changed = assignments(arguments.change, "--change")
     fixed = sorted(changed.keys() - HASH_KEYS)
     if fixed:

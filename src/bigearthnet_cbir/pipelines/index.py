@@ -34,7 +34,7 @@ from bigearthnet_cbir.query.index import INDEX_SCHEMA
 from bigearthnet_cbir.query.index_writing import IndexWriter, finished_part
 from bigearthnet_cbir.storage.features import DATASETS, open_features, reusable_digest
 from bigearthnet_cbir.storage.outside import is_outside
-from bigearthnet_cbir.storage.run_folder import PARAMETERS, RunFolder
+from bigearthnet_cbir.storage.run_folder import RunFolder, parameters_file
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _run(run: Config | Mapping[str, Any] | Path | str) -> tuple[Config, RunFolde
         config = as_config(run)
         return config, RunFolder(config.run_folder)
     path = Path(run)
-    config = as_config(path / PARAMETERS if path.is_dir() else path)
+    config = as_config(parameters_file(path))
     return config, RunFolder.of(path, config.run_folder)
 
 

@@ -10,6 +10,11 @@ RETRIEVAL = "retrieval.h5"
 BASELINE_PREFIX = "baseline_"
 
 
+def parameters_file(path: Path) -> Path:
+    """Return the parameters.yaml of a run folder, or another path, which is a YAML file, as given."""
+    return path / PARAMETERS if path.is_dir() else path
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths inside logs/<name>/<run>/."""
